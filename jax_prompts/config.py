@@ -1,0 +1,209 @@
+"""What a run can be told: one frozen dataclass per concern, filled by gin, free of heavy imports.
+
+Every option of the command line is a field here. `main.py` lets gin fill these classes; every other
+module receives them as plain values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from jax_prompts.prompts import Initializer, Method
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; its message says which one and what to do. Exit status 2."""
+
+
+class RunError(RuntimeError):
+    """Something outside the settings failed; its message is one line. Exit status 1."""
+
+
+class Preempted(RuntimeError):
+    """The run was told to stop and has saved; running it again resumes. Exit status 75."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names most like `name`, for an error message."""
+    names = list(names)
+    return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names))
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseModel:
+    """The frozen model.
+
+    Attributes:
+      size: a name in `models/sizes.py`.
+      checkpoint: a model directory (own format, T5X or Hugging Face), `gs://` path, `asset:micro`,
+        or None for random weights (drawn from the run's seed; for tests and benchmarks).
+      vocabulary: path of a SentencePiece model file, `gs://` path or `asset:micro`.
+      dropout_rate: dropout inside the frozen model while tuning (T5X: 0.1).
+      activation_dtype: `float32` or `bfloat16`; norms, softmax statistics, logits and losses stay float32.
+      weight_dtype: dtype in which frozen weights are kept.
+      scan_layers: compile one layer and scan over it instead of unrolling.
+    """
+
+    size: str
+    checkpoint: str | None
+    vocabulary: str
+    dropout_rate: float = 0.1
+    activation_dtype: Literal["float32", "bfloat16"] = "float32"
+    weight_dtype: Literal["float32", "bfloat16"] = "float32"
+    scan_layers: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which text is used, and how it is cut into batches.
+
+    Attributes:
+      task: name of a SeqIO task or mixture.
+      task_module: module whose import registers the tasks.
+      task_feature_lengths: `{"inputs": T, "targets": U}` in tokens, end of sentence included.
+      batch_size: rows a step, for each member.
+      data_dir: directory with the official files; None reads TFDS.
+      tfds_data_dir: where TFDS keeps its data.
+      cache_dir: where token caches are kept; None: `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`.
+      train_split, eval_split: split names, TFDS slices allowed (`validation[:2470]`).
+      eval_batch_size: rows decoded at once.
+      prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
+    """
+
+    task: str
+    task_module: str
+    task_feature_lengths: dict[str, int]
+    batch_size: int
+    data_dir: str | None = None
+    tfds_data_dir: str | None = None
+    cache_dir: str | None = None
+    train_split: str = "train"
+    eval_split: str = "validation"
+    eval_batch_size: int = 32
+    prompt_inside_length: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How tuned parameters move. Settings an optimiser does not know are refused.
+
+    Attributes:
+      name: `adafactor` or `adamw`.
+      learning_rate: peak rate.
+      schedule: `constant`, `linear` (to 0 at the last step) or `rsqrt` (inverse square root).
+      warmup_steps: linear warm-up from 0; for `rsqrt` also its time constant, as in T5X.
+      weight_decay: AdamW: decoupled, times the rate. Adafactor: T5X's, not times the rate.
+      beta1, beta2, epsilon: AdamW's.
+      decay_rate: Adafactor's second-moment exponent: beta2_t = 1 - (t + 1)^-decay_rate.
+      step_offset: the step at which Adafactor's t starts; 1,100,000 continues an LM-adapted T5.1.1 as T5X does.
+      factored: whether Adafactor may factor second moments of parameters with two sides of `min_dim_size_to_factor`.
+      multiply_by_parameter_scale: Adafactor's relative step sizes.
+      clipping_threshold: Adafactor's limit on the update's RMS; None for no limit.
+      gradient_clip_norm: limit on each member's global gradient norm; None for no limit.
+    """
+
+    name: Literal["adafactor", "adamw"]
+    learning_rate: float
+    schedule: Literal["constant", "linear", "rsqrt"] = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    decay_rate: float = 0.8
+    step_offset: int = 0
+    factored: bool = True
+    min_dim_size_to_factor: int = 128
+    multiply_by_parameter_scale: bool = False
+    clipping_threshold: float | None = 1.0
+    gradient_clip_norm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How answers are generated.
+
+    Attributes:
+      name: `greedy`, `sample` or `beam`.
+      temperature, top_k, top_p: for `sample`; top_k 0 and top_p 0.0 are off.
+      num_decodes: beams, for `beam`.
+      alpha: brevity penalty ((5 + length) / 6)^alpha, for `beam`.
+    """
+
+    name: Literal["greedy", "sample", "beam"] = "greedy"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.0
+    num_decodes: int = 1
+    alpha: float = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training run.
+
+    Attributes:
+      steps: optimiser steps.
+      eval_period: steps between evaluations; the last step is always evaluated.
+      checkpoint_period: steps between checkpoints; None: every evaluation.
+      keep: checkpoints kept.
+      log_period: steps between lines of metrics/train.jsonl.
+      patience: stop after this many evaluations without a better metric; None never stops early.
+      members: prompts trained side by side, with seeds `seed`, `seed + 1`, ...
+      seed: of initial values, dropout and batch order.
+      z_loss: weight of log(Z)^2 (T5X: 1e-4).
+      loss_normalization: `sum` over target tokens (T5X) or `mean`.
+      metric: validation metric that chooses the best prompt; None: mean of the task's metrics.
+    """
+
+    steps: int
+    eval_period: int
+    checkpoint_period: int | None = None
+    keep: int = 2
+    log_period: int = 50
+    patience: int | None = None
+    members: int = 1
+    seed: int = 0
+    z_loss: float = 1e-4
+    loss_normalization: Literal["sum", "mean"] = "sum"
+    metric: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRun:
+    """`t5x train`: a prompt method (or, with `method` None, the whole model) tuned on one task or mixture."""
+
+    model_dir: str
+    model: BaseModel
+    data: Data
+    optimizer: Optimizer
+    training: Training
+    method: Method | None = None
+    initializer: Initializer | None = None
+    decoding: Decoding = Decoding()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalRun:
+    """`t5x eval`: prompt files scored on one task or mixture, each alone and as an ensemble by majority vote."""
+
+    output_dir: str | None
+    model: BaseModel
+    data: Data
+    prompt_files: tuple[str, ...] = ()
+    decoding: Decoding = Decoding()
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainRun:
+    """`t5x pretrain`: every parameter of a model trained on text, from scratch or from `model.checkpoint`."""
+
+    model_dir: str
+    model: BaseModel
+    data: Data
+    optimizer: Optimizer
+    training: Training

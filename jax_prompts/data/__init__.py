@@ -1,0 +1,1 @@
+"""From SeqIO task to batch: token cache, deterministic sampler, layout with virtual tokens."""

@@ -1,0 +1,119 @@
+"""Rows of tokens into batch arrays under T5X's names, prompts written as virtual tokens.
+
+Plain numpy on whole batches. Letters: B rows, T text tokens, P prompt length, L = P + T, U target tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+from jax_prompts.config import ConfigError, Data
+from jax_prompts.data.vocabulary import EOS_ID
+
+Batch = dict[str, np.ndarray]
+ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-equal data sets share programs
+
+
+class Rows(NamedTuple):
+    """B rows of unequal length: row b is `values_N[offsets[b] : offsets[b + 1]]`."""
+
+    values_N: Int[np.ndarray, " N"]
+    offsets: Int[np.ndarray, " B+1"]
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> Rows:
+        arrays = [np.asarray(row, np.int32) for row in rows]
+        values_N = np.concatenate([np.empty(0, np.int32), *arrays])
+        return cls(values_N, np.cumsum([0, *map(len, arrays)]))
+
+    @property
+    def lengths_B(self) -> Int[np.ndarray, " B"]:
+        return np.diff(self.offsets)
+
+
+def text_length(data: Data, prompt_length: int) -> int:
+    """Text tokens a row may have, end of sentence included, with a prompt of `prompt_length` (0: none).
+
+    Raises:
+      ConfigError: a length below 1, or a prompt that leaves no room for text.
+    """
+    for feature in ("inputs", "targets"):
+        if data.task_feature_lengths.get(feature, 0) < 1:
+            raise ConfigError(
+                f"TASK_FEATURE_LENGTHS {data.task_feature_lengths} needs {feature!r} of at least 1"
+            )
+    if prompt_length < 0:
+        raise ConfigError(f"PROMPT_LENGTH is {prompt_length}: set it to at least 1")
+    length = data.task_feature_lengths["inputs"]
+    if not data.prompt_inside_length:
+        return length
+    if prompt_length and length - prompt_length < 2:
+        raise ConfigError(
+            f"PROMPT_LENGTH {prompt_length} leaves no room for text in TASK_FEATURE_LENGTHS inputs {length}, which "
+            f"counts the prompt: set inputs to at least {prompt_length + 2}, or a shorter prompt"
+        )
+    return length - prompt_length
+
+
+def static_length(requested: int, longest: int) -> int:
+    """The one length of a run's rows: the requested one, or less where no example is that long.
+
+    Columns that would be padding in every row cost time and change no number; a single length for all
+    batches means a single compilation.
+    """
+    return min(requested, -(-longest // ROUNDING) * ROUNDING)
+
+
+def encoder_tokens(
+    text: Rows, prompts: Rows | Int[np.ndarray, " P"], length: int
+) -> Int32[np.ndarray, "B L"]:
+    """Each row's prompt, its text behind it, padding to `length`.
+
+    Args:
+      text: B rows of text tokens, cut to what the prompt leaves; a cut row keeps its end of sentence.
+      prompts: virtual token ids (V + q for row q of prompts_QD): one prompt for all rows, possibly empty,
+        or B of them, of any lengths.
+      length: L.
+
+    Raises:
+      ConfigError: a prompt leaves no room for text.
+    """
+    if not isinstance(prompts, Rows):
+        prompts = Rows.of([prompts] * len(text.lengths_B))
+    if np.any(prompts.lengths_B >= length):
+        raise ConfigError(
+            f"a prompt of {prompts.lengths_B.max()} tokens leaves no room for text in {length}: "
+            "raise TASK_FEATURE_LENGTHS inputs, or use a shorter prompt"
+        )
+    empty_B = np.zeros_like(prompts.lengths_B)
+    return _placed(prompts, empty_B, length) + _placed(text, prompts.lengths_B, length)
+
+
+def decoder_arrays(targets: Rows, length: int) -> Batch:
+    """Targets, the same shifted right behind a 0, and weight 1 for every target token, [B, U] each."""
+    targets_BU = _placed(targets, np.zeros_like(targets.lengths_B), length)
+    inputs_BU = np.zeros_like(targets_BU)
+    inputs_BU[:, 1:] = targets_BU[:, :-1]
+    weights_BU: Float32[np.ndarray, "B U"] = (targets_BU > 0).astype(np.float32)
+    return {
+        "decoder_input_tokens": inputs_BU,
+        "decoder_target_tokens": targets_BU,
+        "decoder_loss_weights": weights_BU,
+    }
+
+
+def _placed(rows: Rows, starts_B: Int[np.ndarray, " B"], length: int) -> Int32[np.ndarray, "B L"]:
+    """Rows written from column `starts_B` on, zeros elsewhere; a row cut at `length` keeps its end of sentence."""
+    kept_B = np.minimum(rows.lengths_B, length - starts_B)
+    columns_BL = np.arange(length) - starts_B[:, None]
+    inside_BL = (columns_BL >= 0) & (columns_BL < kept_B[:, None])
+    tokens_BL = np.zeros(inside_BL.shape, np.int32)
+    tokens_BL[inside_BL] = rows.values_N[(rows.offsets[:-1, None] + columns_BL)[inside_BL]]
+    (cut,) = np.nonzero(kept_B < rows.lengths_B)
+    ended = cut[rows.values_N[rows.offsets[cut + 1] - 1] == EOS_ID]
+    tokens_BL[ended, length - 1] = EOS_ID
+    return tokens_BL

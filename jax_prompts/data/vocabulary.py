@@ -1,0 +1,130 @@
+"""SentencePiece vocabularies with T5's sentinels, without TensorFlow.
+
+Ids are those of `seqio.SentencePieceVocabulary`, so text tokenised here and text tokenised by a SeqIO task
+can be mixed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pathlib
+import threading
+from collections.abc import Iterable
+
+import fsspec
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+from jax_prompts.config import RunError
+
+PAD_ID = 0  # fixed by T5's models: padding is masked by value
+EOS_ID = 1
+SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
+TIMEOUT_SECONDS = 30.0
+
+_ASSETS = pathlib.Path(__file__).parent.parent / "assets"
+
+
+class Vocabulary:
+    """Pieces of a SentencePiece model, then `extra_ids` sentinels in descending order.
+
+    `<extra_id_0>` is the last id (32,099 in T5's 32,100), as span corruption counts them. A text that
+    spells a sentinel at the start of a word encodes to its id and decodes back.
+
+    Attributes:
+      size: number of ids, sentinels included; a model's embedding may have more rows than that.
+      fingerprint: 16 hex digits of the model file and the number of sentinels.
+      model_bytes: the model file, without sentinels.
+      extra_ids: number of sentinels added to it.
+    """
+
+    pad_id, eos_id = PAD_ID, EOS_ID
+
+    def __init__(self, path: str, extra_ids: int | None = None) -> None:
+        """Reads a SentencePiece model.
+
+        Args:
+          path: local file, `gs://` path (or any other that fsspec reads), or `asset:NAME` for the vocabulary
+            of an embedded model.
+          extra_ids: sentinels to add; None adds 100, or none to a model that holds `<extra_id_0>` itself.
+
+        Raises:
+          RunError: the file cannot be read, or is not a SentencePiece model.
+        """
+        if path.startswith("asset:"):
+            path = str(_ASSETS / path.removeprefix("asset:") / "vocabulary.model")
+        self.model_bytes = read_bytes(path, "VOCABULARY")
+        try:
+            model = sentencepiece_model_pb2.ModelProto.FromString(self.model_bytes)
+            if extra_ids is None:
+                own = any(piece.piece.lstrip("▁") == "<extra_id_0>" for piece in model.pieces)
+                extra_ids = 0 if own else SENTINELS
+            for i in reversed(range(extra_ids)):
+                kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+                model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+        except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError share no base
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError(
+                f"{path} is not a SentencePiece model ({reason}): set VOCABULARY to a sentencepiece.model"
+            ) from error
+        self.extra_ids = extra_ids
+        self.size = self._processor.get_piece_size()
+        self.unk_id = self._processor.unk_id()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.model_bytes + f"+{self.extra_ids}".encode()).hexdigest()[:16]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without end of sentence; what UTF-8 cannot hold (lone surrogates) reads as `?`."""
+        return self._processor.encode_as_ids(text.encode(errors="replace").decode())
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text up to the first end of sentence, without padding; ids past the vocabulary read as unknown."""
+        kept = []
+        for token in map(int, ids):
+            if token == EOS_ID:
+                break
+            if token != PAD_ID:
+                kept.append(token if token < self.size else self.unk_id)
+        return self._processor.decode_ids(kept)
+
+
+def read_bytes(path: str, macro: str) -> bytes:
+    """A whole file, local or remote.
+
+    Args:
+      path: what fsspec understands; `gs://` needs gcsfs.
+      macro: the setting that names the file, for the error message.
+
+    Raises:
+      RunError: it cannot be read, or a remote one has not arrived after 30 seconds.
+    """
+    if "://" not in path:
+        try:
+            return pathlib.Path(path).read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be read ({error.strerror}): set {macro} to a file that exists"
+            ) from error
+
+    result: list[bytes | Exception] = []
+
+    def read() -> None:
+        try:
+            with fsspec.open(path, "rb") as file:
+                result.append(file.read())
+        except Exception as error:  # whatever a remote file system's library raises
+            result.append(error)
+
+    # A thread of its own: these libraries retry for minutes, and a daemon does not hold up the exit.
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_SECONDS)
+    found = result[0] if result else TimeoutError(f"no answer in {TIMEOUT_SECONDS:.0f} s")
+    if isinstance(found, bytes):
+        return found
+    reason = str(found).splitlines()[0] if str(found) else type(found).__name__
+    raise RunError(f"{path} could not be reached ({reason}): set {macro} to a local copy of it") from found

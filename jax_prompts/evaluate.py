@@ -1,0 +1,204 @@
+"""Scores: predict, postprocess, compare. Prompts are rows of one table, so one program serves any number."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jax_prompts import decoding
+from jax_prompts.config import Data, Decoding
+from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.layout import text_length
+from jax_prompts.data.sampler import eval_batches
+from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.models.t5 import T5
+from jax_prompts.step import Metrics, loss_sums
+
+Tree = Any
+Predict = Callable[..., Int[Array, "B U"]]
+LossStep = Callable[..., Metrics]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Metrics of one prompt on one task, and the predictions they were made from."""
+
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+
+
+def make_predict(model: T5, settings: Decoding, max_length: int) -> Predict:
+    """A compiled `predict(params, prompts_QD, encoder_input_tokens, key) -> ids_BU`."""
+
+    @jax.jit
+    def predict(
+        params: Tree,
+        prompts_QD: Float[Array, "Q D"] | None,
+        encoder_input_tokens: Int[Array, "B L"],
+        key: Array,
+    ) -> Int[Array, "B U"]:
+        apply = functools.partial(model.apply, {"params": params})
+        encoded_BLD = apply(encoder_input_tokens, prompts_QD, method="encode")
+        cache = {
+            "layers": apply(encoded_BLD, max_length, method="start_cache"),
+            "valid": encoder_input_tokens > 0,
+        }
+
+        def logits_fn(token_B: Array, cache: Tree, position: Array) -> tuple[Array, Tree]:
+            logits_BV, layers = apply(
+                token_B, cache["layers"], position, cache["valid"], method="decode_step"
+            )
+            return logits_BV, {**cache, "layers": layers}
+
+        batch_size = encoder_input_tokens.shape[0]
+        return decoding.decode(logits_fn, cache, settings, batch_size, max_length, key)
+
+    return predict
+
+
+def predict_texts(
+    predict: Predict,
+    params: Tree,
+    prompts_QD: Float[Array, "Q D"] | None,
+    prompt_ids: Int[np.ndarray, "P"],
+    cache: TokenCache,
+    vocabulary: Vocabulary,
+    *,
+    inputs_length: int,
+    batch_size: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> list[str]:
+    """The model's answer to every example of a cache, in order, with one prompt in front (or none)."""
+    texts: list[str] = []
+    for batch in eval_batches(
+        cache, batch_size=batch_size, inputs_length=inputs_length, prompt_ids=prompt_ids
+    ):
+        tokens_BL = jax.device_put(batch["encoder_input_tokens"], sharding)
+        key = jax.random.fold_in(jax.random.key(0), len(texts))
+        ids_BU = np.asarray(predict(params, prompts_QD, tokens_BL, key))
+        texts += [vocabulary.decode(ids) for ids in ids_BU[batch["index"] >= 0]]
+    return texts
+
+
+def score(cache: TokenCache, texts: list[str]) -> Scores:
+    """Postprocesses predicted texts and targets as the task says, and computes its metrics."""
+    targets, predictions, rows = [], [], []
+    for index, text in enumerate(texts):
+        example = cache.example(index)
+        target = cache.postprocess(example["targets_pretokenized"], example=example, is_target=True)
+        prediction = cache.postprocess(text, example=example, is_target=False)
+        targets.append(target)
+        predictions.append(prediction)
+        rows.append(
+            {
+                "index": index,
+                "inputs": example["inputs_pretokenized"],
+                "targets": example["targets_pretokenized"],
+                "prediction": text,
+            }
+        )
+    metrics: dict[str, float] = {}
+    for metric in cache.metrics:
+        metrics |= {name: float(value) for name, value in metric(targets, predictions).items()}
+    return Scores(metrics, rows)
+
+
+def majority_vote(texts_E: list[list[str]]) -> list[str]:
+    """The ensemble's answers (Lester et al. 2021, section 6): the commonest, the earliest prompt's among equals."""
+    return [max(answers, key=answers.count) for answers in zip(*texts_E, strict=True)]
+
+
+def mean_loss(
+    loss_step: LossStep,
+    params: Tree,
+    prompts_QD: Float[Array, "Q D"] | None,
+    prompt_ids: Int[np.ndarray, "P"],
+    cache: TokenCache,
+    *,
+    inputs_length: int,
+    targets_length: int,
+    batch_size: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> dict[str, float]:
+    """Cross-entropy a target token (nats) and token accuracy in percent: how tasks without metrics are scored."""
+    sums = collections.Counter[str]()
+    for batch in eval_batches(
+        cache,
+        batch_size=batch_size,
+        inputs_length=inputs_length,
+        targets_length=targets_length,
+        prompt_ids=prompt_ids,
+    ):
+        del batch["index"]  # rows that fill the last batch have loss weight 0
+        for name, value in loss_step(params, prompts_QD, jax.device_put(batch, sharding)).items():
+            sums[name] += float(value)
+    return {
+        "loss": sums["loss_sum"] / sums["tokens"],
+        "token_accuracy": 100 * sums["correct"] / sums["tokens"],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Scores members on every task of an evaluation split: by generation, or by loss where a task has no metric."""
+
+    model: T5
+    vocabulary: Vocabulary
+    caches: list[TokenCache]
+    data: Data
+    decoding: Decoding
+    sharding: jax.sharding.Sharding | None = None
+
+    def __call__(self, params: Tree, prompts_EPD: Float[Array, "E P D"] | None) -> list[dict[str, Scores]]:
+        """Scores by task, of each member; without prompts, of the bare model as the only member."""
+        members, length = (1, 0) if prompts_EPD is None else prompts_EPD.shape[:2]
+        prompts_QD = None if prompts_EPD is None else prompts_EPD.reshape(members * length, -1)
+        results = []
+        for member in range(members):
+            first = self.model.config.vocab_size + member * length
+            prompt_ids = np.arange(first, first + length, dtype=np.int32)
+            results.append(
+                {cache.task: self._score(params, prompts_QD, prompt_ids, cache) for cache in self.caches}
+            )
+        return results
+
+    def _score(
+        self,
+        params: Tree,
+        prompts_QD: Float[Array, "Q D"] | None,
+        prompt_ids: Int[np.ndarray, "P"],
+        cache: TokenCache,
+    ) -> Scores:
+        common: dict[str, Any] = {
+            "inputs_length": text_length(self.data, len(prompt_ids)),
+            "batch_size": self.data.eval_batch_size,
+            "sharding": self.sharding,
+        }
+        if not cache.metrics:
+            common["targets_length"] = self.data.task_feature_lengths["targets"]
+            metrics = mean_loss(self._loss_step, params, prompts_QD, prompt_ids, cache, **common)
+            return Scores(metrics, [])
+        predict = self._predict(cache.longest_targets)
+        texts = predict_texts(predict, params, prompts_QD, prompt_ids, cache, self.vocabulary, **common)
+        return score(cache, texts)
+
+    @functools.cached_property
+    def _loss_step(self) -> LossStep:
+        return jax.jit(functools.partial(loss_sums, self.model))
+
+    @functools.cached_property
+    def _predictors(self) -> dict[int, Predict]:
+        return {}
+
+    def _predict(self, max_length: int) -> Predict:
+        """The compiled predictor for answers of up to `max_length` tokens, T5X's limit: the longest target."""
+        if max_length not in self._predictors:
+            self._predictors[max_length] = make_predict(self.model, self.decoding, max_length)
+        return self._predictors[max_length]

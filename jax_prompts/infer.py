@@ -1,0 +1,126 @@
+"""Prompts and text in, text out: rows of one batch may each use another prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jax_prompts.config import BaseModel, ConfigError, Decoding
+from jax_prompts.data.layout import Rows, encoder_tokens, static_length
+from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
+from jax_prompts.evaluate import make_predict
+from jax_prompts.models.t5 import T5
+from jax_prompts.prompts import load_prompt
+from jax_prompts.weights import fingerprint, load_weights, model_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One line of input: which prompt (None: the bare model), and the text."""
+
+    prompt: str | None
+    text: str
+
+
+def read_requests(lines: Iterable[str], names: list[str]) -> Iterator[Request]:
+    """Lines of JSON `{"prompt": NAME, "text": ...}`, or of raw text when there is one prompt.
+
+    Raises:
+      ConfigError: a line that is neither, or names a prompt that was not given; with the line's number.
+    """
+    only = names[0] if len(names) == 1 else None
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\n")
+        if not line.startswith("{"):
+            if names and only is None:
+                raise ConfigError(
+                    f"input line {number} is raw text, but {len(names)} prompts are given; "
+                    'write {"prompt": NAME, "text": ...}'
+                )
+            yield Request(only, line)
+            continue
+        try:
+            row = json.loads(line)
+            request = Request(row.get("prompt", only), row["text"])
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f'input line {number} is not {{"prompt": NAME, "text": ...}}: {error}') from error
+        if not isinstance(request.text, str):
+            raise ConfigError(f"input line {number}: text is no string")
+        if request.prompt not in names and not (request.prompt is None and not names):
+            raise ConfigError(
+                f"input line {number} asks for prompt {request.prompt!r}; given are {', '.join(names) or 'none'}"
+            )
+        yield request
+
+
+class Engine:
+    """A loaded base model and a table of named prompts, ready to answer."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        prompt_files: Mapping[str, str],
+        *,
+        decoding: Decoding,
+        inputs_length: int,
+        targets_length: int,
+        batch_size: int,
+        seed: int = 0,
+    ) -> None:
+        """Loads weights and prompts.
+
+        Raises:
+          ConfigError: a prompt of another width, base model or vocabulary.
+          RunError: a file that cannot be read.
+        """
+        self._vocabulary = Vocabulary(base.vocabulary)
+        self._model = T5(model_config(base))
+        self._params = load_weights(base, self._model)
+        made_for = fingerprint(self._params)
+        table: list[Float[np.ndarray, "P D"]] = []
+        self._ids: dict[str | None, Int[np.ndarray, "P"]] = {None: np.zeros(0, np.int32)}
+        first = self._model.config.vocab_size
+        for name, path in prompt_files.items():
+            prompt_PD, _ = load_prompt(
+                path,
+                embed_dim=self._model.config.emb_dim,
+                model_fingerprint=made_for,
+                tokenizer_fingerprint=self._vocabulary.fingerprint,
+            )
+            self._ids[name] = np.arange(first, first + len(prompt_PD), dtype=np.int32)
+            first += len(prompt_PD)
+            table.append(prompt_PD)
+        self._prompts_QD = jnp.concatenate([jnp.asarray(rows) for rows in table]) if table else None
+        self._inputs_length, self._batch_size = inputs_length, batch_size
+        self._predict = make_predict(self._model, decoding, targets_length)
+        self._key = jax.random.key(seed)
+
+    def answer(self, requests: list[Request]) -> list[str]:
+        """One answer a request, in order; requests for different prompts share batches."""
+        texts: list[str] = []
+        for start in range(0, len(requests), self._batch_size):
+            chunk = requests[start : start + self._batch_size]
+            # A short last batch is filled up with empty texts, so that it needs no compilation of its own.
+            empty = [Request(None, "")] * (self._batch_size - len(chunk))
+            limit = self._inputs_length - 1
+            texts_B = Rows.of([*self._vocabulary.encode(r.text)[:limit], EOS_ID] for r in chunk + empty)
+            prompts_B = Rows.of(self._ids[r.prompt] for r in chunk + empty)
+            text_length = static_length(self._inputs_length, int(texts_B.lengths_B.max()))
+            tokens_BL = encoder_tokens(texts_B, prompts_B, int(prompts_B.lengths_B.max()) + text_length)
+            key = jax.random.fold_in(self._key, start)
+            ids_BU = np.asarray(self._predict(self._params, self._prompts_QD, tokens_BL, key))
+            texts += [self._vocabulary.decode(ids) for ids in ids_BU[: len(chunk)]]
+        return texts
+
+
+def infer(engine: Engine, requests: list[Request]) -> Iterator[dict[str, Any]]:
+    """The output rows: the request and its `prediction`."""
+    for request, text in zip(requests, engine.answer(requests), strict=True):
+        yield {"prompt": request.prompt, "text": request.text, "prediction": text}

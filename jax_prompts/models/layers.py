@@ -1,0 +1,184 @@
+"""Layers of T5: norm, dropout, dense, attention, gated MLP, relative position bias.
+
+Parameter names, shapes and initial values are T5X's, so that its checkpoints load by identity. Letters
+are explained in `models/t5.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "gelu": functools.partial(nn.gelu, approximate=True),
+    "silu": nn.silu,
+    "linear": lambda x: x,
+}
+
+
+class RMSNorm(nn.Module):
+    """x / RMS(x) * scale, with float32 statistics; returns `dtype`. T5 centres nothing and adds no bias."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale_D = self.param("scale", init, (x_BLD.shape[-1],))
+        x_BLD = x_BLD.astype(jnp.float32)
+        normed_BLD = x_BLD * jax.lax.rsqrt(jnp.mean(jnp.square(x_BLD), axis=-1, keepdims=True) + 1e-6)
+        return normed_BLD.astype(self.dtype) * scale_D.astype(self.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is shared along the length, as in T5X: cheap, and equal for every token of a row."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
+        if deterministic or self.rate == 0.0:
+            return x_BLD
+        shape = (x_BLD.shape[0], 1, x_BLD.shape[2])
+        keep_B1D = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, shape)
+        return x_BLD * (keep_B1D / (1.0 - self.rate)).astype(x_BLD.dtype)
+
+
+class Dense(nn.Module):
+    """x W without bias, computed in `dtype`."""
+
+    features: int
+    axes: tuple[str, str]
+    kernel_init: nn.initializers.Initializer
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
+        init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        kernel = self.param("kernel", init, (x_BLD.shape[-1], self.features))
+        return jnp.dot(x_BLD.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Attention(nn.Module):
+    """Multi-head attention without the 1/sqrt(K) of other transformers: T5 folds it into the query's initial values."""
+
+    num_heads: int
+    head_dim: int
+    emb_dim: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    def setup(self) -> None:
+        width = self.num_heads * self.head_dim
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        query_init = nn.initializers.variance_scaling(1.0 / self.head_dim, "fan_in", "normal")
+        axes = ("embed", "joined_kv")
+        self.query = Dense(width, axes, query_init, self.dtype)
+        self.key = Dense(width, axes, init, self.dtype)
+        self.value = Dense(width, axes, init, self.dtype)
+        self.out = Dense(self.emb_dim, ("joined_kv", "embed"), init, self.dtype)
+
+    def keys_values(self, x_BMD: Float[Array, "B M D"]) -> tuple[Array, Array]:
+        """Keys and values [B, M, H, K] of the attended sequence."""
+        shape = (*x_BMD.shape[:2], self.num_heads, self.head_dim)
+        return self.key(x_BMD).reshape(shape), self.value(x_BMD).reshape(shape)
+
+    def __call__(
+        self,
+        x_BLD: Float[Array, "B L D"],
+        keys_values: tuple[Array, Array],
+        bias: Float[Array, "#B #H #L M"],
+        deterministic: bool,
+    ) -> Float[Array, "B L D"]:
+        """Attend from `x_BLD` to keys and values [B, M, H, K]; `bias` is added to the logits."""
+        key_BMHK, value_BMHK = keys_values
+        query_BLHK = self.query(x_BLD).reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
+        logits_BHLM = jnp.einsum(
+            "BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32
+        )
+        weights_BHLM = jax.nn.softmax(logits_BHLM + bias, axis=-1).astype(self.dtype)
+        if not deterministic and self.dropout_rate > 0.0:
+            # T5X's mask is shared by all queries, so dropping a weight is dropping its value: one
+            # pass over [B, M, H] in place of one over [B, H, L, M].
+            keep_BMH1 = jax.random.bernoulli(
+                self.make_rng("dropout"), 1.0 - self.dropout_rate, (*value_BMHK.shape[:3], 1)
+            )
+            value_BMHK = value_BMHK * (keep_BMH1 / (1.0 - self.dropout_rate)).astype(self.dtype)
+        out_BLHK = jnp.einsum("BHLM,BMHK->BLHK", weights_BHLM, value_BMHK)
+        return self.out(out_BLHK.reshape(*x_BLD.shape[:2], -1))
+
+
+class MLP(nn.Module):
+    """T5's feed-forward block: `wi` with one activation (v1.0), or the product of `wi_0`, `wi_1` (v1.1)."""
+
+    mlp_dim: int
+    activations: tuple[str, ...]
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+        gates = []
+        for i, name in enumerate(self.activations):
+            wi = "wi" if len(self.activations) == 1 else f"wi_{i}"
+            hidden_BLF = Dense(self.mlp_dim, ("embed", "mlp"), init, self.dtype, name=wi)(x_BLD)
+            gates.append(_ACTIVATIONS[name](hidden_BLF))
+        hidden_BLF = functools.reduce(jnp.multiply, gates)
+        hidden_BLF = Dropout(self.dropout_rate)(hidden_BLF, deterministic)
+        return Dense(x_BLD.shape[-1], ("mlp", "embed"), init, self.dtype, name="wo")(hidden_BLF)
+
+
+def relative_position_bucket(
+    offset: Int[np.ndarray | Array, "..."], *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> Int[Array, "..."]:
+    """Bucket of key position minus query position (Raffel et al. 2020, section 2.1; Shaw et al. 2018).
+
+    Half of the buckets hold small distances exactly, the other half grow logarithmically up to
+    `max_distance`, beyond which all share the last. The decoder looks back only; the encoder spends half
+    of its buckets on each direction.
+    """
+    bucket = jnp.zeros_like(offset)
+    if bidirectional:
+        num_buckets //= 2
+        bucket = jnp.where(offset > 0, num_buckets, 0)
+        distance = jnp.abs(offset)
+    else:
+        distance = jnp.maximum(-offset, 0)
+    exact = num_buckets // 2
+    ratio = jnp.log(distance.astype(jnp.float32) / exact + np.finfo(np.float32).eps)
+    growth = ratio / np.log(max_distance / exact) * (num_buckets - exact)
+    far = jnp.minimum(exact + growth.astype(jnp.int32), num_buckets - 1)
+    return bucket + jnp.where(distance < exact, distance, far)
+
+
+class RelativePositionBias(nn.Module):
+    """One learned number for each head and bucket; all layers of a stack share them."""
+
+    num_heads: int
+    num_buckets: int
+    max_distance: int
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, query_L: Int[Array, "L"], key_M: Int[Array, "M"]) -> Float[Array, "1 H L M"]:
+        """The bias between positions; float32."""
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
+        table = self.param("rel_embedding", init, (self.num_heads, self.num_buckets))
+        bucket_LM = relative_position_bucket(
+            key_M[None, :] - query_L[:, None],
+            bidirectional=self.bidirectional,
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+        )
+        return table.astype(jnp.float32)[:, bucket_LM][None]

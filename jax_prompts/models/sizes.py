@@ -1,0 +1,79 @@
+"""Sizes of the public T5 models, and of the embedded `micro` model.
+
+Sources: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+Transformer" (v1.0), the T5.1.1 release notes (v1.1), and the configurations published with the T5X
+checkpoints. All public models have 32,000 pieces and 100 sentinels, in 32,128 embedding rows.
+"""
+
+from __future__ import annotations
+
+from jax_prompts.config import ConfigError, nearest
+from jax_prompts.models.t5 import T5Config
+
+_RELU = ("relu",)
+_GATED_GELU = ("gelu", "linear")
+
+
+def _v1_0(emb_dim: int, num_layers: int, num_heads: int, head_dim: int, mlp_dim: int) -> T5Config:
+    return T5Config(
+        vocab_size=32128,
+        emb_dim=emb_dim,
+        num_heads=num_heads,
+        num_encoder_layers=num_layers,
+        num_decoder_layers=num_layers,
+        head_dim=head_dim,
+        mlp_dim=mlp_dim,
+        mlp_activations=_RELU,
+        logits_via_embedding=True,
+    )
+
+
+def _v1_1(emb_dim: int, num_layers: int, num_heads: int, mlp_dim: int) -> T5Config:
+    return T5Config(
+        vocab_size=32128,
+        emb_dim=emb_dim,
+        num_heads=num_heads,
+        num_encoder_layers=num_layers,
+        num_decoder_layers=num_layers,
+        head_dim=64,
+        mlp_dim=mlp_dim,
+        mlp_activations=_GATED_GELU,
+        logits_via_embedding=False,
+    )
+
+
+SIZES: dict[str, T5Config] = {
+    "t5_1_0_small": _v1_0(512, 6, 8, 64, 2048),
+    "t5_1_0_base": _v1_0(768, 12, 12, 64, 3072),
+    "t5_1_0_large": _v1_0(1024, 24, 16, 64, 4096),
+    "t5_1_0_3b": _v1_0(1024, 24, 32, 128, 16384),
+    "t5_1_0_11b": _v1_0(1024, 24, 128, 128, 65536),
+    "t5_1_1_small": _v1_1(512, 8, 6, 1024),
+    "t5_1_1_base": _v1_1(768, 12, 12, 2048),
+    "t5_1_1_large": _v1_1(1024, 24, 16, 2816),
+    "t5_1_1_xl": _v1_1(2048, 24, 32, 5120),
+    "t5_1_1_xxl": _v1_1(4096, 24, 64, 10240),
+    # Shaped for a pre-training of hours on a few CPU cores: see assets/micro/MODEL_CARD.md.
+    "micro": T5Config(
+        vocab_size=4096,
+        emb_dim=192,
+        num_heads=6,
+        num_encoder_layers=3,
+        num_decoder_layers=2,
+        head_dim=32,
+        mlp_dim=512,
+        mlp_activations=_GATED_GELU,
+        logits_via_embedding=False,
+    ),
+}
+
+
+def size(name: str) -> T5Config:
+    """The configuration called `name`.
+
+    Raises:
+      ConfigError: no model has that name; the nearest names are offered.
+    """
+    if name not in SIZES:
+        raise ConfigError(f"model size {name!r} is unknown; did you mean {nearest(name, SIZES)}?")
+    return SIZES[name]

@@ -1,0 +1,302 @@
+"""T5 v1.0 and v1.1 in Flax Linen, with T5X's parameter paths and one prompt-aware line.
+
+Letters: B rows, T text tokens, P prompt length, L = P + T encoder length, M attended length, U target
+tokens, D model width, H heads, K head width, F MLP width, V rows of the embedding, Q virtual tokens.
+
+Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+Transformer"; T5.1.1 adds gated GELU (Shazeer 2020) and a separate output projection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jax_prompts.models.layers import MASKED, MLP, Attention, Dense, Dropout, RelativePositionBias, RMSNorm
+
+Cache = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Size and numerics of a T5. Sizes are in `models/sizes.py`.
+
+    Attributes:
+      mlp_activations: `("relu",)` for v1.0, `("gelu", "linear")` for v1.1.
+      logits_via_embedding: True ties the output projection to the embedding and divides by sqrt(D) (v1.0).
+      dtype: of activations; norms' statistics, softmax, logits are float32 whatever it is.
+      scan_layers: stack the layers' parameters on axis 1 under `layers` and scan over them.
+    """
+
+    vocab_size: int
+    emb_dim: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    head_dim: int
+    mlp_dim: int
+    mlp_activations: tuple[str, ...]
+    logits_via_embedding: bool
+    relpos_buckets: int = 32
+    relpos_max_distance: int = 128
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+    scan_layers: bool = False
+
+
+class Embed(nn.Module):
+    """The input layer: rows of the frozen table below V, rows of `prompts_QD` at and above V."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
+        self.embedding = self.param("embedding", init, (self.config.vocab_size, self.config.emb_dim))
+
+    def __call__(
+        self, ids_BL: Int[Array, "B L"], prompts_QD: Float[Array, "Q D"] | None = None
+    ) -> Float[Array, "B L D"]:
+        """Embeds token ids; float32 where prompts take part, so that their large rows keep their digits."""
+        if prompts_QD is None or prompts_QD.shape[0] == 0:
+            return jnp.take(self.embedding, ids_BL, axis=0)
+        virtual_BL = ids_BL - self.config.vocab_size
+        tokens_BLD = jnp.take(self.embedding, ids_BL, axis=0, mode="clip").astype(jnp.float32)
+        prompts_BLD = jnp.take(prompts_QD, virtual_BL, axis=0, mode="clip")
+        return jnp.where(virtual_BL[..., None] >= 0, prompts_BLD, tokens_BLD)
+
+
+class EncoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.pre_attention_layer_norm = RMSNorm(c.dtype)
+        self.attention = Attention(c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype)
+        self.pre_mlp_layer_norm = RMSNorm(c.dtype)
+        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+
+    def __call__(self, x_BLD: Array, bias_BHLL: Array, deterministic: bool) -> tuple[Array, None]:
+        h_BLD = self.pre_attention_layer_norm(x_BLD)
+        h_BLD = self.attention(h_BLD, self.attention.keys_values(h_BLD), bias_BHLL, deterministic)
+        x_BLD = x_BLD.astype(h_BLD.dtype) + self.dropout(h_BLD, deterministic)
+        h_BLD = self.mlp(self.pre_mlp_layer_norm(x_BLD), deterministic)
+        return x_BLD + self.dropout(h_BLD, deterministic), None
+
+
+class DecoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(c.dtype)
+        self.self_attention = Attention(c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype)
+        self.pre_cross_attention_layer_norm = RMSNorm(c.dtype)
+        self.encoder_decoder_attention = Attention(
+            c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype
+        )
+        self.pre_mlp_layer_norm = RMSNorm(c.dtype)
+        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+
+    def __call__(
+        self,
+        y_BUD: Array,
+        cache: Cache | None,
+        encoded_BLD: Array | None,
+        self_bias: Array,
+        cross_bias: Array,
+        position: Array | None,
+        deterministic: bool,
+    ) -> tuple[Array, Cache | None]:
+        """All target positions at once, or, with a cache, the one at `position`."""
+        h_BUD = self.pre_self_attention_layer_norm(y_BUD)
+        self_kv = self.self_attention.keys_values(h_BUD)
+        if cache is not None:
+            self_kv = tuple(
+                jax.lax.dynamic_update_slice_in_dim(past, new.astype(past.dtype), position, axis=1)
+                for past, new in zip(cache["self"], self_kv, strict=True)
+            )
+            cross_kv = cache["cross"]
+            cache = {"self": self_kv, "cross": cross_kv}
+        else:
+            cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
+        h_BUD = self.self_attention(h_BUD, self_kv, self_bias, deterministic)
+        y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
+        h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
+        h_BUD = self.encoder_decoder_attention(h_BUD, cross_kv, cross_bias, deterministic)
+        y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
+        h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
+        return y_BUD + self.dropout(h_BUD, deterministic), cache
+
+    def start_cache(self, _: None, encoded_BLD: Array, max_length: int) -> tuple[None, Cache]:
+        """Empty self-attention keys and values for `max_length` steps, and the cross-attention's, made once."""
+        c = self.config
+        empty = jnp.zeros((encoded_BLD.shape[0], max_length, c.num_heads, c.head_dim), c.dtype)
+        cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
+        return None, {"self": (empty, empty), "cross": cross_kv}
+
+
+def _stack(layer: type[nn.Module], config: T5Config, length: int, *, cached: bool) -> list[nn.Module] | nn.Module:
+    """`length` layers: a list, or one module scanned over parameters (and caches) stacked on axis 1."""
+    if not config.scan_layers:
+        return [layer(config) for _ in range(length)]
+    common = dict(variable_axes={"params": 1}, split_rngs={"params": True, "dropout": True}, length=length,
+                  metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
+    if cached:
+        methods = {
+            "__call__": dict(in_axes=(1, *[nn.broadcast] * 5), out_axes=1, **common),
+            "start_cache": dict(in_axes=nn.broadcast, out_axes=1, **common),
+        }
+        return nn.scan(layer, methods=methods)(config)
+    return nn.scan(layer, in_axes=nn.broadcast, **common)(config)
+
+
+class Encoder(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.relpos_bias = RelativePositionBias(
+            c.num_heads, c.relpos_buckets, c.relpos_max_distance, bidirectional=True
+        )
+        self.layers = _stack(EncoderLayer, c, c.num_encoder_layers, cached=False)
+        self.encoder_norm = RMSNorm(c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+
+    def __call__(self, x_BLD: Array, valid_BL: Array, deterministic: bool) -> Float[Array, "B L D"]:
+        """Encodes embedded tokens; padding is never attended to, and what stands at padding is undefined."""
+        position_L = jnp.arange(x_BLD.shape[1])
+        bias_BHLL = self.relpos_bias(position_L, position_L) + _key_bias(valid_BL)
+        x_BLD = self.dropout(x_BLD, deterministic)
+        if self.config.scan_layers:
+            # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.
+            x_BLD, _ = self.layers(x_BLD.astype(self.config.dtype), bias_BHLL, deterministic)
+        else:
+            for layer in self.layers:
+                x_BLD, _ = layer(x_BLD, bias_BHLL, deterministic)
+        return self.dropout(self.encoder_norm(x_BLD), deterministic)
+
+
+class Decoder(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.relpos_bias = RelativePositionBias(
+            c.num_heads, c.relpos_buckets, c.relpos_max_distance, bidirectional=False
+        )
+        self.layers = _stack(DecoderLayer, c, c.num_decoder_layers, cached=True)
+        self.decoder_norm = RMSNorm(c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+        if not c.logits_via_embedding:
+            init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+            self.logits_dense = Dense(c.vocab_size, ("embed", "vocab"), init, jnp.float32)
+
+    def __call__(
+        self,
+        y_BUD: Array,
+        encoded_BLD: Array | None,
+        valid_BL: Array,
+        embedding_VD: Array,
+        deterministic: bool,
+        cache: Any = None,
+        position: Array | None = None,
+    ) -> tuple[Float[Array, "B U V"], Any]:
+        """Float32 logits of all target positions; with a cache, of the one at `position`, and the cache after it."""
+        c = self.config
+        if cache is None:
+            max_length = y_BUD.shape[1]
+        else:
+            past_keys, _ = (cache if c.scan_layers else cache[0])["self"]
+            max_length = past_keys.shape[-3]
+        key_U = jnp.arange(max_length)
+        query_U = key_U if position is None else position[None]
+        causal_UU = jnp.where(key_U[None, :] <= query_U[:, None], 0.0, MASKED)
+        self_bias = self.relpos_bias(query_U, key_U) + causal_UU
+        shared = (encoded_BLD, self_bias, _key_bias(valid_BL), position, deterministic)
+        y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
+        if c.scan_layers:
+            y_BUD, cache = self.layers(y_BUD, cache, *shared)
+        else:
+            caches = [None] * c.num_decoder_layers if cache is None else list(cache)
+            for i, layer in enumerate(self.layers):
+                y_BUD, caches[i] = layer(y_BUD, caches[i], *shared)
+            cache = caches
+        y_BUD = self.dropout(self.decoder_norm(y_BUD), deterministic)
+        if c.logits_via_embedding:
+            y_BUD = y_BUD.astype(jnp.float32) / jnp.sqrt(c.emb_dim)
+            return y_BUD @ embedding_VD.astype(jnp.float32).T, cache
+        return self.logits_dense(y_BUD), cache
+
+    def start_cache(self, encoded_BLD: Array, max_length: int) -> Any:
+        if self.config.scan_layers:
+            return self.layers.start_cache(None, encoded_BLD, max_length)[1]
+        return [layer.start_cache(None, encoded_BLD, max_length)[1] for layer in self.layers]
+
+
+class T5(nn.Module):
+    """Encoder and decoder around one embedding. `prompts_QD` are the rows of virtual tokens V .. V + Q - 1."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        self.token_embedder = Embed(self.config)
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    def __call__(
+        self,
+        encoder_input_tokens: Int[Array, "B L"],
+        decoder_input_tokens: Int[Array, "B U"],
+        prompts_QD: Float[Array, "Q D"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B U V"]:
+        """Float32 logits of every target position, given the tokens before it (teacher forcing).
+
+        Dropout draws from the rng stream `dropout` unless `deterministic`. Token 0 is padding.
+        """
+        encoded_BLD = self.encode(encoder_input_tokens, prompts_QD, deterministic=deterministic)
+        logits_BUV, _ = self.decoder(
+            self.token_embedder(decoder_input_tokens),
+            encoded_BLD,
+            encoder_input_tokens > 0,
+            self.token_embedder.embedding,
+            deterministic,
+        )
+        return logits_BUV
+
+    def encode(
+        self,
+        encoder_input_tokens: Int[Array, "B L"],
+        prompts_QD: Float[Array, "Q D"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B L D"]:
+        """The encoder's output after its final norm; undefined at padding."""
+        x_BLD = self.token_embedder(encoder_input_tokens, prompts_QD)
+        return self.encoder(x_BLD, encoder_input_tokens > 0, deterministic)
+
+    def start_cache(self, encoded_BLD: Float[Array, "B L D"], max_length: int) -> Any:
+        """The cache `decode_step` needs: every leaf has the batch as its first axis."""
+        return self.decoder.start_cache(encoded_BLD, max_length)
+
+    def decode_step(
+        self, token_B: Int[Array, "B"], cache: Any, position: Int[Array, ""], valid_BL: Array
+    ) -> tuple[Float[Array, "B V"], Any]:
+        """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
+        y_B1D = self.token_embedder(token_B[:, None])
+        logits_B1V, cache = self.decoder(
+            y_B1D, None, valid_BL, self.token_embedder.embedding, True, cache, position
+        )
+        return logits_B1V[:, 0], cache
+
+
+def _key_bias(valid_BL: Array) -> Float[Array, "B 1 1 L"]:
+    return jnp.where(valid_BL, 0.0, MASKED)[:, None, None, :]

@@ -1,0 +1,145 @@
+"""Optimisers and learning rate schedules, all from optax.
+
+Everything acts on each parameter by itself, except the gradient norm, which is that of the whole tree.
+Training vmaps `init` and `update` over the members axis, so each member has its own second moments, its own
+update RMS and its own gradient norm, as in a run of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from jax_prompts.config import ConfigError, Optimizer, nearest
+
+_SHARED = {"name", "learning_rate", "schedule", "warmup_steps", "weight_decay", "gradient_clip_norm"}
+_ADAFACTOR = {
+    "decay_rate",
+    "step_offset",
+    "factored",
+    "min_dim_size_to_factor",
+    "multiply_by_parameter_scale",
+    "clipping_threshold",
+}
+_ADAMW = {"beta1", "beta2", "epsilon"}
+_KNOWN = {"adafactor": _SHARED | _ADAFACTOR, "adamw": _SHARED | _ADAMW}
+_SCHEDULES = ("constant", "linear", "rsqrt")
+
+
+def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """The gradient transformation of a run of `steps` steps; `update` needs the parameters.
+
+    Adafactor (Shazeer & Stern 2018, arXiv:1804.04235) is T5X's: v = b v + (1 - b)(g^2 + 1e-30) with
+    b = 1 - (t + 1)^-decay_rate, y = g / sqrt(v) scaled down to an RMS of at most `clipping_threshold`,
+    p = (1 - weight_decay) p - rate * y; the decay is not multiplied by the rate. t counts from `step_offset`
+    while v starts at zero: from 1,100,000 on, 1 - b is 1.5e-5, so v adds up like Adagrad's, the update stays
+    at the clipping threshold for tens of thousands of steps and the prompt keeps moving by `learning_rate`
+    a step, whereas the optimiser that starts at 0 slows down when gradients shrink.
+
+    AdamW is Loshchilov & Hutter's (2019, arXiv:1711.05101), with the decay multiplied by the rate.
+
+    Raises:
+      ConfigError: a setting out of range, or one that the optimiser does not know moved from its default.
+    """
+    rate = learning_rate_schedule(config, steps)
+    if config.name == "adafactor":
+        transformation = optax.adafactor(
+            rate,
+            min_dim_size_to_factor=config.min_dim_size_to_factor,
+            decay_rate=config.decay_rate,
+            decay_offset=-config.step_offset,  # optax subtracts it from a count that starts at 0
+            multiply_by_parameter_scale=config.multiply_by_parameter_scale,
+            clipping_threshold=config.clipping_threshold,
+            weight_decay_rate=config.weight_decay or None,
+            factored=config.factored,
+        )
+    else:
+        transformation = optax.adamw(
+            rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay
+        )
+    if config.gradient_clip_norm is None:
+        return transformation
+    return optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), transformation)
+
+
+def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:
+    """The rate of each update; the first has count 0, the last `steps` - 1. W is `warmup_steps`.
+
+    All rise linearly from 0 during the first W updates. Then `constant` stays at the peak; `linear` falls in
+    a line that meets 0 at count `steps`; `rsqrt` is learning_rate / sqrt(max(count, W, 1)), so its peak is
+    learning_rate / sqrt(W) (T5X's `constant * linear_warmup * rsqrt_decay`). Counts are this run's own: they
+    do not start at `step_offset`.
+
+    Raises:
+      ConfigError: as `make_optimizer`.
+    """
+    _check(config, steps)
+    base, warmup = config.learning_rate, config.warmup_steps
+    peak, after = {  # `after` is called with the updates since the warm-up
+        "constant": (base, optax.constant_schedule(base)),
+        "linear": (base, optax.linear_schedule(base, 0.0, steps - warmup)),
+        "rsqrt": (
+            base / math.sqrt(max(warmup, 1)),
+            lambda count: base / jnp.sqrt(jnp.maximum(count + warmup, 1.0)),
+        ),
+    }[config.schedule]
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _check(config: Optimizer, steps: int) -> None:
+    if config.name not in tuple(_KNOWN):
+        names = nearest(str(config.name), _KNOWN)
+        raise ConfigError(f"Optimizer.name = {config.name!r} is unknown; use {names}")
+    if config.schedule not in _SCHEDULES:
+        names = nearest(str(config.schedule), _SCHEDULES)
+        raise ConfigError(f"Optimizer.schedule = {config.schedule!r} is unknown; use {names}")
+    for field in dataclasses.fields(Optimizer):
+        value = getattr(config, field.name)
+        if field.name not in _KNOWN[config.name] and value != field.default:
+            raise ConfigError(
+                f"Optimizer.{field.name} = {value!r} means nothing to {config.name}; leave it out"
+            )
+        if field.name in _RANGES:
+            fits, wanted = _RANGES[field.name]
+            if not fits(value):
+                raise ConfigError(f"Optimizer.{field.name} = {value!r} must be {wanted}")
+    if not _whole(steps, 1):
+        raise ConfigError(f"Training.steps = {steps!r} must be a whole number from 1")
+    if config.warmup_steps >= steps:
+        raise ConfigError(
+            f"Optimizer.warmup_steps = {config.warmup_steps} must be less than Training.steps = {steps}"
+        )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "learning_rate": (_positive, "a number above 0"),
+    "warmup_steps": (lambda value: _whole(value, 0), "a whole number from 0"),
+    "weight_decay": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "beta1": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "beta2": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "epsilon": (_positive, "a number above 0"),
+    "decay_rate": (_positive, "a number above 0"),
+    "step_offset": (lambda value: _whole(value, 0), "a whole number from 0"),
+    "min_dim_size_to_factor": (lambda value: _whole(value, 1), "a whole number from 1"),
+    "clipping_threshold": (lambda value: value is None or _positive(value), "a number above 0, or None"),
+    "gradient_clip_norm": (lambda value: value is None or _positive(value), "a number above 0, or None"),
+}

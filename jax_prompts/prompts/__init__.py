@@ -1,0 +1,69 @@
+"""Prompt methods, one a file. Each is a small Linen module whose output is the prompt `[P, D]`.
+
+A method's parameters are tuned, its settings are fields. Members (prompts trained side by side) are the
+same module under `vmap`: every leaf of the parameters has a leading axis E, and E = 1 is the ordinary case.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from jax_prompts.prompts.direct import PromptTuning
+from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabulary, TableInit, Text, Uniform
+from jax_prompts.prompts.residual import Residual
+from jax_prompts.prompts.store import PromptMetadata, load_prompt, save_prompt
+
+__all__ = [
+    "Base",
+    "ClassLabels",
+    "FromFile",
+    "Initializer",
+    "Method",
+    "PromptMetadata",
+    "PromptTuning",
+    "Residual",
+    "SampledVocabulary",
+    "Text",
+    "Uniform",
+    "fold",
+    "init_members",
+    "load_prompt",
+    "save_prompt",
+]
+
+
+class Method(Protocol):
+    """A Linen module that makes a prompt. Parameters are float32; `table_init` fills the table among them."""
+
+    length: int
+
+    def init(self, rngs: Array, embed_dim: int, table_init: TableInit) -> Any: ...
+
+    def apply(self, variables: Any, embed_dim: int) -> Any: ...
+
+    def __call__(self, embed_dim: int, table_init: TableInit = ...) -> Float[Array, "P D"]: ...
+
+
+class Initializer(Protocol):
+    """A setting that says where a prompt table starts."""
+
+    def table_init(self, base: Base) -> TableInit: ...
+
+
+def init_members(method: Method, keys_E: Array, embed_dim: int, table_init: TableInit) -> Any:
+    """Fresh parameters of E members, each leaf `[E, ...]`, without axis names.
+
+    Member e depends on keys_E[e] alone. To keep a large embedding out of the compiled program, or to learn
+    the shapes without one, make `table_init` inside a function that takes the embedding as its argument, and
+    hand that function to `jax.jit` or `jax.eval_shape`.
+    """
+    return jax.vmap(lambda key: nn.meta.unbox(method.init(key, embed_dim, table_init)["params"]))(keys_E)
+
+
+def fold(method: Method, params: Any, embed_dim: int) -> Float[Array, "E P D"]:
+    """The prompts of E members: each method evaluated once, after which its parameters are not needed."""
+    return jax.vmap(lambda member: method.apply({"params": member}, embed_dim))(params)

@@ -1,0 +1,203 @@
+"""Where the prompt table starts: random, or at embeddings the frozen model already understands.
+
+An initialiser is a plain setting; `table_init(base)` joins it with the frozen model and returns a JAX
+initialiser `(key, (P, D), dtype) -> table_PD`, which works under `jit`, `vmap` over keys and `eval_shape`.
+It fills the table; a method with a network then computes the prompt from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer as TableInit
+from jaxtyping import Array, Float, Int
+
+from jax_prompts.config import ConfigError
+from jax_prompts.prompts.store import load_prompt
+
+SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds
+
+
+class Vocabulary(Protocol):
+    """What an initialiser asks of a vocabulary: pieces without end of sentence, and their count."""
+
+    size: int
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """The frozen model as an initialiser sees it.
+
+    Attributes:
+      embedding_VD: the token embedding, any dtype or sharding; a tracer inside `jit` and `eval_shape`.
+      vocabulary: None where a run has none.
+      labels: the task's class labels as its targets spell them; empty where it has none.
+    """
+
+    embedding_VD: Float[Array, "V D"]
+    vocabulary: Vocabulary | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """U[low, high): the paper's random start is [-0.5, 0.5], the original prompt tuning code's [0, 0.5)."""
+
+    low: float = -0.5
+    high: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ConfigError(f"Uniform.low is {self.low} and Uniform.high {self.high}: set low below high")
+
+    def table_init(self, base: Base) -> TableInit:
+        def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            return jax.random.uniform(key, shape, dtype, self.low, self.high)
+
+        return init
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledVocabulary:
+    """Embeddings of pieces drawn from the vocabulary, without repetition where there are enough.
+
+    Attributes:
+      first: draw from this many most frequent pieces (T5 numbers its pieces by frequency, so these are ids
+        3 to 2 + first; all pieces if the vocabulary has fewer); 5,000 in Lester et al. None: the whole
+        vocabulary with its sentinels, as in Residual Prompt Tuning.
+    """
+
+    first: int | None = 5000
+
+    def __post_init__(self) -> None:
+        if self.first is not None and self.first < 1:
+            raise ConfigError(f"SampledVocabulary.first is {self.first}: set it to at least 1, or to None")
+
+    def table_init(self, base: Base) -> TableInit:
+        end = _vocabulary_size(base)
+        if self.first is not None:
+            end = min(end, SPECIAL_IDS + self.first)
+        if end <= SPECIAL_IDS:
+            raise ConfigError(f"BaseModel.vocabulary has only {end} ids: use one that has pieces of text")
+
+        def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            count = end - SPECIAL_IDS
+            ids_P = SPECIAL_IDS + jax.random.choice(key, count, (shape[0],), replace=shape[0] > count)
+            return _rows(base, ids_P, shape).astype(dtype)
+
+        return init
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassLabels:
+    """One row a class label, the mean of its pieces' embeddings; other rows are sampled vocabulary.
+
+    With fewer rows than labels the first P labels are used. (Lester et al. 2021, section 3.2.)
+
+    Attributes:
+      words: what to use as labels; None: the task's class labels.
+    """
+
+    words: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.words, str) or (self.words is not None and not self.words):
+            raise ConfigError(f"ClassLabels.words is {self.words!r}: set it to a tuple of words, or None")
+
+    def table_init(self, base: Base) -> TableInit:
+        words = base.labels if self.words is None else self.words
+        if not words:
+            raise ConfigError("ClassLabels has no labels: the task names none, so set ClassLabels.words")
+        pieces = [_encode(base, word, "ClassLabels") for word in words]
+        sampled = SampledVocabulary().table_init(base)
+
+        def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            means = [jnp.mean(_rows(base, jnp.asarray(ids), shape), axis=0) for ids in pieces[: shape[0]]]
+            return _put_first(jnp.stack(means), sampled(key, shape, dtype))
+
+        return init
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The pieces of a text, one a row in order, cut at P; rows left over are sampled vocabulary.
+
+    Attributes:
+      text: for instance an instruction that describes the task; encoded without end of sentence.
+    """
+
+    text: str
+
+    def table_init(self, base: Base) -> TableInit:
+        ids = _encode(base, self.text, "Text")
+        sampled = SampledVocabulary().table_init(base)
+
+        def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            return _put_first(_rows(base, jnp.asarray(ids[: shape[0]]), shape), sampled(key, shape, dtype))
+
+        return init
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFile:
+    """Another prompt, read from its file: the transfer of SPoT (Vu et al. 2022). Every member starts there.
+
+    The other prompt may come from another base model of the same width.
+
+    Attributes:
+      path: a prompt file of the same length and width.
+    """
+
+    path: str
+
+    def table_init(self, base: Base) -> TableInit:
+        prompt_PD, _ = load_prompt(self.path, embed_dim=base.embedding_VD.shape[1])
+
+        def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            if prompt_PD.shape[0] != shape[0]:
+                length = prompt_PD.shape[0]
+                raise ConfigError(
+                    f"FromFile.path {self.path} has {length} prompt tokens and PROMPT_LENGTH is {shape[0]}: "
+                    f"set PROMPT_LENGTH to {length}, or use another file"
+                )
+            return jnp.asarray(prompt_PD, dtype)
+
+        return init
+
+
+def _vocabulary_size(base: Base) -> int:
+    rows = base.embedding_VD.shape[0]
+    if base.vocabulary is None:
+        return rows
+    if base.vocabulary.size > rows:
+        raise ConfigError(
+            f"BaseModel.vocabulary has {base.vocabulary.size} ids and the model {rows} embedding rows: "
+            "set BaseModel.vocabulary to the one the model was trained with"
+        )
+    return base.vocabulary.size
+
+
+def _encode(base: Base, text: str, setting: str) -> list[int]:
+    if base.vocabulary is None:
+        raise ConfigError(f"{setting} needs a vocabulary: set BaseModel.vocabulary, or use SampledVocabulary")
+    _vocabulary_size(base)
+    ids = base.vocabulary.encode(text)
+    if not ids:
+        raise ConfigError(f"{setting} cannot start from {text!r}: the vocabulary has no piece for it")
+    return list(ids)
+
+
+def _rows(base: Base, ids_N: Int[Array, " N"], shape: Sequence[int]) -> Float[Array, "N D"]:
+    if base.embedding_VD.shape[1] != shape[1]:
+        raise ValueError(f"a prompt of width {shape[1]} from an embedding of {base.embedding_VD.shape}")
+    return base.embedding_VD[ids_N].astype(jnp.float32)
+
+
+def _put_first(first_ND: Float[Array, "N D"], table_PD: Float[Array, "P D"]) -> Float[Array, "P D"]:
+    return table_PD.at[: first_ND.shape[0]].set(first_ND.astype(table_PD.dtype))

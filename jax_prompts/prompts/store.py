@@ -1,0 +1,201 @@
+"""Prompt files: safetensors with `prompt` float32 `[P, D]` and string metadata. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import stat
+import struct
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float
+
+from jax_prompts.config import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from flax.linen import Module
+
+MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
+MAX_HEADER_BYTES = 2**20
+
+
+def _library_version() -> str:
+    try:
+        return importlib.metadata.version("jax-prompts")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptMetadata:
+    """Where a prompt came from. Empty fields are unknown, as in prompts from other software.
+
+    Attributes:
+      method, settings: class name and fields of the method that was folded; see `settings_of`.
+      base_model, model_fingerprint: name and weight fingerprint of the frozen model.
+      tokenizer_fingerprint: fingerprint of the vocabulary.
+      task, labels: what it was tuned on, and the task's class labels.
+      metric, score, step: the validation metric that chose it, its value, and the optimiser step.
+      library_version: version of this package that wrote the file.
+      extra: every other metadata entry of the file, kept as it is when the prompt is saved again.
+    """
+
+    method: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    base_model: str = ""
+    model_fingerprint: str = ""
+    tokenizer_fingerprint: str = ""
+    task: str = ""
+    labels: tuple[str, ...] = ()
+    metric: str = ""
+    score: float | None = None
+    step: int | None = None
+    library_version: str = dataclasses.field(default_factory=_library_version)
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+_TEXT_FIELDS = (
+    "method",
+    "base_model",
+    "model_fingerprint",
+    "tokenizer_fingerprint",
+    "task",
+    "metric",
+    "library_version",
+)
+_JSON_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "settings": dict,
+    "labels": list,
+    "score": (int, float, type(None)),
+    "step": (int, type(None)),
+}
+
+
+def settings_of(method: Module) -> dict[str, Any]:
+    """A method's own fields, for `PromptMetadata.settings`."""
+    names = [field.name for field in dataclasses.fields(method) if field.name not in ("parent", "name")]
+    return {name: getattr(method, name) for name in names}
+
+
+def save_prompt(
+    path: str | os.PathLike[str], prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata
+) -> None:
+    """Writes a prompt file whole or not at all; with several writers the last one to finish stays.
+
+    Raises:
+      RunError: values that are not finite, or a directory or disk that cannot be written.
+    """
+    path = Path(path)
+    prompt_PD = np.ascontiguousarray(prompt_PD, dtype=np.float32)
+    if prompt_PD.ndim != 2 or not prompt_PD.size:
+        raise ValueError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
+    if not np.isfinite(prompt_PD).all():
+        raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
+
+    text = dict(metadata.extra)
+    text |= {name: getattr(metadata, name) for name in _TEXT_FIELDS}
+    text |= {name: json.dumps(getattr(metadata, name), sort_keys=True) for name in _JSON_FIELDS}
+    content = safetensors.numpy.save({"prompt": prompt_PD}, text)
+
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_prompt(
+    path: str | os.PathLike[str],
+    *,
+    embed_dim: int | None = None,
+    model_fingerprint: str | None = None,
+    tokenizer_fingerprint: str | None = None,
+) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
+    """Reads a prompt file and checks that it fits; what is None, or unknown to the file, is not compared.
+
+    Raises:
+      ConfigError: no such file, another width, another base model or another vocabulary.
+      RunError: a file that is not a whole prompt file, is too large, or holds values that are not finite.
+    """
+    path = Path(path)
+    prompt_PD, text = _read(path)
+    if not np.isfinite(prompt_PD).all():
+        raise RunError(f"{path} holds values that are not finite: use another prompt file")
+    name = f" ({text['base_model']})" if text.get("base_model") else ""
+    if embed_dim is not None and prompt_PD.shape[1] != embed_dim:
+        raise ConfigError(
+            f"{path} has width {prompt_PD.shape[1]} and the base model {embed_dim}: "
+            f"use the base model it was tuned with{name}"
+        )
+    for what, field, ours in (
+        ("base model", "model_fingerprint", model_fingerprint),
+        ("vocabulary", "tokenizer_fingerprint", tokenizer_fingerprint),
+    ):
+        theirs = text.get(field)
+        if ours and theirs and ours != theirs:
+            raise ConfigError(
+                f"{path} belongs to {what} {theirs} and this run has {ours}: "
+                f"use the {what} it was tuned with{name}"
+            )
+    return prompt_PD, _parse(path, text)
+
+
+def _read(path: Path) -> tuple[Float[np.ndarray, "P D"], dict[str, str]]:
+    """Sizes first, so that a wrong or hostile file costs no memory; then the tensor and the metadata."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is not a file: set it to a prompt file")
+        if status.st_size > MAX_BYTES:
+            raise RunError(f"{path} has {status.st_size} bytes, over {MAX_BYTES}: use a prompt file")
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist: set it to a prompt file") from error
+    except OSError as error:
+        raise RunError(f"{path} could not be read: {error.strerror or error}") from error
+    if len(start) < 8 or struct.unpack("<Q", start)[0] > MAX_HEADER_BYTES:
+        raise RunError(f"{path} is not a whole prompt file: use another one")
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            if "prompt" not in file.keys():  # noqa: SIM118 - not a mapping
+                raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")
+            part = file.get_slice("prompt")
+            dtype, shape = part.get_dtype(), part.get_shape()
+            if dtype != "F32" or len(shape) != 2 or 0 in shape:
+                raise RunError(f"{path} holds prompt {dtype} {shape}, not F32 [P, D]: convert it first")
+            return file.get_tensor("prompt"), file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} is not a whole prompt file ({reason}): use another one") from error
+
+
+def _parse(path: Path, text: dict[str, str]) -> PromptMetadata:
+    known: dict[str, Any] = {name: text.get(name, "") for name in _TEXT_FIELDS}
+    for name, kind in _JSON_FIELDS.items():
+        if name not in text:
+            continue
+        try:
+            known[name] = json.loads(text[name])
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path} has metadata {name} that is not JSON: use another prompt file") from error
+        if not isinstance(known[name], kind):
+            raise RunError(f"{path} has metadata {name} of the wrong kind: use another prompt file")
+    known["labels"] = tuple(str(label) for label in known.get("labels", ()))
+    extra = {name: value for name, value in text.items() if name not in {*_TEXT_FIELDS, *_JSON_FIELDS}}
+    return PromptMetadata(**known, extra=extra)

@@ -1,0 +1,159 @@
+"""What a run leaves in MODEL_DIR: its configuration, metrics, predictions and summary.
+
+Metrics are JSON lines, appended; a resumed run first drops the lines past its checkpoint, so that the
+file of a run stopped at any moment ends as that of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from jax_prompts.config import ConfigError, RunError
+
+
+class Records:
+    """The files of one run."""
+
+    def __init__(self, model_dir: str, config_text: str) -> None:
+        """Opens MODEL_DIR, making it for a new run.
+
+        Raises:
+          ConfigError: it holds a run with another configuration.
+          RunError: it cannot be written.
+        """
+        self.directory = pathlib.Path(model_dir)
+        config = self.directory / "config.gin"
+        if config.exists():
+            if config.read_text() != config_text:
+                changed = _first_difference(config.read_text(), config_text)
+                raise ConfigError(
+                    f"MODEL_DIR {model_dir} holds a run with another configuration ({changed}); "
+                    "choose another MODEL_DIR, or remove it to start again"
+                )
+        with _writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / "metrics").mkdir(exist_ok=True)
+            (self.directory / "predictions").mkdir(exist_ok=True)
+            write_text(config, config_text)
+        self._tensorboard: SummaryWriter | None = None
+
+    def rewind(self, step: int) -> None:
+        """Drops what was recorded after `step`, then continues from it."""
+        for file in (self.directory / "metrics").glob("*.jsonl"):
+            kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= step]
+            write_text(file, "".join(kept))
+        self._tensorboard = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step + 1)
+
+    def scalars(self, name: str, step: int, values: dict[str, Any]) -> None:
+        """Appends one line to metrics/NAME.jsonl, and its numbers to TensorBoard."""
+        with _writing(self.directory), (self.directory / "metrics" / f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        words = [str(values[key]) for key in ("task", "member") if key in values]
+        if self._tensorboard is not None:
+            for key, value in values.items():
+                if isinstance(value, float):
+                    self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
+
+    def predictions(self, task: str, step: int, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes predictions/TASK-STEP.jsonl."""
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with _writing(self.directory):
+            write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json: the run is finished."""
+        with _writing(self.directory):
+            write_text(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def close(self) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+class Window:
+    """Sums of the training metrics since the last line of metrics/train.jsonl, one a member.
+
+    `sums` is plain JSON and part of every checkpoint, so that a line which spans an interruption is the
+    same as without it.
+    """
+
+    def __init__(self, members: int) -> None:
+        self._members = members
+        self._pending: list[dict[str, jax.Array]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        self.sums: dict[str, Any] = {"steps": 0, **{name: [0.0] * self._members for name in _SUMMED}}
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Takes one step's metrics, still on the device; lets the host run at most two steps ahead of it."""
+        self._pending.append(metrics)
+        if len(self._pending) > 2:
+            jax.block_until_ready(self._pending[-3])
+
+    def settle(self, step: int) -> None:
+        """Brings what is pending to the host.
+
+        Raises:
+          RunError: a loss is not finite.
+        """
+        for metrics in jax.device_get(self._pending):
+            self.sums["steps"] += 1
+            for name in _SUMMED:
+                sums = self.sums[name]
+                self.sums[name] = [total + float(value) for total, value in zip(sums, metrics[name], strict=True)]
+        self._pending.clear()
+        if not all(math.isfinite(value) for value in self.sums["loss_sum"]):
+            raise RunError(f"the loss is not finite at or before step {step}; lower the learning rate")
+
+    def lines(self, step: int) -> list[dict[str, Any]]:
+        """The members' means since the last line: loss (nats a target token), accuracy, gradient norm."""
+        self.settle(step)
+        lines = []
+        for member in range(self._members):
+            sums = {name: self.sums[name][member] for name in _SUMMED}
+            line: dict[str, Any] = {"member": member} if self._members > 1 else {}
+            line["loss"] = sums["loss_sum"] / sums["tokens"]
+            line["token_accuracy"] = 100 * sums["correct"] / sums["tokens"]
+            line["gradient_norm"] = sums["gradient_norm"] / self.sums["steps"]
+            lines.append(line)
+        return lines
+
+
+_SUMMED = ("loss_sum", "tokens", "correct", "gradient_norm")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces a file's text in one step: a reader sees the old text or the new, never a part."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _complete_lines(file: pathlib.Path) -> list[str]:
+    """The lines of a file that were written whole: a killed run may leave half of a last one."""
+    return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _first_difference(old: str, new: str) -> str:
+    for before, now in zip(old.splitlines(), new.splitlines(), strict=False):
+        if before != now:
+            return f"there {before.strip()!r}, here {now.strip()!r}"
+    return "one is longer than the other"
+
+
+@contextlib.contextmanager
+def _writing(directory: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"MODEL_DIR {directory} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,62 @@
+"""Which prompt is kept: the best of each member on the validation metric, and when to stop looking."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any
+
+from jax_prompts.config import ConfigError, nearest
+
+TaskMetrics = dict[str, dict[str, float]]  # task -> metric -> value
+
+
+def selection_metric(metrics: TaskMetrics, name: str | None) -> tuple[float, bool]:
+    """The number that chooses (mean over tasks), and whether higher is better.
+
+    Without a `name` it is the mean of each task's metrics, as Lester et al. 2021 average two-metric tasks;
+    of tasks scored by their loss it is the loss.
+
+    Raises:
+      ConfigError: a task has no metric of that name.
+    """
+    values, higher = [], True
+    for task, found in metrics.items():
+        if name is not None and name not in found:
+            raise ConfigError(f"Training.metric {name!r} is no metric of {task}; use {nearest(name, found)}")
+        if name is None and "loss" in found:
+            name = "loss"
+        values.append(found[name] if name else statistics.fmean(found.values()))
+        higher = name != "loss"
+    return statistics.fmean(values), higher
+
+
+@dataclasses.dataclass
+class Selection:
+    """Best so far of each member; plain JSON inside, so that a checkpoint can hold it.
+
+    Attributes:
+      metric: `Training.metric`.
+      best: for each member None, or `{"value", "step", "metrics"}`.
+      stale: evaluations since any member last improved.
+    """
+
+    metric: str | None
+    best: list[dict[str, Any] | None]
+    stale: int = 0
+
+    def update(self, step: int, metrics_E: list[TaskMetrics]) -> list[int]:
+        """Takes one evaluation of all members; returns the members that improved (ties keep the earlier)."""
+        improved = []
+        for member, metrics in enumerate(metrics_E):
+            value, higher = selection_metric(metrics, self.metric)
+            best = self.best[member]
+            if best is None or (value > best["value"] if higher else value < best["value"]):
+                self.best[member] = {"value": value, "step": step, "metrics": metrics}
+                improved.append(member)
+        self.stale = 0 if improved else self.stale + 1
+        return improved
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Whether `patience` evaluations have passed without a better metric."""
+        return patience is not None and self.stale >= patience

@@ -1,0 +1,363 @@
+"""One training run, read top to bottom: data, model, two trees, loop, summary."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prompts import decoding, optim, partition
+from jax_prompts.checkpoint import Checkpoints
+from jax_prompts.config import ConfigError, Preempted, TrainRun
+from jax_prompts.data.cache import open_caches
+from jax_prompts.data.layout import text_length
+from jax_prompts.data.sampler import train_batches
+from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.display import StepDisplay, say
+from jax_prompts.evaluate import Scorer, Scores
+from jax_prompts.models.t5 import T5
+from jax_prompts.prompts import Base, Method, PromptMetadata, Uniform, fold, init_members, save_prompt
+from jax_prompts.prompts.store import settings_of
+from jax_prompts.records import Records, Window
+from jax_prompts.selection import Selection, selection_metric
+from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.weights import abstract_weights, fingerprint, load_weights, model_config, save_model
+
+Tree = Any
+
+
+def train(run: TrainRun, config_text: str) -> dict[str, Any]:
+    """Tunes a prompt (or, without a method, the whole model) and returns what summary.json holds.
+
+    Resumes by itself when MODEL_DIR holds a checkpoint of the same configuration; a resumed run ends with
+    the numbers of an uninterrupted one.
+
+    Raises:
+      ConfigError: settings that cannot work, or MODEL_DIR holds another run.
+      RunError: a file that cannot be read or written, or a loss that is not finite.
+      Preempted: SIGTERM arrived; everything is saved.
+    """
+    started = time.monotonic()
+    settings, method = run.training, run.method
+    model = T5(model_config(run.model))
+    mesh = partition.make_mesh()
+    optimizer = optim.make_optimizer(run.optimizer, settings.steps)
+    _check(run, mesh)
+
+    # Data: text tokens from the caches, which fill themselves where they are missing.
+    vocabulary = Vocabulary(run.model.vocabulary)
+    train_caches = open_caches(run.data, run.data.train_split, vocabulary)
+    eval_caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
+
+    # Two trees: what is tuned, and what is only read.
+    shardings = partition.parameter_shardings(abstract_weights(model), mesh)
+    weights = jax.device_put(load_weights(run.model, model, settings.seed), shardings)
+    labels = tuple(train_caches[0][1].labels or ())
+    about = PromptMetadata(
+        method=type(method).__name__,
+        settings=settings_of(method) if method is not None else {},
+        base_model=f"{run.model.size} {run.model.checkpoint}",
+        model_fingerprint=fingerprint(weights),
+        tokenizer_fingerprint=vocabulary.fingerprint,
+        task=run.data.task,
+        labels=labels,
+        metric=settings.metric or "mean",
+    )
+    seeds_E = np.arange(settings.seed, settings.seed + settings.members)
+    tuned, frozen = _split(run, model, weights, vocabulary, labels, seeds_E)
+    tuned = jax.device_put(tuned, partition.replicated(mesh))
+    opt_state = jax.jit(jax.vmap(optimizer.init))(tuned)
+    say(
+        f"{run.model.size}: {_size(frozen):,} frozen parameters, {_size(tuned):,} tuned "
+        f"({type(method).__name__ if method else 'the whole model'}, members: {settings.members})"
+    )
+
+    # Where the run stands: at the beginning, or at its newest whole checkpoint.
+    score = Scorer(
+        model, vocabulary, eval_caches, run.data, run.decoding, partition.batch_sharding(mesh, members=False)
+    )
+    records = Records(run.model_dir, config_text)
+    checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
+    restored = checkpoints.restore_latest(tuned, opt_state)
+    window = Window(settings.members)
+    if restored is None:
+        step, selection = 0, Selection(settings.metric, [None] * settings.members)
+        records.rewind(-1)
+        untuned = score(weights, None)[0]
+        _record(records, run, step, [untuned])
+        untuned_metrics = {task: scores.metrics for task, scores in untuned.items()}
+    else:
+        step, tuned, opt_state, progress = restored
+        selection = Selection(**progress["selection"])
+        untuned_metrics = progress["untuned"]
+        window.sums = progress["window"]
+        records.rewind(step)
+        say(f"resuming at step {step}")
+    say(f"before tuning: {_line(untuned_metrics)}")
+    del weights
+
+    # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
+    batches = train_batches(
+        train_caches,
+        seeds=seeds_E.tolist(),
+        batch_size=run.data.batch_size,
+        inputs_length=text_length(run.data, _length(method)),
+        targets_length=run.data.task_feature_lengths["targets"],
+        prompt_ids=np.arange(model.config.vocab_size, model.config.vocab_size + _length(method), dtype=np.int32),
+        start_step=step,
+    )
+    train_step = jax.jit(
+        make_train_step(
+            model, method, optimizer, z_loss=settings.z_loss, normalization=settings.loss_normalization
+        ),
+        donate_argnums=(0, 1),
+    )
+    schedule = optim.learning_rate_schedule(run.optimizer, settings.steps)
+    batch_sharding = partition.batch_sharding(mesh, members=True)
+    files = _files(records.directory, method, settings.members)
+    steps_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
+    with StepDisplay(step, settings.steps, _rows(run)) as display, _sigterm() as stop:
+        while step < settings.steps and not selection.exhausted(settings.patience):
+            batch = jax.device_put(next(batches), batch_sharding)
+            tuned, opt_state, metrics = train_step(
+                tuned, opt_state, frozen, batch, dropout_keys(seeds_E, step)
+            )
+            step, steps_here = step + 1, steps_here + 1
+            window.add(metrics)
+            display.advance(step)
+
+            last = step == settings.steps
+            evaluating = last or step % settings.eval_period == 0
+            saving = last or step % (settings.checkpoint_period or settings.eval_period) == 0
+            if last or step % settings.log_period == 0:
+                rate = float(schedule(step - 1))
+                for line in window.lines(step):
+                    records.scalars("train", step, {**line, "learning_rate": rate})
+                display.status(step, f"loss {line['loss']:.4f}")
+                window.clear()
+            if evaluating:
+                tuning_seconds += time.monotonic() - begun
+                params, prompts_EPD = _assemble(method, tuned, frozen, model.config.emb_dim)
+                results_E = score(params, prompts_EPD)
+                _record(records, run, step, results_E)
+                metrics_E = [{task: s.metrics for task, s in results.items()} for results in results_E]
+                for member in selection.update(step, metrics_E):
+                    best = selection.best[member]
+                    chosen = dataclasses.replace(about, score=best["value"], step=step)
+                    if prompts_EPD is None:
+                        save_model(files[member], params, model.config, dataclasses.asdict(chosen))
+                    else:
+                        save_prompt(files[member], np.asarray(prompts_EPD[member]), chosen)
+                display.status(step, f"validation {_line(metrics_E[0])}")
+                begun = time.monotonic()
+            if saving or stop.requested:
+                window.settle(step)
+                progress = {
+                    "selection": dataclasses.asdict(selection),
+                    "untuned": untuned_metrics,
+                    "window": window.sums,
+                }
+                checkpoints.save(step, tuned, opt_state, progress)
+            if stop.requested and not last:
+                checkpoints.wait()
+                raise Preempted(f"stopped by SIGTERM at step {step}; run the same command again to resume")
+    tuning_seconds += time.monotonic() - begun
+    checkpoints.close()
+
+    # The summary.
+    best = selection.best
+    values = [found["value"] for found in best]
+    summary = {
+        "task": run.data.task,
+        "best_metric": statistics.fmean(values),
+        "best_metric_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "best_step": best[0]["step"] if len(best) == 1 else [found["step"] for found in best],
+        "untuned_metric": selection_metric(untuned_metrics, settings.metric)[0],
+        "metrics": best[0]["metrics"] if len(best) == 1 else [found["metrics"] for found in best],
+        "tuned_parameters": _size(tuned),
+        "frozen_parameters": _size(frozen),
+        "checkpoint_bytes": _checkpoint_bytes(records.directory / "checkpoints"),
+        "examples_per_second": steps_here * _rows(run) / tuning_seconds,
+        "wall_seconds": time.monotonic() - started,
+        "last_step": step,
+        "members": [
+            {"seed": int(seed), "best_metric": found["value"], "best_step": found["step"], "file": str(file)}
+            for seed, found, file in zip(seeds_E, best, files, strict=True)
+        ],
+    }
+    records.summary(summary)
+    records.close()
+    say(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})")
+    say("written: " + ", ".join(str(file) for file in files))
+    return summary
+
+
+def dry_run(run: TrainRun) -> dict[str, Any]:
+    """Every shape of the run, built abstractly: no weights and no data are read.
+
+    Raises:
+      ConfigError: settings that cannot work.
+    """
+    settings, method = run.training, run.method
+    model = T5(model_config(run.model))
+    mesh = partition.make_mesh()
+    optimizer = optim.make_optimizer(run.optimizer, settings.steps)
+    _check(run, mesh)
+    weights = jax.eval_shape(
+        lambda: jax.tree.map(lambda x: x.astype(run.model.weight_dtype), _unboxed(abstract_weights(model)))
+    )
+    keys_E = jax.eval_shape(lambda: jax.vmap(jax.random.key)(jnp.arange(settings.members)))
+    if method is None:
+        tuned = jax.eval_shape(lambda w: {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), w)}, weights)
+        frozen: Tree = {}
+    else:
+        start = Uniform().table_init(None)
+        tuned = jax.eval_shape(lambda keys: {"prompt": init_members(method, keys, model.config.emb_dim, start)}, keys_E)
+        frozen = weights
+    opt_state = jax.eval_shape(jax.vmap(optimizer.init), tuned)
+    length = text_length(run.data, _length(method))
+    return {
+        "task": run.data.task,
+        "method": type(method).__name__ if method else None,
+        "tuned_parameters": _size(tuned),
+        "frozen_parameters": _size(frozen),
+        "tuned_bytes": _bytes(tuned),
+        "frozen_bytes": _bytes(frozen),
+        "optimizer_bytes": _bytes(opt_state),
+        "batch": {
+            "members": settings.members,
+            "rows": run.data.batch_size,
+            "prompt": _length(method),
+            "inputs": length,
+            "encoder": length + _length(method),
+            "targets": run.data.task_feature_lengths["targets"],
+        },
+        "mesh": dict(mesh.shape),
+        "initial_checkpoint": run.model.checkpoint,
+    }
+
+
+def _check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
+    """Raises ConfigError for settings that no data or model could make work."""
+    settings = run.training
+    for name, value in (
+        ("TRAIN_STEPS", settings.steps),
+        ("EVAL_PERIOD", settings.eval_period),
+        ("MEMBERS", settings.members),
+        ("Training.log_period", settings.log_period),
+    ):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if run.method is None and settings.members != 1:
+        raise ConfigError(f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model")
+    if run.method is None and run.initializer is not None:
+        raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
+    text_length(run.data, _length(run.method))
+    decoding.check(run.decoding)
+    partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh)
+    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
+
+
+def _split(
+    run: TrainRun,
+    model: T5,
+    weights: Tree,
+    vocabulary: Vocabulary,
+    labels: tuple[str, ...],
+    seeds_E: np.ndarray,
+) -> tuple[Tree, Tree]:
+    """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
+    if run.method is None:
+        return {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)}, {}
+    base = Base(weights["token_embedder"]["embedding"], vocabulary, labels)
+    start = (run.initializer or Uniform()).table_init(base)
+    keys_E = jax.vmap(jax.random.key)(seeds_E)
+    return {"prompt": init_members(run.method, keys_E, model.config.emb_dim, start)}, weights
+
+
+def _assemble(method: Method | None, tuned: Tree, frozen: Tree, width: int) -> tuple[Tree, jax.Array | None]:
+    """The model's parameters and the folded prompts of all members, for scoring."""
+    if method is None:
+        return jax.tree.map(lambda x: x[0], tuned["model"]), None
+    return frozen, fold(method, tuned["prompt"], width)
+
+
+def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str, Scores]]) -> None:
+    """Metrics and predictions of one evaluation."""
+    for member, results in enumerate(results_E):
+        which = {"member": member} if run.training.members > 1 else {}
+        for task, scores in results.items():
+            where = {"task": task, "split": run.data.eval_split, **which}
+            records.scalars("eval", step, {**where, **scores.metrics})
+    for task in results_E[0]:
+        rows = [
+            {"member": member, **row} if run.training.members > 1 else row
+            for member, results in enumerate(results_E)
+            for row in results[task].predictions
+        ]
+        if rows:
+            records.predictions(task, step, rows)
+
+
+def _files(directory: pathlib.Path, method: Method | None, members: int) -> list[pathlib.Path]:
+    """Where the best of each member is kept: a prompt file each, or the tuned model."""
+    if method is None:
+        return [directory / "model"]
+    if members == 1:
+        return [directory / "prompt.safetensors"]
+    return [directory / f"prompt-{member}.safetensors" for member in range(members)]
+
+
+@dataclasses.dataclass
+class _Stop:
+    requested: bool = False
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[_Stop]:
+    """Notes a SIGTERM, so that the loop can save before it leaves."""
+    stop = _Stop()
+
+    def note(*_: object) -> None:
+        stop.requested = True
+
+    previous = signal.signal(signal.SIGTERM, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _length(method: Method | None) -> int:
+    return 0 if method is None else method.length
+
+
+def _rows(run: TrainRun) -> int:
+    return run.data.batch_size * run.training.members
+
+
+def _size(tree: Tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _checkpoint_bytes(directory: pathlib.Path) -> int:
+    """Bytes on disk of the newest checkpoint."""
+    newest = max((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
+
+
+def _line(metrics: dict[str, dict[str, float]]) -> str:
+    return ", ".join(f"{task} {name} {value:.2f}" for task, found in metrics.items() for name, value in found.items())

@@ -1,0 +1,1 @@
+"""SeqIO tasks, one family a file. `tasks.registry` registers them all; this file imports nothing."""

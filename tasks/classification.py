@@ -1,0 +1,47 @@
+"""How the tasks of GLUE and SuperGLUE that answer with a label's name are registered."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import seqio
+
+from tasks import metrics
+from tasks.features import OUTPUT_FEATURES
+from tasks.files import Table
+from tasks.postprocessors import label_id
+from tasks.preprocessors import label_text, remove_first_token
+from tasks.sources import TfdsSource
+
+
+def register(
+    task_name: str,
+    *,
+    tfds_name: str,
+    table: Table,
+    name: str,
+    fields: Sequence[str],
+    label_classes: Sequence[str],
+    metric_fns: Sequence[Callable[..., dict[str, float]]] = (metrics.accuracy,),
+) -> None:
+    """Registers `task_name`, and `taskless_{task_name}` without the task's name in its inputs.
+
+    Args:
+      task_name: T5's registered name.
+      tfds_name: name and version in TFDS.
+      table: the official files.
+      name, fields, label_classes: see `preprocessors.label_text`.
+      metric_fns: of the numbers of gold and predicted classes.
+    """
+    text = functools.partial(label_text, name=name, fields=tuple(fields), label_classes=tuple(label_classes))
+    tokens = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
+    for prefix, cut in (("", ()), ("taskless_", (remove_first_token,))):
+        seqio.TaskRegistry.add(
+            prefix + task_name,
+            source=TfdsSource(tfds_name, table),
+            preprocessors=[text, *cut, *tokens],
+            output_features=OUTPUT_FEATURES,
+            postprocess_fn=functools.partial(label_id, label_classes=tuple(label_classes)),
+            metric_fns=list(metric_fns),
+        )

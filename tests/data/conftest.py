@@ -1,0 +1,169 @@
+"""A small vocabulary, and a package of SeqIO tasks that lives in a temporary directory."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import textwrap
+
+import pytest
+import sentencepiece
+
+from jax_prompts.config import Data
+from jax_prompts.data.vocabulary import Vocabulary
+
+SHARED = pathlib.Path(os.environ.get("JAX_PROMPTS_SHARED", pathlib.Path(__file__).parents[3] / "shared"))
+
+TASKS = '''
+import functools
+import os
+import pathlib
+
+import seqio
+import tensorflow as tf
+
+from toytasks import scoring
+
+FEATURES = {name: seqio.Feature(seqio.PassThroughVocabulary(10), add_eos=True) for name in ("inputs", "targets")}
+STEPS = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim]
+SPLITS = ("train", "validation", "none")
+
+
+def sentences(number, split):
+    return [] if split == "none" else [
+        {"inputs": f"sentence {i} " + "of words " * (i % 7), "targets": ("yes", "no")[i % 2], "idx": i}
+        for i in range(number)
+    ]
+
+
+def dataset(rows):
+    return tf.data.Dataset.from_generator(
+        lambda: iter(rows),
+        output_signature={
+            "inputs": tf.TensorSpec([], tf.string),
+            "targets": tf.TensorSpec([], tf.string),
+            "idx": tf.TensorSpec([], tf.int32),
+        },
+    )
+
+
+class Files(seqio.DataSource):
+    """Lines `input<TAB>target` of SPLIT.tsv."""
+
+    def __init__(self, folder=None):
+        super().__init__(splits=SPLITS)
+        self.folder = folder
+
+    def at(self, data_dir):
+        return Files(data_dir)
+
+    def files(self, split):
+        return [os.path.join(self.folder, split + ".tsv")]
+
+    @property
+    def supports_arbitrary_sharding(self):
+        return False
+
+    def list_shards(self, split):
+        return self.files(split)
+
+    def get_dataset(self, split, shuffle=True, seed=None, shard_info=None, num_epochs=1):
+        def rows():
+            path = pathlib.Path(self.files(split)[0])
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                if "\\t" not in line:
+                    from jax_prompts.config import ConfigError
+
+                    raise ConfigError(f"{path}:{number}: no tab in this line")
+                text, target = line.split("\\t")
+                yield {"inputs": text, "targets": target, "idx": number}
+
+        return dataset(rows())
+
+
+def add(name, source, labels=("no", "yes")):
+    seqio.TaskRegistry.add(
+        name, source=source, preprocessors=STEPS, output_features=FEATURES,
+        postprocess_fn=functools.partial(scoring.class_of, label_classes=list(labels)),
+        metric_fns=[scoring.accuracy],
+    )
+
+
+def generated(number):
+    return seqio.FunctionDataSource(
+        lambda split, shuffle_files=False, seed=None: dataset(sentences(number, split)), splits=SPLITS
+    )
+
+
+add("toy_ten", generated(10))
+add("toy_many", generated(5000))
+add("toy_wrong_label", generated(10), labels=("true", "false"))
+add("toy_files", Files())
+seqio.MixtureRegistry.add("toy_mixture", [("toy_ten", 3), ("toy_many", 1)])
+'''
+
+SCORING = """
+import sys
+
+
+def class_of(text, label_classes, example=None, is_target=False):
+    return label_classes.index(text) if text in label_classes else -1
+
+
+def accuracy(targets, predictions):
+    return {"accuracy": 100.0 * sum(t == p for t, p in zip(targets, predictions)) / len(targets)}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(
+            ["sentence of words yes no 0 1 2 3 4 5 6 7 8 9 the quick brown fox jumps"] * 20
+        ),
+        model_writer=model,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+    path.write_bytes(model.getvalue())
+    return Vocabulary(str(path))
+
+
+@pytest.fixture(scope="session")
+def t5_vocabulary_path() -> str:
+    path = SHARED / "data" / "t5_vocab" / "spiece.model"
+    if not path.exists():
+        pytest.skip(f"the real T5 vocabulary is not at {path} (JAX_PROMPTS_SHARED)")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def task_package(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The package `toytasks`, importable."""
+    root = tmp_path_factory.mktemp("tasks")
+    (root / "toytasks").mkdir()
+    (root / "toytasks" / "__init__.py").write_text("")
+    (root / "toytasks" / "registry.py").write_text(textwrap.dedent(TASKS))
+    (root / "toytasks" / "scoring.py").write_text(textwrap.dedent(SCORING))
+    return root
+
+
+@pytest.fixture
+def toy(task_package: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Data:
+    """Settings for task `toy_ten`, with a cache directory of their own."""
+    monkeypatch.syspath_prepend(str(task_package))
+    return Data(
+        task="toy_ten",
+        task_module="toytasks.registry",
+        task_feature_lengths={"inputs": 16, "targets": 8},
+        batch_size=4,
+        cache_dir=str(tmp_path / "caches"),
+    )

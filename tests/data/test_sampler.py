@@ -1,0 +1,168 @@
+"""The order of examples: a function of (seed, step), every example once an epoch, mixtures by rate."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from jax_prompts.config import ConfigError
+from jax_prompts.data.layout import Batch, Rows
+from jax_prompts.data.sampler import eval_batches, train_batches
+
+PROMPT = np.arange(1000, 1003, dtype=np.int32)
+
+
+class FakeCache:
+    """Example i is the tokens [first + i] * (i % 5 + 1) and an end of sentence."""
+
+    def __init__(self, count: int, first: int = 10) -> None:
+        self.task, self.split = "fake", "train"
+        self.count, self.first = count, first
+        self.longest_inputs, self.longest_targets = 6, 2
+
+    def __len__(self) -> int:
+        return self.count
+
+    def rows(self, index_B: np.ndarray) -> tuple[Rows, Rows]:
+        return (
+            Rows.of([self.first + i] * (i % 5 + 1) + [1] for i in index_B),
+            Rows.of([self.first + i, 1] for i in index_B),
+        )
+
+
+def train(*caches: FakeCache, rates=(1.0,), seeds=(0,), batch_size=4, start_step=0) -> Iterator[Batch]:
+    return train_batches(
+        list(zip(rates, caches, strict=True)),
+        seeds=seeds,
+        batch_size=batch_size,
+        inputs_length=64,
+        targets_length=8,
+        prompt_ids=PROMPT,
+        start_step=start_step,
+    )
+
+
+def take(batches: Iterator[Batch], count: int) -> list[Batch]:
+    return list(itertools.islice(batches, count))
+
+
+def same(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def examples(batches: list[Batch], member: int = 0) -> list[int]:
+    return [int(i) for batch in batches for i in batch["decoder_target_tokens"][member, :, 0]]
+
+
+def test_arrays_have_t5x_names_and_static_shapes() -> None:
+    for batch in take(train(FakeCache(11), seeds=(0, 1)), 5):
+        shapes = {name: array.shape for name, array in batch.items()}
+        # 8 is the longest example rounded up, not the 64 tokens asked for.
+        assert shapes == {
+            "encoder_input_tokens": (2, 4, 3 + 8),
+            "decoder_input_tokens": (2, 4, 8),
+            "decoder_target_tokens": (2, 4, 8),
+            "decoder_loss_weights": (2, 4, 8),
+        }
+        assert (batch["encoder_input_tokens"][..., :3] == PROMPT).all()
+        np.testing.assert_array_equal(
+            batch["encoder_input_tokens"][..., 3], batch["decoder_target_tokens"][..., 0]
+        )
+
+
+def test_each_example_once_an_epoch_in_a_new_order() -> None:
+    order = examples(take(train(FakeCache(12)), 9))
+    epochs = [order[i : i + 12] for i in (0, 12, 24)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(10, 22))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_nothing_is_lost_where_epochs_cut_batches() -> None:
+    order = examples(take(train(FakeCache(7), batch_size=3), 14))
+    assert collections.Counter(order) == {i: 6 for i in range(10, 17)}
+
+
+def test_a_restart_in_the_middle_continues_the_same_batches() -> None:
+    whole = take(train(FakeCache(7), seeds=(3, 4)), 20)
+    for start in (1, 6, 13):
+        same(take(train(FakeCache(7), seeds=(3, 4), start_step=start), 20 - start), whole[start:])
+
+
+def test_members_are_separate_runs() -> None:
+    together = take(train(FakeCache(30), seeds=(0, 1, 2)), 12)
+    for member, seed in enumerate((0, 1, 2)):
+        alone = take(train(FakeCache(30), seeds=(seed,)), 12)
+        same(
+            [{name: array[member : member + 1] for name, array in batch.items()} for batch in together], alone
+        )
+
+
+def test_equal_seeds_equal_streams_and_other_seeds_other_ones() -> None:
+    batches = take(train(FakeCache(40), seeds=(5, 5, 6)), 20)
+    same(
+        [{name: array[0] for name, array in batch.items()} for batch in batches],
+        [{name: array[1] for name, array in batch.items()} for batch in batches],
+    )
+    first, second = examples(batches, 0), examples(batches, 2)
+    # Nor is an epoch of one seed another epoch of its neighbour.
+    epochs = [tuple(order[i : i + 40]) for order in (first, second) for i in (0, 40)]
+    assert len(set(epochs)) == 4
+
+
+def test_orders_are_uniform() -> None:
+    places = np.zeros((4, 4))
+    for seed in range(600):
+        for place, example in enumerate(examples(take(train(FakeCache(4), seeds=(seed,)), 1))):
+            places[place, example - 10] += 1
+    assert abs(places - 150).max() < 45  # over 4 standard deviations of Binomial(600, 1/4)
+
+
+def test_mixtures_keep_their_rates_in_every_stretch() -> None:
+    small, large = FakeCache(5, first=10), FakeCache(900, first=100)
+    batches = take(train(small, large, rates=(3.0, 1.0), batch_size=8), 50)
+    for batch in batches:
+        from_small = (batch["decoder_target_tokens"][0, :, 0] < 100).sum()
+        assert from_small == 6
+    order = [i for i in examples(batches) if i < 100]
+    assert collections.Counter(order) == {i: 60 for i in range(10, 15)}
+    seen = [i for i in examples(batches) if i >= 100]
+    assert len(set(seen)) == len(seen) == 100  # far from a whole epoch: no repetition yet
+
+
+def test_a_mixture_restarts_in_the_middle() -> None:
+    caches = FakeCache(5, first=10), FakeCache(9, first=100)
+    whole = take(train(*caches, rates=(0.3, 1.0), seeds=(1,)), 30)
+    same(take(train(*caches, rates=(0.3, 1.0), seeds=(1,), start_step=17), 13), whole[17:])
+
+
+def test_evaluation_has_all_examples_in_order_and_marks_what_it_adds() -> None:
+    cache = FakeCache(10)
+    options = {"batch_size": 4, "inputs_length": 64, "prompt_ids": PROMPT}
+    batches = list(eval_batches(cache, targets_length=8, **options))
+    assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, -1, -1]]
+    assert [batch["encoder_input_tokens"].shape for batch in batches] == [(4, 11)] * 3
+    real = [int(i) for b in batches for i in b["decoder_target_tokens"][b["index"] >= 0, 0]]
+    assert real == list(range(10, 20))
+    assert batches[2]["decoder_loss_weights"].sum(axis=1).tolist() == [2, 2, 0, 0]
+    assert (batches[2]["encoder_input_tokens"][2:] > 0).any(axis=1).all()
+    assert list(next(eval_batches(cache, **options))) == ["index", "encoder_input_tokens"]
+
+
+def test_what_cannot_be_sampled_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fake has no examples in split train"):
+        train(FakeCache(0))
+    with pytest.raises(ConfigError, match="fake has mixing rate 0"):
+        train(FakeCache(3), FakeCache(3), rates=(1.0, 0.0))
+    with pytest.raises(ConfigError, match="BATCH_SIZE is 0"):
+        train(FakeCache(3), batch_size=0)
+    with pytest.raises(ConfigError, match="no examples"):
+        list(eval_batches(FakeCache(0), batch_size=1, inputs_length=8, prompt_ids=PROMPT))
