@@ -199,11 +199,10 @@ class EvalRun:
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainRun:
-    """`t5x pretrain`: every parameter of a model trained on text, from scratch or from `model.checkpoint`."""
+class InferRun:
+    """`t5x infer`: named prompts answer lines of text."""
 
-    model_dir: str
     model: BaseModel
-    data: Data
-    optimizer: Optimizer
-    training: Training
+    task_feature_lengths: dict[str, int]
+    batch_size: int = 32
+    decoding: Decoding = Decoding()

@@ -9,17 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding
-from jax_prompts.config import Data, Decoding
-from jax_prompts.data.cache import TokenCache
+from jax_prompts.config import Data, Decoding, EvalRun
+from jax_prompts.data.cache import TokenCache, open_caches
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.sampler import eval_batches
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.models.t5 import T5
+from jax_prompts.prompts import load_prompt
+from jax_prompts.records import Records
 from jax_prompts.step import Metrics, loss_sums
+from jax_prompts.weights import fingerprint, load_weights, model_config
 
 Tree = Any
 Predict = Callable[..., Int[Array, "B U"]]
@@ -202,3 +206,54 @@ class Scorer:
         if max_length not in self._predictors:
             self._predictors[max_length] = make_predict(self.model, self.decoding, max_length)
         return self._predictors[max_length]
+
+
+def evaluate_run(run: EvalRun) -> dict[str, Any]:
+    """`t5x eval`: every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
+
+    Raises:
+      ConfigError: settings that cannot work, a prompt that does not fit the model.
+      RunError: a file that cannot be read or written.
+    """
+    decoding.check(run.decoding)
+    vocabulary = Vocabulary(run.model.vocabulary)
+    caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
+    model = T5(model_config(run.model))
+    params = load_weights(run.model, model)
+    prompts = [
+        load_prompt(
+            path,
+            embed_dim=model.config.emb_dim,
+            model_fingerprint=fingerprint(params),
+            tokenizer_fingerprint=vocabulary.fingerprint,
+        )[0]
+        for path in run.prompt_files
+    ]
+    scorer = Scorer(model, vocabulary, caches, run.data, run.decoding)
+    # One prompt at a time: files may differ in length.
+    results = [scorer(params, jnp.asarray(prompt_PD)[None])[0] for prompt_PD in prompts] or scorer(params, None)
+    names = list(run.prompt_files) or ["no prompt"]
+    report: dict[str, Any] = {
+        "task": run.data.task,
+        "split": run.data.eval_split,
+        "examples": {cache.task: len(cache) for cache in caches},
+        "metrics": {
+            name: {task: scores.metrics for task, scores in found.items()}
+            for name, found in zip(names, results, strict=True)
+        },
+    }
+    ensembles: dict[str, Scores] = {}
+    if len(prompts) > 1:
+        for cache in caches:
+            texts_E = [[row["prediction"] for row in found[cache.task].predictions] for found in results]
+            if cache.metrics:
+                ensembles[cache.task] = score(cache, majority_vote(texts_E))
+        report["ensemble"] = {task: scores.metrics for task, scores in ensembles.items()}
+    if run.output_dir is not None:
+        records = Records(run.output_dir, None)
+        for number, found in enumerate([*results, ensembles] if ensembles else results):
+            which = "ensemble" if found is ensembles else str(number)
+            for task, scores in found.items():
+                records.predictions(f"{task}-{which}", run.data.eval_split, scores.predictions)
+        records.write("eval.json", report)
+    return report

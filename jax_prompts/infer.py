@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jax_prompts.config import BaseModel, ConfigError, Decoding
+from jax_prompts.config import BaseModel, ConfigError, Decoding, InferRun, RunError
 from jax_prompts.data.layout import Rows, encoder_tokens, static_length
 from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
 from jax_prompts.evaluate import make_predict
@@ -120,7 +123,34 @@ class Engine:
         return texts
 
 
-def infer(engine: Engine, requests: list[Request]) -> Iterator[dict[str, Any]]:
-    """The output rows: the request and its `prediction`."""
-    for request, text in zip(requests, engine.answer(requests), strict=True):
-        yield {"prompt": request.prompt, "text": request.text, "prediction": text}
+def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, target: str) -> dict[str, Any]:
+    """Answers the lines of a file (`-`: stdin) into another (`-`: stdout), in order.
+
+    Raises:
+      ConfigError: a malformed line, an unknown prompt, a prompt that does not fit the model.
+      RunError: a file that cannot be read or written.
+    """
+    try:
+        with contextlib.nullcontext(sys.stdin) if source == "-" else open(source, encoding="utf-8") as lines:
+            requests = list(read_requests(lines, list(prompt_files)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--input {source} cannot be read: {error}") from error
+    engine = Engine(
+        run.model,
+        prompt_files,
+        decoding=run.decoding,
+        inputs_length=run.task_feature_lengths["inputs"],
+        targets_length=run.task_feature_lengths["targets"],
+        batch_size=run.batch_size,
+    )
+    started = time.monotonic()
+    answers = engine.answer(requests)
+    seconds = time.monotonic() - started
+    try:
+        with contextlib.nullcontext(sys.stdout) if target == "-" else open(target, "w", encoding="utf-8") as out:
+            for request, text in zip(requests, answers, strict=True):
+                row = {"prompt": request.prompt, "text": request.text, "prediction": text}
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise RunError(f"--output {target} cannot be written: {error.strerror}") from error
+    return {"examples": len(requests), "examples_per_second": len(requests) / max(seconds, 1e-9), "output": target}

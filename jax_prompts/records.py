@@ -23,8 +23,8 @@ from jax_prompts.config import ConfigError, RunError
 class Records:
     """The files of one run."""
 
-    def __init__(self, model_dir: str, config_text: str) -> None:
-        """Opens MODEL_DIR, making it for a new run.
+    def __init__(self, model_dir: str, config_text: str | None) -> None:
+        """Opens MODEL_DIR, making it for a new run; without a `config_text` no configuration is kept.
 
         Raises:
           ConfigError: it holds a run with another configuration.
@@ -32,7 +32,7 @@ class Records:
         """
         self.directory = pathlib.Path(model_dir)
         config = self.directory / "config.gin"
-        if config.exists():
+        if config_text is not None and config.exists():
             if config.read_text() != config_text:
                 changed = _first_difference(config.read_text(), config_text)
                 raise ConfigError(
@@ -43,7 +43,8 @@ class Records:
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
-            write_text(config, config_text)
+            if config_text is not None:
+                write_text(config, config_text)
         self._tensorboard: SummaryWriter | None = None
 
     def rewind(self, step: int) -> None:
@@ -63,16 +64,16 @@ class Records:
                 if isinstance(value, float):
                     self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
 
-    def predictions(self, task: str, step: int, rows: Iterable[dict[str, Any]]) -> None:
+    def predictions(self, task: str, step: int | str, rows: Iterable[dict[str, Any]]) -> None:
         """Writes predictions/TASK-STEP.jsonl."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _writing(self.directory):
             write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
 
-    def summary(self, summary: dict[str, Any]) -> None:
-        """Writes summary.json: the run is finished."""
+    def write(self, name: str, report: dict[str, Any]) -> None:
+        """Writes a JSON file, such as the summary.json of a finished run."""
         with _writing(self.directory):
-            write_text(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+            write_text(self.directory / name, json.dumps(report, indent=2) + "\n")
 
     def close(self) -> None:
         if self._tensorboard is not None:

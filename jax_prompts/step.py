@@ -93,7 +93,7 @@ def make_train_step(
     ) -> tuple[Tree, Tree, Metrics]:
         gradient, metrics = jax.grad(loss, has_aux=True)(tuned, frozen, batch, dropout_key)
         updates, opt_state = optimizer.update(gradient, opt_state, tuned)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         return optax.apply_updates(tuned, updates), opt_state, metrics
 
     return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -194,7 +195,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
             for seed, found, file in zip(seeds_E, best, files, strict=True)
         ],
     }
-    records.summary(summary)
+    records.write("summary.json", summary)
     records.close()
     say(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})")
     say("written: " + ", ".join(str(file) for file in files))
@@ -212,17 +213,16 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     mesh = partition.make_mesh()
     optimizer = optim.make_optimizer(run.optimizer, settings.steps)
     _check(run, mesh)
-    weights = jax.eval_shape(
-        lambda: jax.tree.map(lambda x: x.astype(run.model.weight_dtype), _unboxed(abstract_weights(model)))
+    dtype = jnp.dtype(run.model.weight_dtype)
+    weights = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, dtype), nn.meta.unbox(abstract_weights(model))
     )
-    keys_E = jax.eval_shape(lambda: jax.vmap(jax.random.key)(jnp.arange(settings.members)))
-    if method is None:
-        tuned = jax.eval_shape(lambda w: {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), w)}, weights)
-        frozen: Tree = {}
-    else:
-        start = Uniform().table_init(None)
-        tuned = jax.eval_shape(lambda keys: {"prompt": init_members(method, keys, model.config.emb_dim, start)}, keys_E)
-        frozen = weights
+    seeds_E = np.arange(settings.members)
+    # Where a prompt starts does not change its shape, so any initialiser will do.
+    any_start = dataclasses.replace(run, initializer=None)
+    tuned, frozen = jax.eval_shape(
+        lambda weights: _split(any_start, model, weights, None, (), seeds_E), weights
+    )
     opt_state = jax.eval_shape(jax.vmap(optimizer.init), tuned)
     length = text_length(run.data, _length(method))
     return {
@@ -271,7 +271,7 @@ def _split(
     run: TrainRun,
     model: T5,
     weights: Tree,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     labels: tuple[str, ...],
     seeds_E: np.ndarray,
 ) -> tuple[Tree, Tree]:

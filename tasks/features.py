@@ -1,8 +1,8 @@
-"""What every task here gives the model: text in, text out, in T5's vocabulary until another is put in its place."""
+"""What every task gives the model: `inputs` and `targets`, in T5's vocabulary unless another is put there."""
 
 import seqio
 
-# Loaded when first used. The cache is filled with the vocabulary of the run: `task.replace(output_features=...)`.
+# Read when first used; a cache is filled with the run's vocabulary: `task.replace(output_features=...)`.
 VOCABULARY = seqio.SentencePieceVocabulary("gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model")
 OUTPUT_FEATURES = {
     "inputs": seqio.Feature(vocabulary=VOCABULARY, add_eos=True),

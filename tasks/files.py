@@ -20,7 +20,7 @@ class Table:
 
     Attributes:
       folder: directory of the files (`CB`).
-      suite: directory above it in a full download (`superglue`); either `DATA_DIR/suite/folder` or `DATA_DIR/folder` will do.
+      suite: directory above it (`superglue`); `DATA_DIR/suite/folder` and `DATA_DIR/folder` will both do.
       names: file of each TFDS split; `.jsonl` and `.tsv` are understood.
       texts: text fields, kept as they are.
       numbers: integer fields, kept.

@@ -1,4 +1,4 @@
-"""GLUE (Wang et al. 2018) in T5's text form: `glue_{sst2,rte}_v200` and their taskless twins."""
+"""GLUE (Wang et al. 2018) in T5's text form: `glue_{sst2,rte}_v200`, and taskless."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Metrics over a whole split, from 0 to 100. Free of TensorFlow: evaluation from a filled cache uses these."""
+"""Metrics over a whole split, from 0 to 100. Evaluation uses them where TensorFlow is not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded text to what the metrics compare. Free of TensorFlow: evaluation from a filled cache uses these."""
+"""Decoded text to what the metrics compare. Evaluation uses them where TensorFlow is not installed."""
 
 from __future__ import annotations
 

@@ -13,9 +13,10 @@ NO_LABEL = "<unk>"  # T5's target of an example without a label
 def label_text(
     dataset: tf.data.Dataset, *, name: str, fields: Sequence[str], label_classes: Sequence[str]
 ) -> tf.data.Dataset:
-    """T5's form of classification: `name field: text field: text ...` and the label's name (Raffel et al. 2020, app. D).
+    """T5's form of classification: `name field: text field: text` and the label's name.
 
-    White space within the texts is kept. `idx` passes through; a label below 0 becomes `<unk>`.
+    As in Raffel et al. 2020, appendix D. White space within the texts is kept, `idx` passes through, and a label
+    below 0 becomes `<unk>`.
 
     Args:
       dataset: examples with `idx`, `label` and `fields`.
@@ -38,6 +39,6 @@ def label_text(
 
 @seqio.map_over_dataset
 def remove_first_token(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cuts `inputs` up to its first space: the task's name, which a prompt replaces (Lester et al. 2021, sec. 3)."""
+    """Cuts `inputs` up to its first space: the task's name, which a prompt replaces (Lester et al. 2021)."""
     inputs = tf.strings.regex_replace(example["inputs"], r"^[^ ]* ", "", replace_global=False)
     return {**example, "inputs": inputs}

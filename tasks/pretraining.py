@@ -1,8 +1,9 @@
-"""Pre-training from plain text: `span_corruption` (Raffel et al. 2020, section 3.1.4) and `prefix_lm` (LM adaptation,
-Lester et al. 2021, section 3.3).
+"""Pre-training from plain text: span corruption (Raffel et al. 2020, section 3.1.4) and LM adaptation
+(Lester et al. 2021, section 3.3).
 
 Paragraphs are joined and cut into segments of one length, so that no row holds padding.
-Letters: S tokens in a segment, N segments at once, T and U tokens in a row of inputs and targets.
+Every segment of one length masks as many tokens in as many spans, so that rows of a batch are equally long.
+Letters: S tokens in a segment, N segments at once, K spans, T and U tokens in a row of inputs and targets.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from tasks.textfiles import TextFiles
 NOISE_DENSITY, MEAN_SPAN_LENGTH = 0.15, 3.0
 _PARAGRAPHS = 2048  # joined at once; what they leave over, less than one segment, is dropped
 _SEED = 2021
+PAD = 0
 
-Tokens = Int[np.ndarray, "..."]
+Tokens = Int[np.ndarray, "N S"]
 Objective = Callable[[Tokens, np.random.Generator], tuple[Tokens, Tokens]]
 
 
@@ -44,7 +46,7 @@ def span_corruption(
 ) -> tf.data.Dataset:
     """Masks 15 % of the tokens in spans of 3 on average, every placing equally likely.
 
-    Each span becomes one sentinel in `inputs`; `targets` are the sentinels, each followed by what it stands for.
+    Each span becomes one sentinel in `inputs`; `targets` are the sentinels, each followed by its span.
     Segments are the longest whose inputs fit: 568 tokens for inputs of 512 and targets of 114.
 
     Raises:
@@ -58,17 +60,21 @@ def span_corruption(
         raise ConfigError(f"TASK_FEATURE_LENGTHS inputs {length}: span corruption needs at least {inputs}")
     if targets > sequence_length["targets"]:
         raise ConfigError(
-            f"TASK_FEATURE_LENGTHS targets {sequence_length['targets']}: span corruption of inputs {length} needs {targets}"
+            f"TASK_FEATURE_LENGTHS targets {sequence_length['targets']}: "
+            f"span corruption of inputs {length} needs {targets}"
         )
-    vocabulary = output_features["inputs"].vocabulary
-    spans = noise_shape(longest)[1]
-    if f"<extra_id_{spans - 1}>" not in vocabulary.tokenizer.id_to_piece(vocabulary.vocab_size - spans):
+    vocabulary, spans = output_features["inputs"].vocabulary, noise_shape(longest)[1]
+    pieces = map(vocabulary.tokenizer.id_to_piece, range(vocabulary.vocab_size))
+    sentinels = sum("<extra_id_" in piece for piece in pieces)
+    if spans > sentinels:
         raise ConfigError(
-            f"TASK_FEATURE_LENGTHS inputs {length} needs {spans} sentinels; the vocabulary has fewer"
+            f"TASK_FEATURE_LENGTHS inputs {length} needs {spans} sentinels; the vocabulary has {sentinels}"
         )
 
     def corrupt(tokens_NS: Tokens, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
-        return corrupt_spans(tokens_NS, noise_mask(*tokens_NS.shape, rng), vocabulary.vocab_size - 1)
+        noise_NS = noise_mask(*tokens_NS.shape, rng)
+        inputs_NT, targets_NU = corrupt_spans(tokens_NS, noise_NS, vocabulary.vocab_size - 1)
+        return _ended(inputs_NT, vocabulary.eos_id), _ended(targets_NU, vocabulary.eos_id)
 
     return _rows(dataset, output_features, longest, corrupt)
 
@@ -84,6 +90,7 @@ def prefix_lm(
       ConfigError: the lengths leave no room for a token beside the end of sentence.
     """
     length, written = sequence_length["inputs"], sequence_length["targets"]
+    eos = output_features["inputs"].vocabulary.eos_id
     if min(length, written) < 2:
         raise ConfigError(
             f"TASK_FEATURE_LENGTHS inputs {length}, targets {written}: prefix_lm needs at least 2 of each"
@@ -91,15 +98,18 @@ def prefix_lm(
 
     def cut(tokens_NS: Tokens, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
         cut_N1 = rng.integers(max(1, length - written + 1), length, (len(tokens_NS), 1))
-        position_S = np.arange(length)
-        read_NS = np.where(position_S < cut_N1, tokens_NS, 0)
-        return read_NS, np.where(position_S < cut_N1, 0, tokens_NS)
+        after_NS = np.arange(length) - cut_N1
+        read_NS = np.where(after_NS < 0, tokens_NS, np.where(after_NS == 0, eos, PAD))
+        return read_NS, _ended(np.where(after_NS < 0, PAD, tokens_NS), eos)
 
-    return _rows(dataset, output_features, length, cut)
+    def without_padding(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {name: tf.boolean_mask(ids, ids != PAD) for name, ids in row.items()}
+
+    return _rows(dataset, output_features, length, cut).map(without_padding)
 
 
 def noise_mask(rows: int, length: int, rng: np.random.Generator) -> Bool[np.ndarray, "N S"]:
-    """True where a token is masked: each row begins with text, ends with noise, and alternates between them."""
+    """True where a token is masked; each row begins with text, ends with noise and alternates."""
     noise, spans = noise_shape(length)
     text_NK, noise_NK = _partition(rows, length - noise, spans, rng), _partition(rows, noise, spans, rng)
     lengths = np.stack([text_NK, noise_NK], axis=-1).reshape(-1)
@@ -121,11 +131,15 @@ def _masked(tokens_NS: Tokens, mask_NS: Bool[np.ndarray, "N S"], first_sentinel:
     return replaced_NS[start_NS | ~mask_NS].reshape(len(tokens_NS), -1).astype(np.int32)
 
 
-def _partition(rows: int, total: int, parts: int, rng: np.random.Generator) -> Int[np.ndarray, "N K"]:
+def _partition(rows: int, total: int, parts: int, rng: np.random.Generator) -> Tokens:
     """Each row: `total` as `parts` whole numbers of at least 1, every such sum equally likely."""
     ends = rng.permuted(np.tile(np.arange(total - 1) < parts - 1, (rows, 1)), axis=1)
     ends_NK = np.nonzero(np.pad(ends, ((0, 0), (0, 1)), constant_values=True))[1].reshape(rows, parts)
     return np.diff(ends_NK, axis=1, prepend=-1)
+
+
+def _ended(tokens_NS: Tokens, eos: int) -> Tokens:
+    return np.pad(tokens_NS, ((0, 0), (0, 1)), constant_values=eos)
 
 
 def _rows(
@@ -141,6 +155,8 @@ def _rows(
         ids = tokenizer.encode([text.decode() for text in texts])
         tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
         count = len(tokens) // length
+        if not count:
+            return (np.zeros((0, 0), np.int32),) * 2
         inputs, targets = objective(
             tokens[: count * length].reshape(count, length), np.random.default_rng([_SEED, number])
         )
@@ -153,17 +169,14 @@ def _rows(
             "targets": tf.ensure_shape(targets, [None, None]),
         }
 
-    def without_padding(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {name: tf.boolean_mask(ids, ids > 0) for name, ids in row.items()}
-
     texts = dataset.map(lambda example: example["text"]).batch(_PARAGRAPHS)
-    return texts.enumerate().map(to_rows).unbatch().map(without_padding)
+    return texts.enumerate().map(to_rows).unbatch()
 
 
 for objective in (span_corruption, prefix_lm):
     seqio.TaskRegistry.add(
         objective.__name__,
         source=TextFiles(),
-        preprocessors=[objective, seqio.preprocessors.append_eos_after_trim],
+        preprocessors=[objective],
         output_features=OUTPUT_FEATURES,
     )

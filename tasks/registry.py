@@ -1,4 +1,4 @@
-"""Registers every task and mixture: import this module (MIXTURE_OR_TASK_MODULE) and SeqIO knows their names."""
+"""Registers every task and mixture: what MIXTURE_OR_TASK_MODULE names."""
 
 from tasks import glue, micro, pretraining, superglue
 

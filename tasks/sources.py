@@ -40,6 +40,11 @@ class TfdsSource(seqio.TfdsDataSource):
         super().__init__(tfds_name=tfds_name)
         self._table = table
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Known without asking TFDS, which may be out of reach."""
+        return tuple(self._table.names)
+
     def at(self, data_dir: str | pathlib.Path) -> FileSource:
         """The same data read from files under `data_dir`."""
         return FileSource(self._table, directory(data_dir))
@@ -50,9 +55,9 @@ class TfdsSource(seqio.TfdsDataSource):
 
 
 class FileSource(seqio.DataSource):
-    """Reads the official files of one task. Examples keep the order of the file.
+    """Reads the official files of one task, in the order of the file.
 
-    The whole file is read and checked before the first example, so that a malformed line is reported with its number.
+    A file is read and checked as a whole before its first example is given.
     """
 
     supports_arbitrary_sharding = False

@@ -1,4 +1,4 @@
-"""Split names with TFDS's slices (`train`, `validation[:2470]`, `train[10%:]+validation`), for data read from files."""
+"""Splits as TFDS writes them (`train`, `validation[:2470]`, `train[10%:]+validation`), for files."""
 
 from __future__ import annotations
 

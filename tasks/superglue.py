@@ -1,4 +1,4 @@
-"""SuperGLUE (Wang et al. 2019) in T5's text form: `super_glue_{boolq,cb,copa,rte,wic}_v102` and their taskless twins."""
+"""SuperGLUE (Wang et al. 2019) in T5's text form: `super_glue_{boolq,cb,copa,rte,wic}_v102`, and taskless."""
 
 import functools
 

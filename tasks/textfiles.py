@@ -27,8 +27,8 @@ _BLOCK = 1024  # paragraphs handed to TensorFlow at once
 class TextFiles(seqio.DataSource):
     """Paragraphs of every text file under a directory, in order of path, as examples `{"text": ...}`.
 
-    One paragraph in a hundred, chosen by a hash of its text, is validation: the same one on every machine and in
-    whatever file it stands, so that a paragraph that occurs twice is never on both sides.
+    One paragraph in a hundred, chosen by a hash of its text, is validation: the same on every machine, and a
+    paragraph that occurs twice is never on both sides.
     """
 
     supports_arbitrary_sharding = False
@@ -95,17 +95,19 @@ def _kind(path: pathlib.Path) -> str | None:
 
 def _paragraphs(files: Sequence[pathlib.Path], split: str) -> Iterator[bytes]:
     for path in files:
-        number = 0
         try:
             with _OPEN[_kind(path) or ""](path, "rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     text = line.strip()
                     if text and (zlib.crc32(text) % _VALIDATION_ONE_IN == 0) == (split == "validation"):
-                        text.decode()
-                        yield text
-        except UnicodeDecodeError as error:
-            raise Place(path, number).error(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+                        yield _checked(text, path, number)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise ConfigError(
-                f"{path} cannot be read past line {number} ({error}); replace the file"
-            ) from error
+            raise ConfigError(f"{path} cannot be read to its end ({error}); replace the file") from error
+
+
+def _checked(text: bytes, path: pathlib.Path, number: int) -> bytes:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise Place(path, number).error(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+    return text

@@ -94,7 +94,7 @@ class TokenCache:
         )
 
     def example(self, index: int) -> dict[str, Any]:
-        """Every field of one example but its tokens: `inputs_pretokenized`, `targets_pretokenized` and the task's."""
+        """An example without tokens: `inputs_pretokenized`, `targets_pretokenized` and the task's fields."""
         batch, row = self._locate(index)
         text = {
             name: self._batches[batch].column(name)[row].as_py()
@@ -156,7 +156,7 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary) -> list[tuple[fl
       ConfigError: unknown task, split or module; absent DATA_DIR; bad data file; no examples.
       RunError: a cache is missing and cannot be made: no TensorFlow, no network, full disk.
     """
-    if data.data_dir is not None and not pathlib.Path(data.data_dir).is_dir():
+    if data.data_dir is not None and not pathlib.Path(data.data_dir).expanduser().is_dir():
         raise ConfigError(
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
         )
@@ -181,10 +181,8 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary) -> list[tuple[fl
             for name, rate in _composition(directory(data.task), data.task):
                 caches.append((rate, opened(name)))
             for _, cache in caches:
-                kind = f"DATA_DIR {data.data_dir}" if data.data_dir else cache.source["kind"]
-                say(
-                    f"tokens: {cache.task} {cache.split}, {len(cache)} examples from {kind} ({cache.directory})"
-                )
+                source = data.data_dir or cache.source["kind"]
+                say(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
             return caches
         except Unusable as reason:
             if str(reason):
@@ -242,7 +240,7 @@ def _compare_source(cache: TokenCache, data_dir: str | None) -> None:
     if cache.source["kind"] == "tfds":
         raise Unusable("made from TFDS, not from DATA_DIR")
     for recorded in cache.source["files"]:
-        file = pathlib.Path(data_dir, recorded["path"])
+        file = pathlib.Path(data_dir, recorded["path"]).expanduser()
         found = {name: recorded[name] for name in ("bytes", "sha256")}
         # The size first: it spares reading large files that cannot be equal.
         if not file.is_file() or file.stat().st_size != found["bytes"] or digest(file) != found:
@@ -260,8 +258,8 @@ def _fill(
         from jax_prompts.data import fill
     except ModuleNotFoundError as error:
         raise RunError(
-            f"no token cache of {data.task} {split} in {cache_root(data.cache_dir)}, and making it needs {error.name}: "
-            "run `t5x cache` with the same gin files where TensorFlow and SeqIO are installed, and copy it here"
+            f"no token cache of {data.task} {split} in {cache_root(data.cache_dir)}, and making it needs "
+            f"{error.name}: run `t5x cache --gin_file=...` where TensorFlow is installed, and copy it here"
         ) from error
 
     def usable(name: str) -> bool:

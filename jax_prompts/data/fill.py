@@ -21,20 +21,34 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # before TensorFlow is imported; its notes are not the user's
-
 import numpy as np
 import pyarrow as pa
-import seqio
-import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import ConfigError, Data, RunError, nearest
-from jax_prompts.data.cache import Directory, Unusable, digest
+from jax_prompts.data.cache import Directory, digest
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.display import console, say
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Drops what native code writes to stderr."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+# TensorFlow remarks on missing GPUs, first while it is imported, when no setting of its own counts yet.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _stderr_closed():
+    import seqio
+    import tensorflow as tf
 
 TEXTS = ("inputs", "targets")
 BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
@@ -93,18 +107,21 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
     """The registered task or mixture."""
     try:
         importlib.import_module(data.task_module)
-    except ModuleNotFoundError as error:
-        if not data.task_module.startswith(str(error.name)):
-            raise RunError(
-                f"{data.task_module} needs {error.name}, which is not installed: install it"
-            ) from error
+    except (ConfigError, RunError):
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and data.task_module.startswith(str(error.name)):
+            raise ConfigError(f"MIXTURE_OR_TASK_MODULE {data.task_module}: no module {error.name}") from error
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
         raise ConfigError(
             f"MIXTURE_OR_TASK_MODULE {data.task_module} is not there: no module {error.name}"
         ) from error
     names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     if data.task not in names:
         raise ConfigError(
-            f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: use {nearest(data.task, names)}"
+            f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
+            f"use {nearest(data.task, names)}"
         )
     return seqio.get_mixture_or_task(data.task)
 
@@ -203,7 +220,8 @@ def _plain(value: Any) -> Any:
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:
     if label not in labels and label != UNLABELLED:
         raise ConfigError(
-            f"{task} {split}, example {number}: label {label!r} is none of {', '.join(labels)}: correct the data file"
+            f"{task} {split}, example {number}: label {label!r} is none of {', '.join(labels)}: "
+            "correct the data file"
         )
 
 
@@ -211,7 +229,7 @@ def _functions(task: seqio.Task, package: str) -> dict[str, Any]:
     """Postprocessor and metrics by name, so that evaluation finds them without SeqIO."""
     if len(task.metric_objs) > len(task.predict_metric_fns):
         raise ConfigError(
-            f"{task.name} has metrics that are no functions (targets, predictions): give it such metric_fns alone"
+            f"{task.name} has metrics that are not functions (targets, predictions): give it such metric_fns"
         )
 
     def named(function: Callable[..., Any]) -> dict[str, Any]:
@@ -245,8 +263,8 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
     source = task.source
     if data.data_dir is None or not hasattr(source, "files"):
         return {"kind": "tfds" if isinstance(source, seqio.TfdsDataSource) else "task", "files": []}
-    root = pathlib.Path(data.data_dir).resolve()
-    paths = [pathlib.Path(path).resolve() for path in source.files(split)]
+    root = pathlib.Path(data.data_dir).expanduser().absolute()  # links may lead elsewhere: leave them
+    paths = [pathlib.Path(path).absolute() for path in source.files(split)]
     return {
         "kind": "files",
         "files": [{"path": str(path.relative_to(root)), **digest(path)} for path in paths],
@@ -304,7 +322,7 @@ def _one_line(task: str) -> Iterator[None]:
     """Errors of TensorFlow, TFDS and a task's own code as one line with their reason."""
     try:
         yield
-    except (ConfigError, RunError, Unusable):
+    except (ConfigError, RunError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:

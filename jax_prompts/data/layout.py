@@ -53,8 +53,8 @@ def text_length(data: Data, prompt_length: int) -> int:
         return length
     if prompt_length and length - prompt_length < 2:
         raise ConfigError(
-            f"PROMPT_LENGTH {prompt_length} leaves no room for text in TASK_FEATURE_LENGTHS inputs {length}, which "
-            f"counts the prompt: set inputs to at least {prompt_length + 2}, or a shorter prompt"
+            f"PROMPT_LENGTH {prompt_length} leaves no room for text in TASK_FEATURE_LENGTHS inputs {length}, "
+            f"which counts the prompt: set inputs to at least {prompt_length + 2}, or a shorter prompt"
         )
     return length - prompt_length
 
@@ -89,8 +89,8 @@ def encoder_tokens(
             f"a prompt of {prompts.lengths_B.max()} tokens leaves no room for text in {length}: "
             "raise TASK_FEATURE_LENGTHS inputs, or use a shorter prompt"
         )
-    empty_B = np.zeros_like(prompts.lengths_B)
-    return _placed(prompts, empty_B, length) + _placed(text, prompts.lengths_B, length)
+    first_B = np.zeros_like(prompts.lengths_B)
+    return _placed(prompts, first_B, length) + _placed(text, prompts.lengths_B, length)
 
 
 def decoder_arrays(targets: Rows, length: int) -> Batch:
@@ -107,7 +107,7 @@ def decoder_arrays(targets: Rows, length: int) -> Batch:
 
 
 def _placed(rows: Rows, starts_B: Int[np.ndarray, " B"], length: int) -> Int32[np.ndarray, "B L"]:
-    """Rows written from column `starts_B` on, zeros elsewhere; a row cut at `length` keeps its end of sentence."""
+    """Rows written from column `starts_B` on, zeros elsewhere; a cut row keeps its end of sentence."""
     kept_B = np.minimum(rows.lengths_B, length - starts_B)
     columns_BL = np.arange(length) - starts_B[:, None]
     inside_BL = (columns_BL >= 0) & (columns_BL < kept_B[:, None])

@@ -31,7 +31,7 @@ def train_batches(
     prompt_ids: Int[np.ndarray, " P"],
     start_step: int = 0,
 ) -> Iterator[Batch]:
-    """Batches `start_step`, `start_step + 1`, ... for ever, each array [E, B, ...], made in background threads.
+    """Batches `start_step`, `start_step + 1`, ... for ever, arrays [E, B, ...], made in background threads.
 
     Every cache is shuffled anew each epoch and each of its examples seen once an epoch; a mixture interleaves
     its caches in proportion to their rates. Members with equal seeds see equal batches.
@@ -103,7 +103,7 @@ class _Shuffled:
     """Row numbers `first`, ..., `first + count - 1` in a new random order each epoch, for ever.
 
     The order sorts raw Philox bits, a stream that NumPy keeps the same in all versions. (Grain's own shuffle
-    takes 0.2 ms an example on data sets of a few hundred, and epoch k of seed s is its epoch 0 of seed s + k.)
+    takes 0.2 ms an example on data sets of a few hundred, and epoch k of its seed s is epoch 0 of s + k.)
     """
 
     def __init__(self, first: int, count: int, seed: int, stream: int) -> None:
@@ -123,7 +123,7 @@ class _Shuffled:
 
 
 def _row_numbers(
-    caches: Sequence[tuple[float, TokenCache]], first_rows: Int[np.ndarray, "_"], seed: int, batch_size: int
+    caches: Sequence[tuple[float, TokenCache]], first_rows: np.ndarray, seed: int, batch_size: int
 ) -> grain.MapDataset:
     """Step -> numbers of the batch's rows [B], counted through all caches."""
     streams = [
@@ -134,7 +134,7 @@ def _row_numbers(
 
 
 def _gather(
-    caches: Sequence[TokenCache], first_rows: Int[np.ndarray, "_"], rows_N: Int[np.ndarray, " N"]
+    caches: Sequence[TokenCache], first_rows: np.ndarray, rows_N: Int[np.ndarray, " N"]
 ) -> tuple[Rows, Rows]:
     if len(caches) == 1:
         return caches[0].rows(rows_N)

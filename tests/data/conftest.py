@@ -25,7 +25,8 @@ import tensorflow as tf
 
 from toytasks import scoring
 
-FEATURES = {name: seqio.Feature(seqio.PassThroughVocabulary(10), add_eos=True) for name in ("inputs", "targets")}
+FEATURE = seqio.Feature(seqio.PassThroughVocabulary(10), add_eos=True)
+FEATURES = {"inputs": FEATURE, "targets": FEATURE}
 STEPS = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim]
 SPLITS = ("train", "validation", "none")
 
@@ -105,6 +106,7 @@ seqio.MixtureRegistry.add("toy_mixture", [("toy_ten", 3), ("toy_many", 1)])
 
 SCORING = """
 import sys
+from os import getcwd
 
 
 def class_of(text, label_classes, example=None, is_target=False):
@@ -146,6 +148,14 @@ def t5_vocabulary_path() -> str:
 
 
 @pytest.fixture(scope="session")
+def superglue_folder() -> str:
+    path = SHARED / "data" / "superglue"
+    if not path.exists():
+        pytest.skip(f"the official SuperGLUE files are not at {path} (JAX_PROMPTS_SHARED)")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def task_package(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The package `toytasks`, importable."""
     root = tmp_path_factory.mktemp("tasks")
@@ -153,6 +163,7 @@ def task_package(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     (root / "toytasks" / "__init__.py").write_text("")
     (root / "toytasks" / "registry.py").write_text(textwrap.dedent(TASKS))
     (root / "toytasks" / "scoring.py").write_text(textwrap.dedent(SCORING))
+    (root / "outside.py").write_text("raise AssertionError('imported')")
     return root
 
 

@@ -68,7 +68,7 @@ def test_text_length_counts_the_prompt_where_the_recipe_does() -> None:
 
 
 def test_prompts_without_room_are_refused() -> None:
-    with pytest.raises(ConfigError, match="PROMPT_LENGTH 100 leaves no room .* inputs 100"):
+    with pytest.raises(ConfigError, match=r"PROMPT_LENGTH 100 leaves no room .* inputs 100"):
         text_length(settings(100, inside=True), 100)
     with pytest.raises(ConfigError, match="PROMPT_LENGTH is -1"):
         text_length(settings(100, inside=True), -1)

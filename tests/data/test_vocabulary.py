@@ -15,7 +15,7 @@ ODD_TEXTS = [
     "",
     " ",
     "Hello, world!  two  spaces\tand\na line",
-    "naïve café — “quotes” … ½ ﬁ Ａ",
+    "naïve café — “quotes” … ½ ﬁ \uff21",
     "<extra_id_0> starts, <extra_id_3> is inside, <extra_id_99>",
     "joined<extra_id_1> and <extra_id_1>joined <extra_id_100>",
     "</s> <pad> <unk> ▁ ▁▁x",

@@ -1,0 +1,41 @@
+"""What `t5x inspect` says of a prompt file, a model directory or a MODEL_DIR."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jax_prompts.config import ConfigError
+from jax_prompts.prompts import load_prompt
+
+
+def describe(path: str) -> dict[str, Any]:
+    """The numbers and the origin of what lies at `path`.
+
+    Raises:
+      ConfigError: nothing that can be described.
+      RunError: a damaged file.
+    """
+    place = pathlib.Path(path)
+    if place.is_file() and place.suffix == ".safetensors":
+        prompt_PD, metadata = load_prompt(path)
+        norm_P = np.linalg.norm(prompt_PD, axis=-1)
+        return {
+            "kind": "prompt",
+            "length": prompt_PD.shape[0],
+            "width": prompt_PD.shape[1],
+            "row_norm": {"mean": float(norm_P.mean()), "min": float(norm_P.min()), "max": float(norm_P.max())},
+            **dataclasses.asdict(metadata),
+        }
+    if (place / "summary.json").is_file():
+        return {"kind": "finished run", **json.loads((place / "summary.json").read_text())}
+    if (place / "checkpoints").is_dir():
+        steps = sorted(int(p.name) for p in (place / "checkpoints").iterdir() if p.name.isdigit())
+        return {"kind": "unfinished run", "checkpoints": steps}
+    if (place / "model.safetensors").is_file() and (place / "config.json").is_file():
+        return {"kind": "model", **json.loads((place / "config.json").read_text())}
+    raise ConfigError(f"{path} is no prompt file (.safetensors), model directory or MODEL_DIR")
