@@ -15,7 +15,7 @@ def label_text(
 ) -> tf.data.Dataset:
     """T5's form of classification: `name field: text field: text` and the label's name.
 
-    As in Raffel et al. 2020, appendix D. White space within the texts is kept, `idx` passes through, and a label
+    As in Raffel et al. 2020, appendix D. White space within texts is kept, `idx` passes through, and a label
     below 0 becomes `<unk>`.
 
     Args:

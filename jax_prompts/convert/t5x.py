@@ -26,7 +26,7 @@ def open_checkpoint(path: str) -> ArraySource:
     """
     file = f"{path.rstrip('/')}/checkpoint"
     try:
-        tree = flax.serialization.msgpack_restore(read_bytes(file, "a local copy: INITIAL_CHECKPOINT_PATH"))
+        tree = flax.serialization.msgpack_restore(read_bytes(file, "INITIAL_CHECKPOINT_PATH"))
         target = tree["optimizer"]["target"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} is not a T5X checkpoint ({error})") from error

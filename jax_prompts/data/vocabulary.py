@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import pathlib
 import threading
 from collections.abc import Iterable
@@ -110,6 +111,7 @@ def read_bytes(path: str, macro: str) -> bytes:
                 f"{path} cannot be read ({error.strerror}): set {macro} to a file that exists"
             ) from error
 
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
     result: list[bytes | Exception] = []
 
     def read() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import lzma
 import pathlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from jax_prompts.config import ConfigError
 from tasks.pretraining import corrupt_spans, corrupted_lengths, noise_mask, noise_shape
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
+NOISE = b"\n".join(b"%d" % number for number in np.random.default_rng(0).integers(2**60, size=1000))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("corpus")
     lines = [f"{i} " + " ".join(rng.choice(WORDS, rng.integers(3, 30))) for i in range(3000)]
-    parts = ["\n".join(lines[i::3] + [""]).encode() for i in range(3)]
+    parts = ["\n".join([*lines[i::3], ""]).encode() for i in range(3)]
     (folder / "a.txt").write_bytes(parts[0])
     (folder / "deep").mkdir()
     (folder / "deep" / "b.txt.gz").write_bytes(gzip.compress(parts[1]))
@@ -40,12 +40,18 @@ def _rows(
     vocabulary: seqio.Vocabulary,
     lengths: tuple[int, int],
     split: str = "train",
-) -> list[dict[str, Any]]:
+) -> list[dict[str, list[int]]]:
     task = seqio.TaskRegistry.get(name)
     features = dict.fromkeys(("inputs", "targets"), seqio.Feature(vocabulary, add_eos=True))
     task = task.replace(source=task.source.at(folder), output_features=features)
     sequence_length = dict(zip(("inputs", "targets"), lengths, strict=True))
-    return list(task.get_dataset(sequence_length, split=split, shuffle=False, seed=0).as_numpy_iterator())
+    dataset = task.get_dataset(sequence_length, split=split, shuffle=False, seed=0)
+    batches = [{name: ids.to_list() for name, ids in batch.items()} for batch in dataset.ragged_batch(1024)]
+    return [
+        {"inputs": inputs, "targets": targets}
+        for batch in batches
+        for inputs, targets in zip(batch["inputs"], batch["targets"], strict=True)
+    ]
 
 
 def _joined(folder: pathlib.Path, vocabulary: seqio.Vocabulary, split: str = "train") -> list[int]:
@@ -100,13 +106,13 @@ def test_span_corruption_fills_rows_and_loses_no_text(corpus, vocabulary, length
     for row in rows:
         assert row["inputs"][-1] == row["targets"][-1] == vocabulary.eos_id
         spans: dict[int, list[int]] = {}
-        for token in row["targets"][:-1].tolist():
+        for token in row["targets"][:-1]:
             if token > last - 100:
                 spans[token] = span = []
             else:
                 span.append(token)
         assert list(spans) == list(range(last, last - len(spans), -1))
-        for token in row["inputs"][:-1].tolist():
+        for token in row["inputs"][:-1]:
             text += spans.pop(token, [token])
         assert not spans
     joined = _joined(corpus, vocabulary)
@@ -118,7 +124,7 @@ def test_span_corruption_fills_rows_and_loses_no_text(corpus, vocabulary, length
 def test_prefix_lm_cuts_anywhere_and_loses_no_text(corpus, vocabulary, lengths: tuple[int, int]):
     rows = _rows("prefix_lm", corpus, vocabulary, lengths)
     assert all(row["inputs"][-1] == row["targets"][-1] == vocabulary.eos_id for row in rows)
-    text = [token for row in rows for name in ("inputs", "targets") for token in row[name][:-1].tolist()]
+    text = [token for row in rows for name in ("inputs", "targets") for token in row[name][:-1]]
     joined = _joined(corpus, vocabulary)
     kept = len(joined) - len(joined) % lengths[0]
     assert text[:kept] == joined[:kept]
@@ -133,10 +139,8 @@ def test_prefix_lm_cuts_anywhere_and_loses_no_text(corpus, vocabulary, lengths: 
 @pytest.mark.parametrize("name", ["span_corruption", "prefix_lm"])
 def test_rows_are_the_same_every_time(corpus, vocabulary, name: str):
     once, again = (_rows(name, corpus, vocabulary, (48, 16), "train[:500]") for _ in range(2))
-    assert len(once) == len(again) > 50
-    for a, b in zip(once, again, strict=True):
-        np.testing.assert_array_equal(a["inputs"], b["inputs"])
-        np.testing.assert_array_equal(a["targets"], b["targets"])
+    assert len(once) > 50
+    assert once == again
 
 
 def test_validation_is_a_hundredth_never_in_train(corpus: pathlib.Path):
@@ -162,7 +166,7 @@ def test_text_too_short_for_a_row_gives_none(tmp_path: pathlib.Path, vocabulary)
     [
         ("span_corruption", (48, 11), "targets 11: span corruption of inputs 48 needs 12"),
         ("span_corruption", (2, 12), "inputs 2: span corruption needs at least 3"),
-        ("span_corruption", (4000, 4000), "needs 228 sentinels; the vocabulary has 100"),
+        ("span_corruption", (4000, 4000), "needs 222 sentinels; the vocabulary has 100"),
         ("prefix_lm", (1, 8), "needs at least 2"),
     ],
 )
@@ -187,8 +191,8 @@ def test_no_data_dir_no_directory_and_no_text_are_refused(tmp_path: pathlib.Path
     ("name", "content", "reason"),
     [
         ("a.txt", b"one line\nbad \xff byte\n", r"a\.txt, line 2: not UTF-8"),
-        ("a.txt.xz", lzma.compress(b"the fox\n" * 50_000)[:-40], r"a\.txt\.xz cannot be read to its end"),
-        ("a.txt.gz", gzip.compress(b"the fox\n" * 50_000)[:-40], r"a\.txt\.gz cannot be read to its end"),
+        ("a.txt.xz", lzma.compress(NOISE)[:4000], r"a\.txt\.xz cannot be read to its end"),
+        ("a.txt.gz", gzip.compress(NOISE)[:4000], r"a\.txt\.gz cannot be read to its end"),
         ("a.txt.gz", b"no gzip at all", r"a\.txt\.gz cannot be read to its end"),
     ],
 )

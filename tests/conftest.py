@@ -1,0 +1,23 @@
+"""Eight virtual devices, strict ranks, and where real data lies."""
+
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The directory of real data and upstream goldens: $JAX_PROMPTS_SHARED, or `../shared` beside the checkout."""
+    beside = pathlib.Path(__file__).parent.parent.parent / "shared"
+    path = pathlib.Path(os.environ.get("JAX_PROMPTS_SHARED", beside))
+    if not path.is_dir():
+        pytest.skip(f"real data is not at {path}; set JAX_PROMPTS_SHARED")
+    return path
