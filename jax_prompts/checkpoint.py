@@ -212,7 +212,7 @@ def _digest(array: jax.Array | np.ndarray) -> str | None:
             return None
         array = array.addressable_data(0)
     host = np.ascontiguousarray(array)
-    return hashlib.sha256(host.reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(host.reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _read_array(path: epath.Path, name: str, like: Any, sha256: str | None) -> jax.Array:

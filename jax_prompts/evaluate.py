@@ -71,7 +71,7 @@ def predict_texts(
     predict: Predict,
     params: Tree,
     prompts_QD: Float[Array, "Q D"] | None,
-    prompt_ids: Int[np.ndarray, "P"],
+    prompt_ids: Int[np.ndarray, " P"],
     cache: TokenCache,
     vocabulary: Vocabulary,
     *,
@@ -123,7 +123,7 @@ def mean_loss(
     loss_step: LossStep,
     params: Tree,
     prompts_QD: Float[Array, "Q D"] | None,
-    prompt_ids: Int[np.ndarray, "P"],
+    prompt_ids: Int[np.ndarray, " P"],
     cache: TokenCache,
     *,
     inputs_length: int,
@@ -132,7 +132,7 @@ def mean_loss(
     sharding: jax.sharding.Sharding | None = None,
 ) -> dict[str, float]:
     """Cross-entropy a target token (nats) and token accuracy in percent: how tasks without metrics are scored."""
-    sums = collections.Counter[str]()
+    sums: dict[str, float] = collections.defaultdict(float)
     for batch in eval_batches(
         cache,
         batch_size=batch_size,
@@ -177,7 +177,7 @@ class Scorer:
         self,
         params: Tree,
         prompts_QD: Float[Array, "Q D"] | None,
-        prompt_ids: Int[np.ndarray, "P"],
+        prompt_ids: Int[np.ndarray, " P"],
         cache: TokenCache,
     ) -> Scores:
         common: dict[str, Any] = {
@@ -231,7 +231,9 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
     ]
     scorer = Scorer(model, vocabulary, caches, run.data, run.decoding)
     # One prompt at a time: files may differ in length.
-    results = [scorer(params, jnp.asarray(prompt_PD)[None])[0] for prompt_PD in prompts] or scorer(params, None)
+    results = [scorer(params, jnp.asarray(prompt_PD)[None])[0] for prompt_PD in prompts] or scorer(
+        params, None
+    )
     names = list(run.prompt_files) or ["no prompt"]
     report: dict[str, Any] = {
         "task": run.data.task,

@@ -53,7 +53,9 @@ def read_requests(lines: Iterable[str], names: list[str]) -> Iterator[Request]:
             row = json.loads(line)
             request = Request(row.get("prompt", only), row["text"])
         except (ValueError, KeyError) as error:
-            raise ConfigError(f'input line {number} is not {{"prompt": NAME, "text": ...}}: {error}') from error
+            raise ConfigError(
+                f'input line {number} is not {{"prompt": NAME, "text": ...}}: {error}'
+            ) from error
         if not isinstance(request.text, str):
             raise ConfigError(f"input line {number}: text is no string")
         if request.prompt not in names and not (request.prompt is None and not names):
@@ -88,7 +90,7 @@ class Engine:
         self._params = load_weights(base, self._model)
         made_for = fingerprint(self._params)
         table: list[Float[np.ndarray, "P D"]] = []
-        self._ids: dict[str | None, Int[np.ndarray, "P"]] = {None: np.zeros(0, np.int32)}
+        self._ids: dict[str | None, Int[np.ndarray, " P"]] = {None: np.zeros(0, np.int32)}
         first = self._model.config.vocab_size
         for name, path in prompt_files.items():
             prompt_PD, _ = load_prompt(
@@ -147,10 +149,18 @@ def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, targ
     answers = engine.answer(requests)
     seconds = time.monotonic() - started
     try:
-        with contextlib.nullcontext(sys.stdout) if target == "-" else open(target, "w", encoding="utf-8") as out:
+        with (
+            contextlib.nullcontext(sys.stdout)
+            if target == "-"
+            else open(target, "w", encoding="utf-8") as out
+        ):
             for request, text in zip(requests, answers, strict=True):
                 row = {"prompt": request.prompt, "text": request.text, "prediction": text}
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
     except OSError as error:
         raise RunError(f"--output {target} cannot be written: {error.strerror}") from error
-    return {"examples": len(requests), "examples_per_second": len(requests) / max(seconds, 1e-9), "output": target}
+    return {
+        "examples": len(requests),
+        "examples_per_second": len(requests) / max(seconds, 1e-9),
+        "output": target,
+    }

@@ -28,7 +28,11 @@ def describe(path: str) -> dict[str, Any]:
             "kind": "prompt",
             "length": prompt_PD.shape[0],
             "width": prompt_PD.shape[1],
-            "row_norm": {"mean": float(norm_P.mean()), "min": float(norm_P.min()), "max": float(norm_P.max())},
+            "row_norm": {
+                "mean": float(norm_P.mean()),
+                "min": float(norm_P.min()),
+                "max": float(norm_P.max()),
+            },
             **dataclasses.asdict(metadata),
         }
     if (place / "summary.json").is_file():

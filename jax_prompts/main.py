@@ -53,8 +53,12 @@ def _fail(args: argparse.Namespace, error: BaseException, status: int) -> None:
 def _parse(argv: list[str]) -> argparse.Namespace:
     gin_flags = [arg for arg in argv if arg.startswith("--gin.")]
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--gin_file", action="append", default=[], metavar="FILE", help="read in order; later wins")
-    shared.add_argument("--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files")
+    shared.add_argument(
+        "--gin_file", action="append", default=[], metavar="FILE", help="read in order; later wins"
+    )
+    shared.add_argument(
+        "--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files"
+    )
     shared.add_argument("--tfds_data_dir", metavar="DIR", help="where TFDS keeps its data")
     shared.add_argument("--debug", action="store_true", help="a traceback for every error")
     parser = argparse.ArgumentParser(
@@ -73,9 +77,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     }.items():
         command = commands.add_parser(name, help=text, description=text, parents=[shared])
         if name in ("train", "pretrain"):
-            command.add_argument("--dry_run", action="store_true", help="shapes only: reads no weights and no data")
+            command.add_argument(
+                "--dry_run", action="store_true", help="shapes only: reads no weights and no data"
+            )
         if name == "infer":
-            command.add_argument("--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable")
+            command.add_argument(
+                "--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable"
+            )
             command.add_argument("--input", required=True, help="lines of text or JSON; - for stdin")
             command.add_argument("--output", required=True, help="JSON lines; - for stdout")
         if name == "inspect":
@@ -123,7 +131,13 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
 
     vocabulary = Vocabulary(run.model.vocabulary)
     caches = [
-        {"task": cache.task, "split": split, "rate": rate, "examples": len(cache), "directory": str(cache.directory)}
+        {
+            "task": cache.task,
+            "split": split,
+            "rate": rate,
+            "examples": len(cache),
+            "directory": str(cache.directory),
+        }
         for split in (run.data.train_split, run.data.eval_split)
         for rate, cache in open_caches(run.data, split, vocabulary)
     ]
@@ -183,7 +197,9 @@ def resolve(kind: str, args: argparse.Namespace) -> tuple[Any, str]:
         _check_complete(gin, run)
     except ConfigError as error:  # gin adds lines to what passes through it
         raise ConfigError(str(error).splitlines()[0]) from error
-    except Exception as error:  # gin raises what it likes: ValueError, TypeError, SyntaxError, AttributeError, ...
+    except (
+        Exception
+    ) as error:  # gin raises what it likes: ValueError, TypeError, SyntaxError, AttributeError, ...
         raise ConfigError(_explain(gin, error)) from error
     finally:
         logging.disable(logging.NOTSET)
@@ -290,7 +306,11 @@ def _explain(gin: Any, error: Exception) -> str:
 
 
 def _ready(root: pathlib.Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in (root / "gin_configs").glob("*.gin") if path.name != "defaults.gin")
+    return sorted(
+        str(path.relative_to(root))
+        for path in (root / "gin_configs").glob("*.gin")
+        if path.name != "defaults.gin"
+    )
 
 
 if __name__ == "__main__":

@@ -32,13 +32,12 @@ class Records:
         """
         self.directory = pathlib.Path(model_dir)
         config = self.directory / "config.gin"
-        if config_text is not None and config.exists():
-            if config.read_text() != config_text:
-                changed = _first_difference(config.read_text(), config_text)
-                raise ConfigError(
-                    f"MODEL_DIR {model_dir} holds a run with another configuration ({changed}); "
-                    "choose another MODEL_DIR, or remove it to start again"
-                )
+        if config_text is not None and config.exists() and config.read_text() != config_text:
+            changed = _first_difference(config.read_text(), config_text)
+            raise ConfigError(
+                f"MODEL_DIR {model_dir} holds a run with another configuration ({changed}); "
+                "choose another MODEL_DIR, or remove it to start again"
+            )
         with _writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / "metrics").mkdir(exist_ok=True)
@@ -111,7 +110,9 @@ class Window:
             self.sums["steps"] += 1
             for name in _SUMMED:
                 sums = self.sums[name]
-                self.sums[name] = [total + float(value) for total, value in zip(sums, metrics[name], strict=True)]
+                self.sums[name] = [
+                    total + float(value) for total, value in zip(sums, metrics[name], strict=True)
+                ]
         self._pending.clear()
         if not all(math.isfinite(value) for value in self.sums["loss_sum"]):
             raise RunError(f"the loss is not finite at or before step {step}; lower the learning rate")

@@ -57,6 +57,14 @@ class Selection:
         self.stale = 0 if improved else self.stale + 1
         return improved
 
+    def found(self) -> list[dict[str, Any]]:
+        """The best of every member, once there was an evaluation."""
+        return [best for best in self.best if best is not None]
+
+    def values(self) -> list[float]:
+        """The members' best metrics, once there was an evaluation."""
+        return [best["value"] for best in self.found()]
+
     def exhausted(self, patience: int | None) -> bool:
         """Whether `patience` evaluations have passed without a better metric."""
         return patience is not None and self.stale >= patience

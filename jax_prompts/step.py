@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -76,13 +77,11 @@ def make_train_step(
     """`step(tuned, opt_state, frozen, batch, dropout_key_E) -> (tuned, opt_state, metrics)`.
 
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
-    target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct` over `tokens` target tokens, and the
-    `gradient_norm` of the tuned tree (free here: no other gradient exists).
+    target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
+    over `tokens` target tokens, and the `gradient_norm` of the tuned tree (free here: no other exists).
     """
 
-    def loss(
-        tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array) -> tuple[Float[Array, ""], Metrics]:
         params, prompt_PD = assemble(model, method, tuned, frozen)
         sums = loss_sums(model, params, prompt_PD, batch, dropout_key, z_loss)
         scale = 1.0 if normalization == "sum" else 1.0 / jnp.maximum(sums["tokens"], 1.0)
@@ -99,6 +98,11 @@ def make_train_step(
     return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0))
 
 
-def dropout_keys(seeds_E: Int[Array, "E"], step: Int[Array, ""]) -> Array:
+def dropout_keys(seeds_E: Int[np.ndarray, " E"], step: int) -> Array:
     """The members' dropout keys [E] of one step: a function of (seed, step), so that a resumed run repeats them."""
-    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step))(seeds_E)
+    return _dropout_keys(seeds_E, step)
+
+
+_dropout_keys = jax.jit(
+    jax.vmap(lambda seed, step: jax.random.fold_in(jax.random.key(seed), step), in_axes=(0, None))
+)

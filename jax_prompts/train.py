@@ -113,7 +113,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         batch_size=run.data.batch_size,
         inputs_length=text_length(run.data, _length(method)),
         targets_length=run.data.task_feature_lengths["targets"],
-        prompt_ids=np.arange(model.config.vocab_size, model.config.vocab_size + _length(method), dtype=np.int32),
+        prompt_ids=np.arange(
+            model.config.vocab_size, model.config.vocab_size + _length(method), dtype=np.int32
+        ),
         start_step=step,
     )
     train_step = jax.jit(
@@ -152,8 +154,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 _record(records, run, step, results_E)
                 metrics_E = [{task: s.metrics for task, s in results.items()} for results in results_E]
                 for member in selection.update(step, metrics_E):
-                    best = selection.best[member]
-                    chosen = dataclasses.replace(about, score=best["value"], step=step)
+                    chosen = dataclasses.replace(about, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
                         save_model(files[member], params, model.config, dataclasses.asdict(chosen))
                     else:
@@ -175,8 +176,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     checkpoints.close()
 
     # The summary.
-    best = selection.best
-    values = [found["value"] for found in best]
+    best, values = selection.found(), selection.values()
     summary = {
         "task": run.data.task,
         "best_metric": statistics.fmean(values),
@@ -197,7 +197,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     }
     records.write("summary.json", summary)
     records.close()
-    say(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})")
+    say(
+        f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})"
+    )
     say("written: " + ", ".join(str(file) for file in files))
     return summary
 
@@ -258,7 +260,9 @@ def _check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
     if run.method is None and settings.members != 1:
-        raise ConfigError(f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model")
+        raise ConfigError(
+            f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
+        )
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
     text_length(run.data, _length(run.method))
@@ -355,9 +359,13 @@ def _bytes(tree: Tree) -> int:
 
 def _checkpoint_bytes(directory: pathlib.Path) -> int:
     """Bytes on disk of the newest checkpoint."""
-    newest = max((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    newest = max(
+        (path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)
+    )
     return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
 
 
 def _line(metrics: dict[str, dict[str, float]]) -> str:
-    return ", ".join(f"{task} {name} {value:.2f}" for task, found in metrics.items() for name, value in found.items())
+    return ", ".join(
+        f"{task} {name} {value:.2f}" for task, found in metrics.items() for name, value in found.items()
+    )

@@ -77,7 +77,9 @@ def main() -> None:
 
     draw = np.random.default_rng(0)
     text = draw.integers(3, rows - 128, (args.members, args.batch, args.inputs), dtype=np.int32)
-    prompt = np.broadcast_to(np.arange(rows, rows + args.prompt, dtype=np.int32), (*text.shape[:2], args.prompt))
+    prompt = np.broadcast_to(
+        np.arange(rows, rows + args.prompt, dtype=np.int32), (*text.shape[:2], args.prompt)
+    )
     targets = draw.integers(3, rows - 128, (args.members, args.batch, args.targets), dtype=np.int32)
     batch = {
         "encoder_input_tokens": np.concatenate([prompt, text], axis=-1),

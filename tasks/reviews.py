@@ -130,7 +130,8 @@ def quickstart(part: str, seed: int, count: int) -> list[dict[str, str]]:
     """The quickstart's examples: distinct reviews, half of each label, in a fixed order."""
     draw = random.Random(f"{seed} {part}")
     wanted = {"positive": count // 2, "negative": count - count // 2}
-    rows, seen = [], set[str]()
+    rows: list[dict[str, str]] = []
+    seen = set[str]()
     while len(rows) < count:
         said = review(draw, part)
         label = "positive" if said.praise else "negative"

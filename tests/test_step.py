@@ -45,7 +45,9 @@ def members_state(method, optimizer, seeds):
 
 
 def adamw(rate=0.05):
-    return optim.make_optimizer(Optimizer(name="adamw", learning_rate=rate, weight_decay=0.01, gradient_clip_norm=1.0), 10)
+    return optim.make_optimizer(
+        Optimizer(name="adamw", learning_rate=rate, weight_decay=0.01, gradient_clip_norm=1.0), 10
+    )
 
 
 @pytest.mark.parametrize("method", [PromptTuning(P), Residual(P, hidden=8)], ids=["direct", "residual"])
@@ -58,7 +60,9 @@ def test_only_the_tuned_tree_changes(method):
     step = jax.jit(make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum"))
     losses = []
     for s in range(5):
-        tuned, opt_state, metrics = step(tuned, opt_state, frozen, batch(1, 4), dropout_keys(np.array([0]), s))
+        tuned, opt_state, metrics = step(
+            tuned, opt_state, frozen, batch(1, 4), dropout_keys(np.array([0]), s)
+        )
         losses.append(float(metrics["loss_sum"][0]))
     assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), before, frozen))
     assert jax.tree.all(jax.tree.map(lambda a, b: not np.array_equal(a, b), start, tuned))
@@ -103,7 +107,9 @@ def test_members_are_separate_runs():
     def run(seeds, data):
         tuned, opt_state = members_state(method, optimizer, seeds)
         for s in range(4):
-            tuned, opt_state, metrics = step(tuned, opt_state, frozen, data, dropout_keys(np.asarray(seeds), s))
+            tuned, opt_state, metrics = step(
+                tuned, opt_state, frozen, data, dropout_keys(np.asarray(seeds), s)
+            )
         return tuned, metrics
 
     together, metrics = run([0, 1, 2], data)

@@ -57,12 +57,12 @@ class Vocabulary:
             path = str(_ASSETS / path.removeprefix("asset:") / "vocabulary.model")
         self.model_bytes = read_bytes(path, "VOCABULARY")
         try:
-            model = sentencepiece_model_pb2.ModelProto.FromString(self.model_bytes)
+            model = sentencepiece_model_pb2.ModelProto.FromString(self.model_bytes)  # type: ignore[attr-defined]
             if extra_ids is None:
                 own = any(piece.piece.lstrip("▁") == "<extra_id_0>" for piece in model.pieces)
                 extra_ids = 0 if own else SENTINELS
             for i in reversed(range(extra_ids)):
-                kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+                kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # type: ignore[attr-defined]
                 model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
         except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError share no base

@@ -102,9 +102,7 @@ class Attention(nn.Module):
         """Attend from `x_BLD` to keys and values [B, M, H, K]; `bias` is added to the logits."""
         key_BMHK, value_BMHK = keys_values
         query_BLHK = self.query(x_BLD).reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
-        logits_BHLM = jnp.einsum(
-            "BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32
-        )
+        logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM + bias, axis=-1).astype(self.dtype)
         if not deterministic and self.dropout_rate > 0.0:
             # T5X's mask is shared by all queries, so dropping a weight is dropping its value: one
@@ -139,8 +137,8 @@ class MLP(nn.Module):
 
 
 def relative_position_bucket(
-    offset: Int[np.ndarray | Array, "..."], *, bidirectional: bool, num_buckets: int, max_distance: int
-) -> Int[Array, "..."]:
+    offset: Int[np.ndarray | Array, ...], *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> Int[Array, ...]:
     """Bucket of key position minus query position (Raffel et al. 2020, section 2.1; Shaw et al. 2018).
 
     Half of the buckets hold small distances exactly, the other half grow logarithmically up to
@@ -170,7 +168,7 @@ class RelativePositionBias(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, query_L: Int[Array, "L"], key_M: Int[Array, "M"]) -> Float[Array, "1 H L M"]:
+    def __call__(self, query_L: Int[Array, " L"], key_M: Int[Array, " M"]) -> Float[Array, "1 H L M"]:
         """The bias between positions; float32."""
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))

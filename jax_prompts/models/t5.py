@@ -142,7 +142,9 @@ class DecoderLayer(nn.Module):
         return None, {"self": (empty, empty), "cross": cross_kv}
 
 
-def _stack(layer: type[nn.Module], config: T5Config, length: int, *, cached: bool) -> list[nn.Module] | nn.Module:
+def _stack(
+    layer: type[nn.Module], config: T5Config, length: int, *, cached: bool
+) -> list[nn.Module] | nn.Module:
     """`length` layers: a list, or one module scanned over parameters (and caches) stacked on axis 1."""
     if not config.scan_layers:
         return [layer(config) for _ in range(length)]
@@ -288,7 +290,7 @@ class T5(nn.Module):
         return self.decoder.start_cache(encoded_BLD, max_length)
 
     def decode_step(
-        self, token_B: Int[Array, "B"], cache: Any, position: Int[Array, ""], valid_BL: Array
+        self, token_B: Int[Array, " B"], cache: Any, position: Int[Array, ""], valid_BL: Array
     ) -> tuple[Float[Array, "B V"], Any]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
         y_B1D = self.token_embedder(token_B[:, None])

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from jax_prompts.config import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from flax.linen import Module
+    from jax_prompts.prompts import Method
 
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
@@ -78,7 +78,7 @@ _JSON_FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def settings_of(method: Module) -> dict[str, Any]:
+def settings_of(method: Method) -> dict[str, Any]:
     """A method's own fields, for `PromptMetadata.settings`."""
     names = [field.name for field in dataclasses.fields(method) if field.name not in ("parent", "name")]
     return {name: getattr(method, name) for name in names}

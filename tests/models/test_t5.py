@@ -33,7 +33,9 @@ def nested(arrays):
 
 def hugging_face(folder, config):
     source = hf_t5.open_folder(GOLDENS / folder, config)
-    return nested({name: read() for name, read in source.items()}), load_file(GOLDENS / folder / "golden.safetensors")
+    return nested({name: read() for name, read in source.items()}), load_file(
+        GOLDENS / folder / "golden.safetensors"
+    )
 
 
 @pytest.mark.parametrize(("folder", "config"), [("t5_v1_1_hf", V1_1), ("t5_v1_0_hf", V1_0)])

@@ -1,0 +1,279 @@
+"""Whole runs through the command line: resuming, stopping, what is left behind, bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jax_prompts.prompts import load_prompt
+
+ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+SHORT = {
+    "INITIAL_CHECKPOINT_PATH": "None",
+    "TRAIN_STEPS": 24,
+    "EVAL_PERIOD": 12,
+    "CHECKPOINT_PERIOD": 6,
+    "BATCH_SIZE": 8,
+    "PROMPT_LENGTH": 4,
+    "Residual.hidden": 8,
+    "EVAL_SPLIT": "validation[:40]",
+    "Training.log_period": 4,
+    "DROPOUT_RATE": 0.1,
+}
+
+
+def command(name, *flags, gin_file="gin_configs/quickstart.gin", **macros):
+    settings = [f"--gin.{macro}={value}" for macro, value in macros.items()]
+    return [sys.executable, "-m", "jax_prompts.main", name, f"--gin_file={gin_file}", *settings, *flags]
+
+
+def t5x(name, *flags, **macros):
+    return subprocess.run(
+        command(name, *flags, **macros), env=ENV, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, cache):
+    """(MODEL_DIR, last line of stdout) of a run that nothing disturbed."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    done = t5x("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    assert done.returncode == 0, done.stderr
+    return directory, json.loads(done.stdout.splitlines()[-1])
+
+
+def numbers(directory):
+    """Everything in a MODEL_DIR that must not depend on interruptions."""
+    summary = json.loads((directory / "summary.json").read_text())
+    for timing in ("examples_per_second", "wall_seconds", "checkpoint_bytes"):
+        del summary[timing]
+    for member in summary["members"]:
+        del member["file"]
+    metrics = {p.name: p.read_text() for p in (directory / "metrics").iterdir()}
+    predictions = {p.name: p.read_text() for p in (directory / "predictions").iterdir()}
+    prompt_PD, _ = load_prompt(directory / "prompt.safetensors")
+    return summary, metrics, predictions, prompt_PD.tobytes()
+
+
+def test_a_run_leaves_what_it_promises(uninterrupted):
+    directory, last_line = uninterrupted
+    summary = json.loads((directory / "summary.json").read_text())
+    assert last_line == summary
+    assert summary["frozen_parameters"] == 4_082_688
+    assert summary["tuned_parameters"] == 4 * 192 + 2 * 192 * 8 + 8 + 3 * 192
+    assert {"best_metric", "best_step", "untuned_metric", "metrics", "checkpoint_bytes"} <= summary.keys()
+    assert summary["best_step"] in (12, 24)
+    lines = [json.loads(line) for line in (directory / "metrics" / "train.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
+    evaluations = [
+        json.loads(line) for line in (directory / "metrics" / "eval.jsonl").read_text().splitlines()
+    ]
+    assert [line["step"] for line in evaluations] == [0, 12, 24]
+    assert len((directory / "predictions" / "quickstart_reviews-24.jsonl").read_text().splitlines()) == 40
+    assert list((directory / "tensorboard").iterdir())
+    prompt_PD, about = load_prompt(directory / "prompt.safetensors", embed_dim=192)
+    assert prompt_PD.shape == (4, 192)
+    assert np.isfinite(prompt_PD).all()
+    assert (about.method, about.task, about.labels) == (
+        "Residual",
+        "quickstart_reviews",
+        ("negative", "positive"),
+    )
+    assert summary["checkpoint_bytes"] < 200_000  # tuned parameters and their optimiser, not the 16 MB model
+
+
+@pytest.mark.parametrize("after", ["checkpoints/6", "checkpoints/18"])
+def test_killed_and_started_again_ends_with_the_same_numbers(uninterrupted, tmp_path, cache, after):
+    directory = tmp_path / "killed"
+    run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    process = subprocess.Popen(run, env=ENV, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (directory / after).exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (directory / "summary.json").exists()
+    done = t5x("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    assert done.returncode == 0, done.stderr
+    assert "resuming at step" in done.stderr
+    assert numbers(directory) == numbers(uninterrupted[0])
+
+
+def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
+    directory = tmp_path / "stopped"
+    run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    process = subprocess.Popen(run, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 300
+    while not (directory / "checkpoints" / "6").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert "run the same command again" in stderr.splitlines()[-1]
+    done = t5x("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    assert done.returncode == 0, done.stderr
+    assert numbers(directory) == numbers(uninterrupted[0])
+
+
+def test_training_and_inferring_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
+    program = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = None\n"  # importing it now raises
+        "sys.modules['seqio'] = None\n"
+        "from jax_prompts.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    run = command("train", **SHORT, MODEL_DIR=tmp_path / "run", CACHE_DIR=cache)
+    done = subprocess.run([sys.executable, "-c", program, *run[3:]], env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert numbers(tmp_path / "run") == numbers(uninterrupted[0])
+
+    source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("the soup was cold.\nwhat a lovely song!\n")
+    flags = (
+        "--prompt",
+        f"p={tmp_path / 'run' / 'prompt.safetensors'}",
+        "--input",
+        source,
+        "--output",
+        target,
+    )
+    ask = command("infer", *map(str, flags), gin_file="gin_configs/quickstart_infer.gin",
+                  INITIAL_CHECKPOINT_PATH="None")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program, *ask[3:]], env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [answer["text"] for answer in answers] == ["the soup was cold.", "what a lovely song!"]
+    assert json.loads(done.stdout.splitlines()[-1])["examples"] == 2
+
+
+def test_another_configuration_is_refused_and_nothing_is_lost(uninterrupted, cache):
+    directory, _ = uninterrupted
+    before = numbers(directory)
+    done = t5x("train", **{**SHORT, "LEARNING_RATE": 0.5}, MODEL_DIR=directory, CACHE_DIR=cache)
+    assert done.returncode == 2
+    assert "another configuration" in done.stderr
+    assert "LEARNING_RATE" in done.stderr
+    assert numbers(directory) == before
+
+
+def test_prompt_of_another_model_is_refused(uninterrupted, tmp_path, cache):
+    from jax_prompts.prompts import PromptMetadata, save_prompt
+
+    narrow = tmp_path / "narrow.safetensors"
+    save_prompt(narrow, np.zeros((4, 8), np.float32), PromptMetadata(base_model="other"))
+    macros = {k: v for k, v in SHORT.items() if k in ("INITIAL_CHECKPOINT_PATH", "EVAL_SPLIT")}
+    flags = ("--prompt", f"p={narrow}", "--input", os.devnull, "--output", "-")
+    done = subprocess.run(
+        command("infer", *flags, gin_file="gin_configs/quickstart_infer.gin", INITIAL_CHECKPOINT_PATH="None"),
+        env=ENV, capture_output=True, text=True,
+    )  # fmt: skip
+    assert macros
+    assert done.returncode == 2
+    assert "narrow.safetensors has width 8 and the model 192" in done.stderr
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, cache):
+    import shutil
+
+    directory = tmp_path / "damaged"
+    shutil.copytree(uninterrupted[0], directory)
+    config = directory / "config.gin"
+    config.write_text(config.read_text().replace(str(uninterrupted[0]), str(directory)))
+    newest = max((directory / "checkpoints").iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
+    for file in (newest / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:500])
+    done = t5x("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    assert done.returncode == 0, done.stderr
+    assert "damaged" in done.stderr
+    assert "resuming at step 18" in done.stderr
+    assert numbers(directory) == numbers(uninterrupted[0])
+
+
+@pytest.mark.parametrize(
+    ("macros", "words"),
+    [
+        ({"MODLE_DIR": "x"}, ["MODLE_DIR", "MODEL_DIR"]),
+        ({"MIXTURE_OR_TASK_NAME": "quickstart_review"}, ["quickstart_review", "quickstart_reviews"]),
+        ({"PROMPT_LENGTH": 0}, ["PROMPT_LENGTH", "0"]),
+        ({"PROMPT_LENGTH": 47, "PROMPT_INSIDE_LENGTH": True}, ["PROMPT_LENGTH", "47", "room"]),
+        ({"MODEL_SIZE": "mikro"}, ["mikro", "micro"]),
+        ({"DATA_DIR": "/no/such/directory"}, ["DATA_DIR", "/no/such/directory"]),
+        ({"Residual.hiden": 4}, ["hiden", "hidden"]),
+        ({"Decoding.name": "gredy"}, ["gredy", "greedy"]),
+    ],
+)
+def test_bad_settings_are_one_clear_line(tmp_path, cache, macros, words):
+    done = t5x("train", **{**SHORT, "MODEL_DIR": tmp_path / "never", "CACHE_DIR": cache, **macros})
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("t5x train: ")
+    for word in words:
+        assert word in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "never").exists()
+
+
+def test_missing_gin_file_offers_the_nearest():
+    done = t5x("train", gin_file="gin_configs/quikstart.gin")
+    assert done.returncode == 2
+    assert "gin_configs/quickstart.gin" in done.stderr
+
+
+def test_the_clients_command_resolves_and_says_what_cannot_be_reached(tmp_path):
+    gin_file = "gin_configs/residual_xxl.gin"
+    done = subprocess.run(
+        command("train", "--dry_run", gin_file=gin_file),
+        env=ENV,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["frozen_parameters"] == 11_135_332_352
+    assert report["frozen_bytes"] == 2 * 11_135_332_352
+    assert report["tuned_parameters"] == 100 * 4096 + 2 * 4096 * 400 + 400 + 3 * 4096
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from jax_prompts.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'flax', 'numpy', 'tensorflow', 'gin', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("train", "pretrain", "eval", "infer", "cache", "inspect"):
+        assert name in done.stdout
+
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("model", sorted(p.stem for p in (ROOT / "gin_configs" / "models").glob("*.gin")))
+def test_every_model_file_resolves(model):
+    from jax_prompts.main import _parse, resolve
+
+    files = [f"models/{model}", "prompts/prompt_tuning", "recipes/lester2021", "runs/train"]
+    flags = [f"--gin_file=gin_configs/{file}.gin" for file in files]
+    args = _parse(["train", *flags, "--gin.MODEL_DIR=x", "--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102"])
+    run, text = resolve("TrainRun", args)
+    assert run.method.length == 100
+    assert run.optimizer.name == "adafactor"
+    assert run.model.size in text
