@@ -17,16 +17,18 @@ from collections.abc import Iterator
 import sentencepiece
 
 from tasks import reviews, world
-from tasks.pretraining import TextFiles, _paragraphs
+from tasks.textfiles import TextFiles, _paragraphs
 
 
-def sentences(directory: str, characters: int, generated: int) -> Iterator[str]:
+def sentences(texts: list[pathlib.Path], characters: int, generated: int) -> Iterator[str]:
     """Every n-th paragraph up to `characters` in all, then `generated` pairs of the small world."""
-    files = TextFiles(directory).files("train")
+    files = [
+        file for text in texts for file in ([text] if text.is_file() else TextFiles(text).files("train"))
+    ]
     for file in files:
         budget = characters // len(files)
-        for row in itertools.islice(_paragraphs([file], "train"), 0, None, 5):
-            text = row["text"].decode("utf-8", "replace")[:2000]
+        for paragraph in itertools.islice(_paragraphs([file], "train"), 0, None, 5):
+            text = paragraph.decode()[:2000]
             budget -= len(text)
             if budget < 0:
                 break
@@ -39,7 +41,13 @@ def sentences(directory: str, characters: int, generated: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", required=True, help="directory with .txt, .txt.gz or .txt.xz")
+    parser.add_argument(
+        "--text",
+        type=pathlib.Path,
+        nargs="+",
+        required=True,
+        help="files, or directories of them: .txt, .txt.gz or .txt.xz",
+    )
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--pieces", type=int, required=True)
     parser.add_argument("--characters", type=int, default=8_000_000, help="of text read")

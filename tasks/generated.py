@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 
 import seqio
 import tensorflow as tf
+
+from tasks.splits import parse
 
 
 class Generated(seqio.DataSource):
@@ -13,7 +16,7 @@ class Generated(seqio.DataSource):
 
     def __init__(self, generate: Callable[[str], Iterable[dict[str, str]]], sizes: dict[str, int]) -> None:
         """`sizes`: examples in each split."""
-        self._generate = generate
+        self._generate, self._sizes = generate, sizes
         super().__init__(splits=tuple(sizes), num_input_examples=sizes)
 
     @property
@@ -30,17 +33,23 @@ class Generated(seqio.DataSource):
     def list_shards(self, split: str) -> list[str]:
         return [split]
 
+    def num_input_examples(self, split: str) -> int:
+        return sum(len(part.range(self._sizes[part.name])) for part in parse(split, self._sizes))
+
     def get_dataset(
         self,
         split: str = "train",
         shuffle: bool = True,
         seed: int | None = None,
         shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: dict[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
+        **_: Any,
     ) -> tf.data.Dataset:
+        """The examples of a split, or of slices of splits, in the order in which they are generated."""
+
+        def examples() -> Iterator[dict[str, str]]:
+            for part in parse(split, self._sizes):
+                kept = part.range(self._sizes[part.name])
+                yield from itertools.islice(self._generate(part.name), kept.start, kept.stop)
+
         signature = {name: tf.TensorSpec((), tf.string) for name in ("inputs", "targets")}
-        dataset = tf.data.Dataset.from_generator(lambda: self._generate(split), output_signature=signature)
-        return dataset.repeat(num_epochs)
+        return tf.data.Dataset.from_generator(examples, output_signature=signature)

@@ -33,9 +33,11 @@ class TfdsSource(seqio.TfdsDataSource):
     """Reads TFDS; `at` gives the same examples from official files."""
 
     def __init__(self, tfds_name: str, table: Table) -> None:
-        """Args:
-        tfds_name: name and version, `super_glue/cb:1.0.2`.
-        table: the official files of the same data.
+        """Names both sources.
+
+        Args:
+          tfds_name: name and version, `super_glue/cb:1.0.2`.
+          table: the official files of the same data.
         """
         super().__init__(tfds_name=tfds_name)
         self._table = table

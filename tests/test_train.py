@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from jax_prompts.prompts import load_prompt
+from jax_prompts.main import main
+from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
 
 ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 SHORT = {
@@ -168,25 +170,19 @@ def test_another_configuration_is_refused_and_nothing_is_lost(uninterrupted, cac
     assert numbers(directory) == before
 
 
-def test_prompt_of_another_model_is_refused(uninterrupted, tmp_path, cache):
-    from jax_prompts.prompts import PromptMetadata, save_prompt
-
+def test_prompt_of_another_model_is_refused(tmp_path):
     narrow = tmp_path / "narrow.safetensors"
     save_prompt(narrow, np.zeros((4, 8), np.float32), PromptMetadata(base_model="other"))
-    macros = {k: v for k, v in SHORT.items() if k in ("INITIAL_CHECKPOINT_PATH", "EVAL_SPLIT")}
     flags = ("--prompt", f"p={narrow}", "--input", os.devnull, "--output", "-")
     done = subprocess.run(
         command("infer", *flags, gin_file="gin_configs/quickstart_infer.gin", INITIAL_CHECKPOINT_PATH="None"),
         env=ENV, capture_output=True, text=True,
     )  # fmt: skip
-    assert macros
     assert done.returncode == 2
     assert "narrow.safetensors has width 8 and the model 192" in done.stderr
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, cache):
-    import shutil
-
     directory = tmp_path / "damaged"
     shutil.copytree(uninterrupted[0], directory)
     config = directory / "config.gin"
@@ -215,21 +211,25 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path
         ({"Decoding.name": "gredy"}, ["gredy", "greedy"]),
     ],
 )
-def test_bad_settings_are_one_clear_line(tmp_path, cache, macros, words):
-    done = t5x("train", **{**SHORT, "MODEL_DIR": tmp_path / "never", "CACHE_DIR": cache, **macros})
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.splitlines()[-1]
+def test_bad_settings_are_one_clear_line(uninterrupted, tmp_path, cache, macros, words, capsys):
+    settings = {**SHORT, "MODEL_DIR": tmp_path / "never", "CACHE_DIR": cache, **macros}
+    with pytest.raises(SystemExit) as status:
+        main(command("train", **settings)[3:])
+    assert status.value.code == 2
+    stderr = capsys.readouterr().err
+    last = stderr.splitlines()[-1]
     assert last.startswith("t5x train: ")
     for word in words:
         assert word in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in stderr
     assert not (tmp_path / "never").exists()
 
 
-def test_missing_gin_file_offers_the_nearest():
-    done = t5x("train", gin_file="gin_configs/quikstart.gin")
-    assert done.returncode == 2
-    assert "gin_configs/quickstart.gin" in done.stderr
+def test_missing_gin_file_offers_the_nearest(capsys):
+    with pytest.raises(SystemExit) as status:
+        main(["train", "--gin_file=gin_configs/quikstart.gin"])
+    assert status.value.code == 2
+    assert "gin_configs/quickstart.gin" in capsys.readouterr().err
 
 
 def test_the_clients_command_resolves_and_says_what_cannot_be_reached(tmp_path):
