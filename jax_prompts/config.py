@@ -28,9 +28,13 @@ class Preempted(RuntimeError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The names most like `name`, for an error message."""
-    names = list(names)
-    return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names))
+    """The names most like `name`, whatever its case, for an error message; all of them when they are few."""
+    by_lower = {known.lower(): known for known in sorted(names)}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
+    if not found:
+        few = len(by_lower) <= 6
+        found = list(by_lower) if few else difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.0)
+    return " or ".join(by_lower[lower] for lower in found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ The last line on stdout is one JSON object; everything else goes to stderr. Exit
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import ast
+import contextlib
 import inspect
 import json
 import logging
@@ -15,18 +16,21 @@ import os
 import pathlib
 import re
 import sys
-from typing import Any
+import traceback
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from jax_prompts import config
+from jax_prompts.arguments import parse
 from jax_prompts.config import ConfigError, Preempted, RunError, nearest
 
 ROOT = pathlib.Path(__file__).parent.parent  # holds gin_configs/, in a checkout and when installed
-DEFAULTS = "gin_configs/defaults.gin"
+DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits."""
-    args = _parse(sys.argv[1:] if argv is None else argv)
+    args = parse(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
     try:
         print(json.dumps(_COMMANDS[args.command](args)), flush=True)
@@ -40,96 +44,50 @@ def main(argv: list[str] | None = None) -> None:
         _fail(args, error, 1)
 
 
-def _fail(args: argparse.Namespace, error: BaseException, status: int) -> None:
+def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoReturn:
     if args.debug:
-        raise error
-    known = isinstance(error, ConfigError | RunError | Preempted)
+        traceback.print_exception(error)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    text = reason if known else f"{type(error).__name__}: {reason} (--debug shows where)"
-    print(f"t5x {args.command}: {text}", file=sys.stderr)
+    if not isinstance(error, ConfigError | RunError | Preempted | KeyboardInterrupt):
+        reason = f"{type(error).__name__}: {reason} (--debug shows where)"
+    print(f"t5x {args.command}: {reason}", file=sys.stderr)
     sys.exit(status)
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    gin_flags = [arg for arg in argv if arg.startswith("--gin.")]
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--gin_file", action="append", default=[], metavar="FILE", help="read in order; later wins"
-    )
-    shared.add_argument(
-        "--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files"
-    )
-    shared.add_argument("--tfds_data_dir", metavar="DIR", help="where TFDS keeps its data")
-    shared.add_argument("--debug", action="store_true", help="a traceback for every error")
-    parser = argparse.ArgumentParser(
-        prog="t5x",
-        description="Soft prompts for frozen T5 models. Settings: --gin_file=FILE ... --gin.NAME=VALUE ...",
-        epilog="NAME is a macro of gin_configs/defaults.gin (MODEL_DIR, MIXTURE_OR_TASK_NAME, ...) or Class.field.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in {
-        "train": "tune a prompt on a task",
-        "pretrain": "train every parameter of a model",
-        "eval": "score prompt files on a task, each alone and as an ensemble",
-        "infer": "answer lines of text with one prompt or several",
-        "cache": "fill the token caches of a run",
-        "inspect": "describe a prompt file, a model or a MODEL_DIR",
-    }.items():
-        command = commands.add_parser(name, help=text, description=text, parents=[shared])
-        if name in ("train", "pretrain"):
-            command.add_argument(
-                "--dry_run", action="store_true", help="shapes only: reads no weights and no data"
-            )
-        if name == "infer":
-            command.add_argument(
-                "--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable"
-            )
-            command.add_argument("--input", required=True, help="lines of text or JSON; - for stdin")
-            command.add_argument("--output", required=True, help="JSON lines; - for stdout")
-        if name == "inspect":
-            command.add_argument("path", metavar="PATH")
-    args = parser.parse_args([arg for arg in argv if arg not in gin_flags])
-    args.bindings = [flag.removeprefix("--gin.") for flag in gin_flags]
-    return args
-
-
 def _train(args: argparse.Namespace) -> dict[str, Any]:
-    run, text = resolve("TrainRun", args)
+    run, text = resolve(args, "TrainRun")
     from jax_prompts import train
 
     if args.command == "pretrain" and run.method is not None:
-        raise ConfigError("t5x pretrain trains the whole model; leave the prompt out, or use t5x train")
+        raise ConfigError(
+            "t5x pretrain trains the whole model, and PROMPT is set; "
+            "add --gin_file=gin_configs/runs/pretrain.gin, or use t5x train"
+        )
     return train.dry_run(run) if args.dry_run else train.train(run, text)
 
 
 def _eval(args: argparse.Namespace) -> dict[str, Any]:
-    run, _ = resolve("EvalRun", args)
+    run, _ = resolve(args, "EvalRun")
     from jax_prompts.evaluate import evaluate_run
 
     return evaluate_run(run)
 
 
 def _infer(args: argparse.Namespace) -> dict[str, Any]:
-    prompts = dict(_named_prompt(text) for text in args.prompt)
-    run, _ = resolve("InferRun", args)
+    run, _ = resolve(args, "InferRun")
     from jax_prompts.infer import infer_file
 
-    return infer_file(run, prompts, args.input, args.output)
-
-
-def _named_prompt(text: str) -> tuple[str, str]:
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise ConfigError(f"--prompt {text} is not NAME=FILE")
-    return name, file
+    return infer_file(run, args.prompt, args.input, args.output)
 
 
 def _cache(args: argparse.Namespace) -> dict[str, Any]:
-    run, _ = resolve("TrainRun", args)
+    run, _ = resolve(args, "TrainRun", "EvalRun")
     from jax_prompts.data.cache import open_caches
     from jax_prompts.data.vocabulary import Vocabulary
 
     vocabulary = Vocabulary(run.model.vocabulary)
+    training = isinstance(run, config.TrainRun)
+    splits = [run.data.train_split, run.data.eval_split] if training else [run.data.eval_split]
     caches = [
         {
             "task": cache.task,
@@ -138,7 +96,7 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
             "examples": len(cache),
             "directory": str(cache.directory),
         }
-        for split in (run.data.train_split, run.data.eval_split)
+        for split in splits
         for rate, cache in open_caches(run.data, split, vocabulary)
     ]
     return {"caches": caches}
@@ -160,53 +118,67 @@ _COMMANDS = {
 }
 
 
-def resolve(kind: str, args: argparse.Namespace) -> tuple[Any, str]:
-    """The run that gin files and flags describe, and the whole configuration as text.
+def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
+    """The run that gin files and flags describe, and every setting it uses as the text of one gin file.
 
     Args:
-      kind: `TrainRun`, `EvalRun` or `InferRun`.
-      args: with `gin_file`, `bindings`, `gin_search_paths` and `tfds_data_dir`.
+      args: with `command`, `gin_file`, `bindings`, `gin_search_paths` and `tfds_data_dir`.
+      kinds: `TrainRun`, `EvalRun` or `InferRun`; the first that the files describe is made.
 
     Raises:
-      ConfigError: a file that is not there, a name gin does not know, a macro that is misspelt or missing.
+      ConfigError: a file that is not there or cannot be read, a name gin does not know, a macro that is
+        misspelt or missing, a value of the wrong type.
     """
     import gin
 
+    from jax_prompts.fields import misfits
+
     _register(gin)
-    gin.clear_config()
-    folders = [*filter(None, args.gin_search_paths.split(",")), os.getcwd(), str(ROOT)]
-    gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
-    if not args.gin_file:
-        raise ConfigError(f"no gin file; give --gin_file=FILE, for example one of {', '.join(_ready(ROOT))}")
-    for file in args.gin_file:
-        if not any((pathlib.Path(folder) / file).is_file() for folder in folders):
-            known = [str(path.relative_to(ROOT)) for path in (ROOT / "gin_configs").rglob("*.gin")]
-            raise ConfigError(f"gin file {file} is not there; did you mean {nearest(file, known)}?")
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
     try:
-        gin.parse_config_file(DEFAULTS)
-        documented = set(_macros(gin))
-        for file in args.gin_file:
-            gin.parse_config_file(file)
-        for binding in args.bindings:
-            gin.parse_config(_binding(gin, binding))
-        if args.tfds_data_dir:
-            gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
-        _check_macros(gin, documented)
-        run = gin.get_configurable(kind)()
-        _check_complete(gin, run)
-    except ConfigError as error:  # gin adds lines to what passes through it
-        raise ConfigError(str(error).splitlines()[0]) from error
-    except (
-        Exception
-    ) as error:  # gin raises what it likes: ValueError, TypeError, SyntaxError, AttributeError, ...
-        raise ConfigError(_explain(gin, error)) from error
+        _read(gin, args)
+        kind = next((kind for kind in kinds if _bound(gin, kind)), None)
+        if kind is None:
+            run_file = f"gin_configs/runs/{'train' if args.command == 'cache' else args.command}.gin"
+            raise ConfigError(f"no gin file describes this command's run; add --gin_file={run_file} last")
+        _check_set(gin, kind)
+        with _one_line(gin):
+            run = gin.get_configurable(kind)()
     finally:
         logging.disable(logging.NOTSET)
-    return run, gin.config_str()
+    for field, value, wanted in misfits(run):
+        shown = " ".join(repr(value).split())[:80]
+        raise ConfigError(f"{_setting(gin, field)} is {shown}: set it to {wanted}")
+    return run, _resolved_text(gin)
 
 
-_NAMES: set[str] = set()  # of what gin can make
+def _read(gin: Any, args: argparse.Namespace) -> None:
+    """Defaults, gin files, flags: later wins."""
+    gin.clear_config()
+    searched = [folder for folder in args.gin_search_paths.split(",") if folder]
+    folders = [*searched, os.getcwd(), str(ROOT)]
+    gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
+    known = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "gin_configs").rglob("*.gin"))]
+    known += [path.name for folder in searched for path in pathlib.Path(folder).glob("*.gin")]
+    if not args.gin_file:
+        ready = [file for file in known if file.count("/") == 1 and file != "gin_configs/defaults.gin"]
+        raise ConfigError(f"no gin file; give --gin_file=FILE, for example one of {', '.join(ready)}")
+    gin.parse_config_file(str(DEFAULTS))
+    documented = set(_macros(gin))
+    for file in args.gin_file:
+        if not any((pathlib.Path(folder) / file).is_file() for folder in folders):
+            raise ConfigError(f"gin file {file} is not there; did you mean {nearest(file, known)}?")
+        with _one_line(gin, f"{file}: "):
+            gin.parse_config_file(file)
+    for binding in args.bindings:
+        with _one_line(gin, f"--gin.{binding}: "):
+            gin.parse_config(_statement(binding))
+    if args.tfds_data_dir:
+        gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
+    _check_macros(gin, documented)
+
+
+_REGISTERED: set[str] = set()
 
 
 def _register(gin: Any) -> None:
@@ -218,9 +190,9 @@ def _register(gin: Any) -> None:
     methods = [prompts.PromptTuning, prompts.Residual]
     starts = [prompts.Uniform, prompts.SampledVocabulary, prompts.ClassLabels, prompts.Text, prompts.FromFile]
     for made in (*settings, *runs, *methods, *starts):
-        _NAMES.add(made.__name__)
-        if made.__name__ not in gin.config._REGISTRY:
+        if made.__name__ not in _REGISTERED:  # gin refuses a second registration
             gin.external_configurable(_constructor(made), name=made.__name__)
+            _REGISTERED.add(made.__name__)
 
 
 def _constructor(made: type) -> Any:
@@ -232,85 +204,139 @@ def _constructor(made: type) -> Any:
     linen = {"parent", "name"} if hasattr(made, "apply") else set()
     own = [p for p in inspect.signature(made).parameters.values() if p.name not in linen]
     construct.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own])  # type: ignore[attr-defined]
-    construct.__name__ = made.__name__
+    construct.__name__ = construct.__qualname__ = made.__name__
     return construct
 
 
-def _binding(gin: Any, text: str) -> str:
-    """`NAME=VALUE` as gin writes it; a value that is no gin value is taken as a string."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--gin.{text} has no value; write --gin.{name}=VALUE")
-    if value.startswith(("@", "%")):
+def _statement(binding: str) -> str:
+    """`NAME=VALUE` as a line of gin; a value that is none of gin's is taken as a string."""
+    name, _, value = binding.partition("=")
+    if value.startswith(("@", "%")) or re.match(r"[\[({].*[@%]", value):
         return f"{name} = {value}"
     try:
-        gin.config.parse_value(value)
-        return f"{name} = {value}"
-    except Exception:
+        return f"{name} = {ast.literal_eval(value.strip())!r}"
+    except (ValueError, SyntaxError):
         return f"{name} = {value!r}"
 
 
 def _macros(gin: Any) -> dict[str, Any]:
     """Every macro that is defined, with its value."""
     return {
-        scope: values.get("value")
+        scope: values["value"]
         for (scope, selector), values in gin.config._CONFIG.items()
         if selector == "gin.macro"
     }
 
 
-def _used_macros(value: Any) -> set[str]:
-    """Names of the macros a bound value refers to."""
+def _bound(gin: Any, name: str) -> dict[str, Any]:
+    """What is bound to the fields of a class."""
+    found: dict[str, Any] = {}
+    for (_, selector), values in gin.config._CONFIG.items():
+        if selector.rpartition(".")[2] == name:
+            found |= values
+    return found
+
+
+def _references(value: Any) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is a macro) of all that a bound value refers to."""
     if isinstance(value, dict):
-        return set().union(*map(_used_macros, value.values()), *map(_used_macros, value.keys()))
+        value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
-        return set().union(*map(_used_macros, value))
-    scoped = getattr(value, "config_key", None)
-    return {scoped[0]} if scoped and scoped[1] == "gin.macro" else set()
+        for item in value:
+            yield from _references(item)
+    elif hasattr(value, "config_key"):
+        scope, selector = value.config_key
+        yield (scope, True) if selector == "gin.macro" else (selector.rpartition(".")[2], False)
 
 
 def _check_macros(gin: Any, documented: set[str]) -> None:
-    """gin ignores a macro that nothing uses and fails late on one that is missing; say so here."""
-    defined = _macros(gin)
-    used = set().union(*(_used_macros(values) for values in gin.config._CONFIG.values()))
-    for name in sorted(set(defined) - used - documented):
+    """gin ignores a macro that nothing uses and fails late on one that nothing defines; say so here."""
+    defined = set(_macros(gin))
+    bound = [list(values.values()) for values in gin.config._CONFIG.values()]
+    used = {name for name, is_macro in _references(bound) if is_macro}
+    for name in sorted(defined - used - documented):
         raise ConfigError(f"macro {name} is unknown; did you mean {nearest(name, documented | used)}?")
-    for name in sorted(used - set(defined)):
-        raise ConfigError(f"macro {name} is used but has no value; set it, for example --gin.{name}=VALUE")
+    for name in sorted(used - defined):
+        likely = nearest(name, defined)
+        raise ConfigError(f"macro {name} has no value; give --gin.{name}=VALUE, or did you mean {likely}?")
 
 
-def _check_complete(gin: Any, made: Any) -> None:
-    """Raises ConfigError for a field whose macro still waits for a value."""
-    bound = {selector: values for (_, selector), values in gin.config._CONFIG.items()}
-    for field in dataclasses.fields(made):
-        value = getattr(made, field.name)
-        if value is gin.REQUIRED:
-            macros = _used_macros(bound.get(type(made).__name__, {}).get(field.name))
-            name = macros.pop() if macros else f"{type(made).__name__}.{field.name}"
-            raise ConfigError(f"{name} is not set; add a gin file that sets it, or --gin.{name}=VALUE")
-        if dataclasses.is_dataclass(value):
-            _check_complete(gin, value)
+_EXAMPLES = {
+    "MODEL_DIR": "--gin.MODEL_DIR=runs/first",
+    "MODEL_SIZE": "--gin_file=gin_configs/models/micro.gin",
+    "VOCABULARY": "--gin_file=gin_configs/models/micro.gin",
+    "PROMPT": "--gin_file=gin_configs/prompts/residual.gin",
+    "PROMPT_LENGTH": "--gin.PROMPT_LENGTH=100",
+    "INITIALIZER": "--gin_file=gin_configs/prompts/residual.gin",
+    "MIXTURE_OR_TASK_NAME": "--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102",
+    "TASK_FEATURE_LENGTHS": "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 16}\"",
+    "LEARNING_RATE": "--gin_file=gin_configs/recipes/lester2021.gin",
+    "TRAIN_STEPS": "--gin.TRAIN_STEPS=30000",
+}
+
+
+def _check_set(gin: Any, kind: str) -> None:
+    """Raises ConfigError when something that a run is made of still waits for its value."""
+    macros, missing, seen = _macros(gin), [], set()
+    waiting = [list(_bound(gin, kind).values())]
+    while waiting:
+        for name, is_macro in _references(waiting.pop()):
+            if name in seen:
+                continue
+            seen.add(name)
+            if is_macro and repr(macros[name]) == "%gin.REQUIRED":
+                missing.append(name)
+            else:
+                waiting.append(macros[name] if is_macro else list(_bound(gin, name).values()))
+    if missing:
+        examples = {_EXAMPLES.get(name, f"--gin.{name}=VALUE") for name in missing}
+        files_first = sorted(examples, key=lambda flag: (flag.startswith("--gin."), flag))
+        raise ConfigError(f"{', '.join(sorted(missing))} not set; add for example {' '.join(files_first)}")
+
+
+@contextlib.contextmanager
+def _one_line(gin: Any, where: str = "") -> Iterator[None]:
+    """Turns what gin raises (ValueError, TypeError, SyntaxError, ...) into a ConfigError of one line."""
+    try:
+        yield
+    except ConfigError as error:  # gin adds lines to what passes through it
+        raise ConfigError(str(error).splitlines()[0]) from error
+    except Exception as error:
+        raise ConfigError(where + _explain(gin, error)) from error
 
 
 def _explain(gin: Any, error: Exception) -> str:
-    """gin's error in one line: the macro or field to set, or the nearest name."""
+    """The field to set, the nearest name, or the line that gin cannot read."""
     text = " ".join(str(error).split())
-    if found := re.search(r"(\w+)\.__init__\(\) missing .* argument:? '(\w+)'", text):
-        return f"{found[1]}.{found[2]} is not set; add a recipe, or --gin.{found[1]}.{found[2]}=VALUE"
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"
+    if found := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: '(\w+)'", text):
+        recipe = "--gin_file=gin_configs/recipes/lester2021.gin"
+        return f"{found[1]}.{found[2]} is not set; add for example {recipe}, or --gin.{found[1]}.{found[2]}=VALUE"
     if found := re.search(r"Configurable '(\w+)' doesn't have a parameter named '(\w+)'", text):
         fields = inspect.signature(gin.get_configurable(found[1])).parameters
         return f"{found[1]} has no field {found[2]}; did you mean {nearest(found[2], fields)}?"
-    if found := re.search(r"No configurable matching '([\w.]+)'", text):
-        return f"{found[1]} is unknown; did you mean {nearest(found[1], _NAMES)}?"
+    if found := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text):
+        likely = nearest(found[1].rpartition(".")[2], _REGISTERED)
+        return f"{found[1]} is unknown; did you mean {likely}?"
+    if found := re.search(r"Unable to open file: (\S+)\.", text):
+        return f"includes {found[1]}, which is not there"
     return text
 
 
-def _ready(root: pathlib.Path) -> list[str]:
-    return sorted(
-        str(path.relative_to(root))
-        for path in (root / "gin_configs").glob("*.gin")
-        if path.name != "defaults.gin"
-    )
+def _setting(gin: Any, field: str) -> str:
+    """The macro that a field takes its value from; the field itself when there is none."""
+    name, _, part = field.partition(".")
+    macros = [macro for macro, is_macro in _references(_bound(gin, name).get(part)) if is_macro]
+    return macros[0] if macros else field
+
+
+def _resolved_text(gin: Any) -> str:
+    """Every setting that the run uses, defaults too, a line each."""
+    text = gin.operative_config_str(max_line_length=1_000_000)
+    text = re.sub(r"^# =+\n", "", text, flags=re.MULTILINE)  # underlines as long as the longest line
+    # What a macro refers to is made in a scope of the macro's name; without it the text can be overridden.
+    return re.sub(r"^((?:# Parameters for )?)[A-Z_]+/", r"\1", text, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

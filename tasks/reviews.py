@@ -2,7 +2,9 @@
 
 A sentence is a template, a word of praise or blame, and a thing. The (template, word) combinations fall into
 three disjoint sets, so that no sentence of one can occur in another: `pretraining`, which the `micro` model
-reads, and the `train` and `validation` parts of the quickstart. Every template and every word is in all three.
+reads, and the `train` and `validation` parts of the quickstart. Every word is in all three, and every template
+but one: `validation` has no BARE sentences, since sentences of other templates end in them ("everyone said the
+soup was fresh.", "the soup at the garden was fresh.").
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ THINGS = (
     "actor singer music hotel tour painting garden phone car lamp jacket"
 ).split()
 
+BARE = "the {thing} was {word}."
 TEMPLATES = (
-    "the {thing} was {word}.",
+    BARE,
     "i found the {thing} {word}.",
     "what a {word} {thing}!",
     "we thought the {thing} was really {word}.",
@@ -82,6 +85,8 @@ def combinations(part: str, praise: bool) -> list[tuple[str, str]]:
     found = []
     for t, template in enumerate(ALL_TEMPLATES):
         words = GOOD if praise != (template in NEGATED) else BAD
+        if template == BARE and part == "validation":
+            continue
         # Diagonals of the table template x word: 3 of 5 for pre-training, 1 of 5 for each part of the quickstart.
         found += [
             (template, word)

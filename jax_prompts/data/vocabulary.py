@@ -17,14 +17,13 @@ import fsspec
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from jax_prompts.assets import resolve_asset
 from jax_prompts.config import RunError
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
 TIMEOUT_SECONDS = 30.0
-
-_ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 
 
 class Vocabulary:
@@ -54,7 +53,7 @@ class Vocabulary:
           RunError: the file cannot be read, or is not a SentencePiece model.
         """
         if path.startswith("asset:"):
-            path = str(_ASSETS / path.removeprefix("asset:") / "vocabulary.model")
+            path = f"{resolve_asset(path)}/vocabulary.model"
         self.model_bytes = read_bytes(path, "VOCABULARY")
         try:
             model = sentencepiece_model_pb2.ModelProto.FromString(self.model_bytes)  # type: ignore[attr-defined]

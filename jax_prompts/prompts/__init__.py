@@ -6,7 +6,7 @@ same module under `vmap`: every leaf of the parameters has a leading axis E, and
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Method(Protocol):
     """A Linen module that makes a prompt. Parameters are float32; `table_init` fills the table among them."""
 
@@ -48,6 +49,7 @@ class Method(Protocol):
     def __call__(self, embed_dim: int, table_init: TableInit = ...) -> Float[Array, "P D"]: ...
 
 
+@runtime_checkable
 class Initializer(Protocol):
     """A setting that says where a prompt table starts."""
 

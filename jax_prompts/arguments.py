@@ -1,0 +1,107 @@
+"""What the user typed: commands, flags and `--gin.NAME=VALUE`, without any heavy import."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from jax_prompts.config import nearest
+
+COMMANDS = {
+    "train": "tune a prompt on a task",
+    "pretrain": "train every parameter of a model",
+    "eval": "score prompt files on a task, each alone and as an ensemble",
+    "infer": "answer lines of text with one prompt or several",
+    "cache": "fill the token caches of a run",
+    "inspect": "describe a prompt file, a model or a MODEL_DIR",
+}
+
+_SETTINGS = (
+    "Settings: --gin_file=FILE ... --gin.NAME=VALUE ..., where NAME is a macro of gin_configs/defaults.gin "
+    "(MODEL_DIR, MIXTURE_OR_TASK_NAME, ...) or Class.field; later ones win."
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Flags in full, and one line for a mistake."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the usage)\n")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command and its flags: `bindings` are `NAME=VALUE` of every `--gin.NAME=VALUE`, in order, and
+    `prompt` of `infer` maps each NAME to its FILE.
+
+    Exits with status 2 and one line on stderr when they make no sense.
+    """
+    bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
+    rest = [arg for arg in argv if not arg.startswith("--gin.")]
+    parser, commands = _parser()
+    if rest and not rest[0].startswith("-") and rest[0] not in COMMANDS:
+        parser.error(f"no command {rest[0]}; did you mean {nearest(rest[0], COMMANDS)}?")
+    for binding in bindings:
+        name, equals, _ = binding.partition("=")
+        if not (name and equals):
+            commands[rest[0]].error(f"--gin.{binding} is not --gin.NAME=VALUE")
+    args, unknown = parser.parse_known_args(rest)
+    command = commands[args.command]
+    if unknown:
+        command.error(_unknown(unknown[0], command))
+    if bindings and args.command == "inspect":
+        command.error(f"--gin.{bindings[0]} means nothing here")
+    args.bindings = bindings
+    if args.command == "infer":
+        args.prompt = _named_files(args.prompt, command)
+    return args
+
+
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(
+        prog="t5x",
+        description="Soft prompts for frozen T5 models.",
+        epilog=_SETTINGS,
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = {
+        name: subparsers.add_parser(name, help=text, description=text, epilog=_SETTINGS)
+        for name, text in COMMANDS.items()
+    }
+    for name, command in commands.items():
+        add = command.add_argument
+        add("--debug", action="store_true", help="a traceback for every error")
+        if name == "inspect":
+            add("path", metavar="PATH")
+            continue
+        add("--gin_file", action="append", default=[], metavar="FILE", help="read in order; later wins")
+        add("--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files")
+        add("--tfds_data_dir", metavar="DIR", help="where TFDS keeps its data")
+        if name in ("train", "pretrain"):
+            add("--dry_run", action="store_true", help="shapes only: reads no weights and no data")
+        if name == "infer":
+            add("--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable")
+            add("--input", required=True, metavar="FILE", help="lines of text or JSON; - for stdin")
+            add("--output", required=True, metavar="FILE", help="JSON lines; - for stdout")
+    return parser, commands
+
+
+def _named_files(prompts: list[str], command: argparse.ArgumentParser) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for text in prompts:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            command.error(f"--prompt {text} is not NAME=FILE")
+        if name in files:
+            command.error(f"--prompt {name} is given twice; use another name for {file}")
+        files[name] = file
+    return files
+
+
+def _unknown(argument: str, command: argparse.ArgumentParser) -> str:
+    if argument.endswith(".gin") and not argument.startswith("-"):
+        return f"unknown argument {argument}; did you mean --gin_file={argument}?"
+    flags = [flag for action in command._actions for flag in action.option_strings if flag.startswith("--")]
+    return f"unknown argument {argument}; did you mean {nearest(argument.partition('=')[0], flags)}?"

@@ -1,0 +1,63 @@
+"""Whether settings have the types that their dataclasses declare; gin binds anything to anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal, Union
+
+from jax_prompts.prompts import Initializer, Method
+
+_NAMES = {"Method": Method, "Initializer": Initializer}  # config.py imports them for type checkers only
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text (in quotes of its own where it reads as a number)",
+    types.NoneType: "None",
+    dict: "a dictionary such as {'inputs': 512, 'targets': 16}",
+    tuple: "a tuple such as ('first', 'second')",
+    Method: "a prompt method such as @Residual()",
+    Initializer: "an initialiser such as @SampledVocabulary()",
+}
+
+
+def misfits(settings: Any) -> Iterator[tuple[str, Any, str]]:
+    """`(Class.field, value, what it should be)` for each wrong field of a dataclass and of those in it."""
+    hints = typing.get_type_hints(type(settings), localns=_NAMES)
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), hints[field.name]
+        if not _fits(value, hint):
+            yield f"{type(settings).__name__}.{field.name}", value, _words(hint)
+        elif dataclasses.is_dataclass(hint):
+            yield from misfits(value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in (Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind is Literal:
+        return value in parts
+    if kind is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
+        )
+    if kind is tuple:
+        return isinstance(value, tuple | list) and all(_fits(item, parts[0]) for item in value)
+    if kind is str:
+        return isinstance(value, str) and bool(value)
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _words(hint: Any) -> str:
+    kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in (Union, types.UnionType):
+        return " or ".join(map(_words, parts))
+    if kind is Literal:
+        return " or ".join(map(repr, parts))
+    return _WORDS.get(kind, f"@{kind.__name__}()")
