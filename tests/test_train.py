@@ -11,8 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from jax_prompts.arguments import parse
-from jax_prompts.main import main, resolve
+from jax_prompts.main import main
 from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
 
 ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
