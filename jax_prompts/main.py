@@ -56,14 +56,18 @@ def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoRetu
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     run, text = resolve(args, "TrainRun")
-    from jax_prompts import train
-
     if args.command == "pretrain" and run.method is not None:
         raise ConfigError(
             "t5x pretrain trains the whole model, and PROMPT is set; "
             "add --gin_file=gin_configs/runs/pretrain.gin, or use t5x train"
         )
-    return train.dry_run(run) if args.dry_run else train.train(run, text)
+    if args.dry_run:
+        from jax_prompts.dry_run import dry_run
+
+        return dry_run(run)
+    from jax_prompts.train import train
+
+    return train(run, text)
 
 
 def _eval(args: argparse.Namespace) -> dict[str, Any]:

@@ -11,14 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jax_prompts import decoding, optim, partition
+from jax_prompts import optim, partition
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import ConfigError, Preempted, TrainRun
+from jax_prompts.config import Preempted, TrainRun
 from jax_prompts.data.cache import open_caches
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.sampler import train_batches
@@ -26,11 +24,12 @@ from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.display import StepDisplay, say
 from jax_prompts.evaluate import Scorer, Scores
 from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import Base, Method, PromptMetadata, Uniform, fold, init_members, save_prompt
+from jax_prompts.prompts import Method, PromptMetadata, save_prompt
 from jax_prompts.prompts.store import settings_of
 from jax_prompts.records import Records, Window
 from jax_prompts.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.trees import assemble, check, length_of, parameter_count, split
 from jax_prompts.weights import abstract_weights, fingerprint, load_weights, model_config, save_model
 
 Tree = Any
@@ -52,7 +51,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     model = T5(model_config(run.model))
     mesh = partition.make_mesh()
     optimizer = optim.make_optimizer(run.optimizer, settings.steps)
-    _check(run, mesh)
+    check(run, mesh)
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = Vocabulary(run.model.vocabulary)
@@ -74,11 +73,11 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         metric=settings.metric or "mean",
     )
     seeds_E = np.arange(settings.seed, settings.seed + settings.members)
-    tuned, frozen = _split(run, model, weights, vocabulary, labels, seeds_E)
+    tuned, frozen = split(run, model, weights, vocabulary, labels, seeds_E)
     tuned = jax.device_put(tuned, partition.replicated(mesh))
     opt_state = jax.jit(jax.vmap(optimizer.init))(tuned)
     say(
-        f"{run.model.size}: {_size(frozen):,} frozen parameters, {_size(tuned):,} tuned "
+        f"{run.model.size}: {parameter_count(frozen):,} frozen parameters, {parameter_count(tuned):,} tuned "
         f"({type(method).__name__ if method else 'the whole model'}, members: {settings.members})"
     )
 
@@ -111,10 +110,10 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         train_caches,
         seeds=seeds_E.tolist(),
         batch_size=run.data.batch_size,
-        inputs_length=text_length(run.data, _length(method)),
+        inputs_length=text_length(run.data, length_of(method)),
         targets_length=run.data.task_feature_lengths["targets"],
         prompt_ids=np.arange(
-            model.config.vocab_size, model.config.vocab_size + _length(method), dtype=np.int32
+            model.config.vocab_size, model.config.vocab_size + length_of(method), dtype=np.int32
         ),
         start_step=step,
     )
@@ -149,7 +148,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 window.clear()
             if evaluating:
                 tuning_seconds += time.monotonic() - begun
-                params, prompts_EPD = _assemble(method, tuned, frozen, model.config.emb_dim)
+                params, prompts_EPD = assemble(method, tuned, frozen, model.config.emb_dim)
                 results_E = score(params, prompts_EPD)
                 _record(records, run, step, results_E)
                 metrics_E = [{task: s.metrics for task, s in results.items()} for results in results_E]
@@ -184,8 +183,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         "best_step": best[0]["step"] if len(best) == 1 else [found["step"] for found in best],
         "untuned_metric": selection_metric(untuned_metrics, settings.metric)[0],
         "metrics": best[0]["metrics"] if len(best) == 1 else [found["metrics"] for found in best],
-        "tuned_parameters": _size(tuned),
-        "frozen_parameters": _size(frozen),
+        "tuned_parameters": parameter_count(tuned),
+        "frozen_parameters": parameter_count(frozen),
         "checkpoint_bytes": _checkpoint_bytes(records.directory / "checkpoints"),
         "examples_per_second": steps_here * _rows(run) / tuning_seconds,
         "wall_seconds": time.monotonic() - started,
@@ -202,97 +201,6 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     )
     say("written: " + ", ".join(str(file) for file in files))
     return summary
-
-
-def dry_run(run: TrainRun) -> dict[str, Any]:
-    """Every shape of the run, built abstractly: no weights and no data are read.
-
-    Raises:
-      ConfigError: settings that cannot work.
-    """
-    settings, method = run.training, run.method
-    model = T5(model_config(run.model))
-    mesh = partition.make_mesh()
-    optimizer = optim.make_optimizer(run.optimizer, settings.steps)
-    _check(run, mesh)
-    dtype = jnp.dtype(run.model.weight_dtype)
-    weights = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, dtype), nn.meta.unbox(abstract_weights(model))
-    )
-    seeds_E = np.arange(settings.members)
-    # Where a prompt starts does not change its shape, so any initialiser will do.
-    any_start = dataclasses.replace(run, initializer=None)
-    tuned, frozen = jax.eval_shape(
-        lambda weights: _split(any_start, model, weights, None, (), seeds_E), weights
-    )
-    opt_state = jax.eval_shape(jax.vmap(optimizer.init), tuned)
-    length = text_length(run.data, _length(method))
-    return {
-        "task": run.data.task,
-        "method": type(method).__name__ if method else None,
-        "tuned_parameters": _size(tuned),
-        "frozen_parameters": _size(frozen),
-        "tuned_bytes": _bytes(tuned),
-        "frozen_bytes": _bytes(frozen),
-        "optimizer_bytes": _bytes(opt_state),
-        "batch": {
-            "members": settings.members,
-            "rows": run.data.batch_size,
-            "prompt": _length(method),
-            "inputs": length,
-            "encoder": length + _length(method),
-            "targets": run.data.task_feature_lengths["targets"],
-        },
-        "mesh": dict(mesh.shape),
-        "initial_checkpoint": run.model.checkpoint,
-    }
-
-
-def _check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
-    """Raises ConfigError for settings that no data or model could make work."""
-    settings = run.training
-    for name, value in (
-        ("TRAIN_STEPS", settings.steps),
-        ("EVAL_PERIOD", settings.eval_period),
-        ("MEMBERS", settings.members),
-        ("Training.log_period", settings.log_period),
-    ):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
-    if run.method is None and settings.members != 1:
-        raise ConfigError(
-            f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
-        )
-    if run.method is None and run.initializer is not None:
-        raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
-    text_length(run.data, _length(run.method))
-    decoding.check(run.decoding)
-    partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh)
-    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
-
-
-def _split(
-    run: TrainRun,
-    model: T5,
-    weights: Tree,
-    vocabulary: Vocabulary | None,
-    labels: tuple[str, ...],
-    seeds_E: np.ndarray,
-) -> tuple[Tree, Tree]:
-    """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
-    if run.method is None:
-        return {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)}, {}
-    base = Base(weights["token_embedder"]["embedding"], vocabulary, labels)
-    start = (run.initializer or Uniform()).table_init(base)
-    keys_E = jax.vmap(jax.random.key)(seeds_E)
-    return {"prompt": init_members(run.method, keys_E, model.config.emb_dim, start)}, weights
-
-
-def _assemble(method: Method | None, tuned: Tree, frozen: Tree, width: int) -> tuple[Tree, jax.Array | None]:
-    """The model's parameters and the folded prompts of all members, for scoring."""
-    if method is None:
-        return jax.tree.map(lambda x: x[0], tuned["model"]), None
-    return frozen, fold(method, tuned["prompt"], width)
 
 
 def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str, Scores]]) -> None:
@@ -341,20 +249,8 @@ def _sigterm() -> Iterator[_Stop]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _length(method: Method | None) -> int:
-    return 0 if method is None else method.length
-
-
 def _rows(run: TrainRun) -> int:
     return run.data.batch_size * run.training.members
-
-
-def _size(tree: Tree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def _bytes(tree: Tree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _checkpoint_bytes(directory: pathlib.Path) -> int:

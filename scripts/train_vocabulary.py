@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import sentencepiece
 
 from tasks import reviews, world
-from tasks.textfiles import TextFiles, paragraphs
+from tasks.textfiles import TextFiles, read_paragraphs
 
 
 def sentences(texts: list[pathlib.Path], characters: int, generated: int) -> Iterator[str]:
@@ -27,7 +27,7 @@ def sentences(texts: list[pathlib.Path], characters: int, generated: int) -> Ite
     ]
     for file in files:
         budget = characters // len(files)
-        for paragraph in itertools.islice(paragraphs([file], "train"), 0, None, 5):
+        for paragraph in itertools.islice(read_paragraphs([file], "train"), 0, None, 5):
             text = paragraph.decode()[:2000]
             budget -= len(text)
             if budget < 0:

@@ -78,9 +78,9 @@ class TextFiles(seqio.DataSource):
 
         def blocks() -> Iterator[dict[str, list[bytes]]]:
             for part in parts:
-                paragraphs = paragraphs(files, part.name)
+                paragraphs = read_paragraphs(files, part.name)
                 if part.start or part.stop:
-                    kept = part.range(sum(1 for _ in paragraphs(files, part.name)))
+                    kept = part.range(sum(1 for _ in read_paragraphs(files, part.name)))
                     paragraphs = itertools.islice(paragraphs, kept.start, kept.stop)
                 while block := list(itertools.islice(paragraphs, _BLOCK)):
                     yield {"text": block}
@@ -93,7 +93,7 @@ def _kind(path: pathlib.Path) -> str | None:
     return next((ending for ending in _OPEN if path.name.endswith(ending)), None)
 
 
-def paragraphs(files: Sequence[pathlib.Path], split: str) -> Iterator[bytes]:
+def read_paragraphs(files: Sequence[pathlib.Path], split: str) -> Iterator[bytes]:
     for path in files:
         try:
             with _OPEN[_kind(path) or ""](path, "rb") as lines:

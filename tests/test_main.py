@@ -398,7 +398,7 @@ def test_the_last_line_on_stdout_is_json(monkeypatch, capsys):
 
 
 def test_each_command_hands_its_run_on(monkeypatch, capsys):
-    from jax_prompts import evaluate, infer, train
+    from jax_prompts import dry_run, evaluate, infer, train
 
     calls = {}
 
@@ -410,7 +410,7 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
         return noted
 
     monkeypatch.setattr(train, "train", note("train"))
-    monkeypatch.setattr(train, "dry_run", note("dry_run"))
+    monkeypatch.setattr(dry_run, "dry_run", note("dry_run"))
     monkeypatch.setattr(evaluate, "evaluate_run", note("eval"))
     monkeypatch.setattr(infer, "infer_file", note("infer"))
     for argv in (

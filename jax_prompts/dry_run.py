@@ -1,0 +1,62 @@
+"""What a run would be: every shape, built abstractly."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prompts import optim, partition
+from jax_prompts.config import TrainRun
+from jax_prompts.data.layout import text_length
+from jax_prompts.models.t5 import T5
+from jax_prompts.trees import byte_count, check, length_of, parameter_count, split
+from jax_prompts.weights import abstract_weights, model_config
+
+
+def dry_run(run: TrainRun) -> dict[str, Any]:
+    """Every shape of the run, built abstractly: no weights and no data are read.
+
+    Raises:
+      ConfigError: settings that cannot work.
+    """
+    settings, method = run.training, run.method
+    model = T5(model_config(run.model))
+    mesh = partition.make_mesh()
+    optimizer = optim.make_optimizer(run.optimizer, settings.steps)
+    check(run, mesh)
+    dtype = jnp.dtype(run.model.weight_dtype)
+    weights = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, dtype), nn.meta.unbox(abstract_weights(model))
+    )
+    seeds_E = np.arange(settings.members)
+    # Where a prompt starts does not change its shape, so any initialiser will do.
+    any_start = dataclasses.replace(run, initializer=None)
+    tuned, frozen = jax.eval_shape(
+        lambda weights: split(any_start, model, weights, None, (), seeds_E), weights
+    )
+    opt_state = jax.eval_shape(jax.vmap(optimizer.init), tuned)
+    length = text_length(run.data, length_of(method))
+    return {
+        "task": run.data.task,
+        "method": type(method).__name__ if method else None,
+        "tuned_parameters": parameter_count(tuned),
+        "frozen_parameters": parameter_count(frozen),
+        "tuned_bytes": byte_count(tuned),
+        "frozen_bytes": byte_count(frozen),
+        "optimizer_bytes": byte_count(opt_state),
+        "batch": {
+            "members": settings.members,
+            "rows": run.data.batch_size,
+            "prompt": length_of(method),
+            "inputs": length,
+            "encoder": length + length_of(method),
+            "targets": run.data.task_feature_lengths["targets"],
+        },
+        "mesh": dict(mesh.shape),
+        "initial_checkpoint": run.model.checkpoint,
+    }

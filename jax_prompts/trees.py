@@ -1,0 +1,77 @@
+"""The two trees of a run, and whether its settings can work: shared by a run and its dry run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prompts import decoding, partition
+from jax_prompts.config import ConfigError, TrainRun
+from jax_prompts.data.layout import text_length
+from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.models.t5 import T5
+from jax_prompts.prompts import Base, Method, Uniform, fold, init_members
+
+Tree = Any
+
+
+def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
+    """Raises ConfigError for settings that no data or model could make work."""
+    settings = run.training
+    for name, value in (
+        ("TRAIN_STEPS", settings.steps),
+        ("EVAL_PERIOD", settings.eval_period),
+        ("MEMBERS", settings.members),
+        ("Training.log_period", settings.log_period),
+    ):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if run.method is None and settings.members != 1:
+        raise ConfigError(
+            f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
+        )
+    if run.method is None and run.initializer is not None:
+        raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
+    text_length(run.data, length_of(run.method))
+    decoding.check(run.decoding)
+    partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh)
+    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
+
+
+def split(
+    run: TrainRun,
+    model: T5,
+    weights: Tree,
+    vocabulary: Vocabulary | None,
+    labels: tuple[str, ...],
+    seeds_E: np.ndarray,
+) -> tuple[Tree, Tree]:
+    """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
+    if run.method is None:
+        return {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)}, {}
+    base = Base(weights["token_embedder"]["embedding"], vocabulary, labels)
+    start = (run.initializer or Uniform()).table_init(base)
+    keys_E = jax.vmap(jax.random.key)(seeds_E)
+    return {"prompt": init_members(run.method, keys_E, model.config.emb_dim, start)}, weights
+
+
+def assemble(method: Method | None, tuned: Tree, frozen: Tree, width: int) -> tuple[Tree, jax.Array | None]:
+    """The model's parameters and the folded prompts of all members, for scoring."""
+    if method is None:
+        return jax.tree.map(lambda x: x[0], tuned["model"]), None
+    return frozen, fold(method, tuned["prompt"], width)
+
+
+def length_of(method: Method | None) -> int:
+    return 0 if method is None else method.length
+
+
+def parameter_count(tree: Tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def byte_count(tree: Tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
