@@ -74,6 +74,11 @@ class Records:
         with _writing(self.directory):
             write_text(self.directory / name, json.dumps(report, indent=2) + "\n")
 
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file written before; None where there is none."""
+        file = self.directory / name
+        return json.loads(file.read_text()) if file.is_file() else None
+
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()

@@ -102,6 +102,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         window.sums = progress["window"]
         records.rewind(step)
         say(f"resuming at step {step}")
+        done = records.read("summary.json")
+        if done is not None and done["last_step"] == step:
+            return done
     say(f"before tuning: {_line(untuned_metrics)}")
     del weights
 
