@@ -63,7 +63,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     weights = jax.device_put(load_weights(run.model, model, settings.seed), shardings)
     labels = tuple(train_caches[0][1].labels or ())
     about = PromptMetadata(
-        method=type(method).__name__,
+        method=type(method).__name__ if method is not None else "ModelTuning",
         settings=settings_of(method) if method is not None else {},
         base_model=f"{run.model.size} {run.model.checkpoint}",
         model_fingerprint=fingerprint(weights),

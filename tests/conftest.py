@@ -1,4 +1,4 @@
-"""Eight virtual devices, strict ranks, and where real data lies."""
+"""Eight virtual devices, strict ranks, no compilation cache, and where real data lies."""
 
 import os
 import pathlib
@@ -10,7 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 import pytest
 
-jax.config.update("jax_numpy_rank_promotion", "allow")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_compilation_cache", False)  # FLOPs and compilations are counted in tests
 
 
 @pytest.fixture(scope="session")

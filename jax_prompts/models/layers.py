@@ -36,7 +36,8 @@ class RMSNorm(nn.Module):
         scale_D = self.param("scale", init, (x_BLD.shape[-1],))
         x_BLD = x_BLD.astype(jnp.float32)
         normed_BLD = x_BLD * jax.lax.rsqrt(jnp.mean(jnp.square(x_BLD), axis=-1, keepdims=True) + 1e-6)
-        return normed_BLD.astype(self.dtype) * scale_D.astype(self.dtype)
+        scale_D = jnp.expand_dims(scale_D.astype(self.dtype), range(x_BLD.ndim - 1))
+        return normed_BLD.astype(self.dtype) * scale_D
 
 
 class Dropout(nn.Module):

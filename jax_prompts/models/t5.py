@@ -220,7 +220,7 @@ class Decoder(nn.Module):
         key_U = jnp.arange(max_length)
         query_U = key_U if position is None else position[None]
         causal_UU = jnp.where(key_U[None, :] <= query_U[:, None], 0.0, MASKED)
-        self_bias = self.relpos_bias(query_U, key_U) + causal_UU
+        self_bias = self.relpos_bias(query_U, key_U) + causal_UU[None, None]
         shared = (encoded_BLD, self_bias, _key_bias(valid_BL), position, deterministic)
         y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
         if c.scan_layers:
