@@ -131,6 +131,7 @@ def test_values_of_every_kind():
         "--gin.PATIENCE=None",
         "--gin.SCAN_LAYERS=True",
         "--gin.TASK_FEATURE_LENGTHS={'inputs': 9, 'targets': %PROMPT_LENGTH}",
+        "--gin.PROMPT_LENGTH=6",
         "--gin.INITIALIZER=@ClassLabels()",
         "--gin.ClassLabels.words=('good', 'bad')",
         "--gin.Optimizer.beta2=0.95",
@@ -138,7 +139,7 @@ def test_values_of_every_kind():
     )
     assert (run.training.steps, run.optimizer.learning_rate, run.training.patience) == (1000, 1, None)
     assert run.model.scan_layers is True
-    assert run.data.task_feature_lengths == {"inputs": 9, "targets": 10}
+    assert run.data.task_feature_lengths == {"inputs": 9, "targets": 6}
     assert run.initializer == prompts.ClassLabels(("good", "bad"))
     assert run.optimizer.beta2 == 0.95
     assert run.data.tfds_data_dir == "/data/tfds"
@@ -148,14 +149,15 @@ def test_later_files_and_then_flags_win(tmp_path):
     (tmp_path / "mine.gin").write_text("TRAIN_STEPS = 7\nEVAL_PERIOD = 5\n")
     run = run_of(QUICKSTART, f"--gin_file={tmp_path}/mine.gin", "--gin.EVAL_PERIOD=2", "--gin.EVAL_PERIOD=3")
     assert (run.training.steps, run.training.eval_period) == (7, 3)
-    assert run_of(f"--gin_file={tmp_path}/mine.gin", QUICKSTART).training.steps == 600
+    assert run_of(f"--gin_file={tmp_path}/mine.gin", QUICKSTART).training == run_of(QUICKSTART).training
 
 
 def test_calls_leave_nothing_behind():
-    first = run_of(QUICKSTART, "--gin.PROMPT_LENGTH=3", "--gin.Data.tfds_data_dir=x")
-    second = run_of(QUICKSTART)
-    assert (first.method.length, second.method.length) == (3, 10)
-    assert (first.data.tfds_data_dir, second.data.tfds_data_dir) == ("x", None)
+    before = run_of(QUICKSTART)
+    between = run_of(QUICKSTART, "--gin.PROMPT_LENGTH=3", "--gin.Data.tfds_data_dir=x")
+    assert (between.method.length, between.data.tfds_data_dir) == (3, "x")
+    assert run_of(QUICKSTART) == before
+    assert (before.method.length != 3) and before.data.tfds_data_dir is None
 
 
 def test_gin_files_are_found_from_anywhere_and_in_search_paths(tmp_path, monkeypatch):
