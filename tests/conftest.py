@@ -1,5 +1,6 @@
 """Eight virtual devices, strict ranks, no compilation cache, and where real data lies."""
 
+import io
 import os
 import pathlib
 
@@ -9,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import pytest
+import sentencepiece
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # FLOPs and compilations are counted in tests
@@ -22,3 +24,27 @@ def shared():
     if not path.is_dir():
         pytest.skip(f"real data is not at {path}; set JAX_PROMPTS_SHARED")
     return path
+
+
+@pytest.fixture(scope="session")
+def train_vocabulary(tmp_path_factory):
+    """`train_vocabulary(sentence) -> path`: a SentencePiece model of its characters and a few words, no sentinels."""
+
+    def train(sentence: str) -> str:
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([sentence] * 20),
+            model_writer=model,
+            vocab_size=60,
+            hard_vocab_limit=False,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            minloglevel=2,
+        )
+        path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+        path.write_bytes(model.getvalue())
+        return str(path)
+
+    return train

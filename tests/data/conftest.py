@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import os
 import pathlib
 import textwrap
 
 import pytest
-import sentencepiece
 
 from jax_prompts.config import Data
 from jax_prompts.data.vocabulary import Vocabulary
-
-SHARED = pathlib.Path(os.environ.get("JAX_PROMPTS_SHARED", pathlib.Path(__file__).parents[3] / "shared"))
 
 TASKS = '''
 import functools
@@ -119,40 +114,20 @@ def accuracy(targets, predictions):
 
 
 @pytest.fixture(scope="session")
-def small_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(
-            ["sentence of words yes no 0 1 2 3 4 5 6 7 8 9 the quick brown fox jumps"] * 20
-        ),
-        model_writer=model,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
+def small_vocabulary(train_vocabulary) -> Vocabulary:
+    return Vocabulary(
+        train_vocabulary("sentence of words yes no 0 1 2 3 4 5 6 7 8 9 the quick brown fox jumps")
     )
-    path = tmp_path_factory.mktemp("vocabulary") / "small.model"
-    path.write_bytes(model.getvalue())
-    return Vocabulary(str(path))
 
 
 @pytest.fixture(scope="session")
-def t5_vocabulary_path() -> str:
-    path = SHARED / "data" / "t5_vocab" / "spiece.model"
-    if not path.exists():
-        pytest.skip(f"the real T5 vocabulary is not at {path} (JAX_PROMPTS_SHARED)")
-    return str(path)
+def t5_vocabulary_path(shared: pathlib.Path) -> str:
+    return str(shared / "data" / "t5_vocab" / "spiece.model")
 
 
 @pytest.fixture(scope="session")
-def superglue_folder() -> str:
-    path = SHARED / "data" / "superglue"
-    if not path.exists():
-        pytest.skip(f"the official SuperGLUE files are not at {path} (JAX_PROMPTS_SHARED)")
-    return str(path)
+def superglue_folder(shared: pathlib.Path) -> str:
+    return str(shared / "data" / "superglue")
 
 
 @pytest.fixture(scope="session")
