@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding
 from jax_prompts.config import Data, Decoding, EvalRun
+from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import TokenCache, open_caches
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.sampler import eval_batches
@@ -41,7 +42,7 @@ class Scores:
 def make_predict(model: T5, settings: Decoding, max_length: int) -> Predict:
     """A compiled `predict(params, prompts_QD, encoder_input_tokens, key) -> ids_BU`."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def predict(
         params: Tree,
         prompts_QD: Float[Array, "Q D"] | None,
@@ -195,7 +196,7 @@ class Scorer:
 
     @functools.cached_property
     def _loss_step(self) -> LossStep:
-        return jax.jit(functools.partial(loss_sums, self.model))
+        return jax.jit(functools.partial(loss_sums, self.model), compiler_options=compiler_options())
 
     @functools.cached_property
     def _predictors(self) -> dict[int, Predict]:

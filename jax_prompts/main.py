@@ -23,13 +23,16 @@ from typing import Any, NoReturn
 from jax_prompts import config
 from jax_prompts.arguments import parse
 from jax_prompts.config import ConfigError, Preempted, RunError, nearest
+from jax_prompts.cpu import restart_with_huge_pages
 
 ROOT = pathlib.Path(__file__).parent.parent  # holds gin_configs/, in a checkout and when installed
 DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one command and exits."""
+    """Runs one command and exits; without `argv`, the one this process was started with."""
+    if argv is None:
+        restart_with_huge_pages()
     args = parse(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
     try:

@@ -17,6 +17,7 @@ import numpy as np
 from jax_prompts import optim, partition
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
+from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import open_caches
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.sampler import train_batches
@@ -125,6 +126,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
             model, method, optimizer, z_loss=settings.z_loss, normalization=settings.loss_normalization
         ),
         donate_argnums=(0, 1),
+        compiler_options=compiler_options(),
     )
     schedule = optim.learning_rate_schedule(run.optimizer, settings.steps)
     batch_sharding = partition.batch_sharding(mesh, members=True)

@@ -21,6 +21,7 @@ import numpy as np
 
 from jax_prompts import optim
 from jax_prompts.config import BaseModel, Optimizer
+from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import PromptTuning, Residual, Uniform, init_members
 from jax_prompts.step import dropout_keys, make_train_step
@@ -91,7 +92,7 @@ def main() -> None:
     step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
     start = time.perf_counter()
     compiled = (
-        jax.jit(step, donate_argnums=(0, 1))
+        jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler_options())
         .lower(tuned, opt_state, frozen, batch, dropout_keys(seeds_E, 0))
         .compile()
     )
@@ -129,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()  # as `t5x` does
     main()

@@ -20,12 +20,15 @@ GOOD = (
     "good great excellent wonderful lovely delightful superb splendid fantastic brilliant charming perfect pleasant "
     "beautiful amazing impressive enjoyable outstanding remarkable marvellous terrific fine admirable magnificent "
     "refreshing satisfying memorable elegant exciting inspiring glorious graceful cheerful friendly generous clever "
-    "fresh comfortable reliable worthy"
+    "fresh comfortable reliable worthy funny moving fascinating engaging entertaining powerful touching honest smart "
+    "warm sweet lively thrilling hilarious magical compelling original sincere tender joyful"
 ).split()
 BAD = (
     "bad terrible awful horrible dreadful disappointing poor nasty boring dull disgusting miserable unpleasant ugly "
     "shocking annoying tedious mediocre worthless pathetic appalling useless lousy atrocious stale bland filthy "
-    "rotten painful depressing dismal clumsy gloomy rude greedy stupid broken uncomfortable unreliable shameful"
+    "rotten painful depressing dismal clumsy gloomy rude greedy stupid broken uncomfortable unreliable shameful silly "
+    "awkward lame weak slow cold shallow predictable pointless hollow messy foolish sloppy tiresome lifeless "
+    "ridiculous cheap dirty confusing false"
 ).split()
 THINGS = (
     "soup cake coffee bread fish dinner wine meal service waiter room bed film book song play concert show story "

@@ -44,8 +44,8 @@ TOPIC_FORMS = (
 
 OPPOSITES = (
     "hot cold, big small, long short, old new, fast slow, high low, early late, open closed, full empty, hard soft, "
-    "light dark, loud quiet, rich poor, strong weak, wet dry, wide narrow, thick thin, young old, near far, up down, "
-    "left right, day night, begin end, come go, buy sell, win lose, push pull, happy sad, good bad, right wrong, "
+    "light dark, loud quiet, rich poor, strong weak, wet dry, wide narrow, thick thin, near far, up down, "
+    "left right, day night, begin end, come go, buy sell, win lose, push pull, happy sad, good bad, correct wrong, "
     "clean dirty, safe dangerous, easy difficult, cheap expensive, first last, true false, yes no, positive negative, "
     "love hate, laugh cry, friend enemy, summer winter, north south, east west, always never, before after"
 )

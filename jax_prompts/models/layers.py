@@ -57,16 +57,18 @@ class Dropout(nn.Module):
 class Dense(nn.Module):
     """x W without bias, computed in `dtype`."""
 
-    features: int
+    in_features: int
+    out_features: int
     axes: tuple[str, str]
     kernel_init: nn.initializers.Initializer
     dtype: jnp.dtype
 
-    @nn.compact
-    def __call__(self, x_BLD: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
+    def setup(self) -> None:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel = self.param("kernel", init, (x_BLD.shape[-1], self.features))
-        return jnp.dot(x_BLD.astype(self.dtype), kernel.astype(self.dtype))
+        self.kernel = self.param("kernel", init, (self.in_features, self.out_features))
+
+    def __call__(self, x_BLD: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
+        return jnp.dot(x_BLD.astype(self.dtype), self.kernel.astype(self.dtype))
 
 
 class Attention(nn.Module):
@@ -83,15 +85,14 @@ class Attention(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         query_init = nn.initializers.variance_scaling(1.0 / self.head_dim, "fan_in", "normal")
         axes = ("embed", "joined_kv")
-        self.query = Dense(width, axes, query_init, self.dtype)
-        self.key = Dense(width, axes, init, self.dtype)
-        self.value = Dense(width, axes, init, self.dtype)
-        self.out = Dense(self.emb_dim, ("joined_kv", "embed"), init, self.dtype)
+        self.query = Dense(self.emb_dim, width, axes, query_init, self.dtype)
+        self.key = Dense(self.emb_dim, width, axes, init, self.dtype)
+        self.value = Dense(self.emb_dim, width, axes, init, self.dtype)
+        self.out = Dense(width, self.emb_dim, ("joined_kv", "embed"), init, self.dtype)
 
     def keys_values(self, x_BMD: Float[Array, "B M D"]) -> tuple[Array, Array]:
         """Keys and values [B, M, H, K] of the attended sequence."""
-        shape = (*x_BMD.shape[:2], self.num_heads, self.head_dim)
-        return self.key(x_BMD).reshape(shape), self.value(x_BMD).reshape(shape)
+        return self._heads(self.key(x_BMD)), self._heads(self.value(x_BMD))
 
     def __call__(
         self,
@@ -102,18 +103,55 @@ class Attention(nn.Module):
     ) -> Float[Array, "B L D"]:
         """Attend from `x_BLD` to keys and values [B, M, H, K]; `bias` is added to the logits."""
         key_BMHK, value_BMHK = keys_values
-        query_BLHK = self.query(x_BLD).reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
+        query_BLHK = self._heads(self.query(x_BLD))
         logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM + bias, axis=-1).astype(self.dtype)
         if not deterministic and self.dropout_rate > 0.0:
             # T5X's mask is shared by all queries, so dropping a weight is dropping its value: one
             # pass over [B, M, H] in place of one over [B, H, L, M].
-            keep_BMH1 = jax.random.bernoulli(
-                self.make_rng("dropout"), 1.0 - self.dropout_rate, (*value_BMHK.shape[:3], 1)
-            )
-            value_BMHK = value_BMHK * (keep_BMH1 / (1.0 - self.dropout_rate)).astype(self.dtype)
+            value_BMHK = value_BMHK * self._dropout_mask(*value_BMHK.shape[:3])[..., None]
         out_BLHK = jnp.einsum("BHLM,BMHK->BLHK", weights_BHLM, value_BMHK)
         return self.out(out_BLHK.reshape(*x_BLD.shape[:2], -1))
+
+    def few_queries(
+        self,
+        x_BUD: Float[Array, "B U D"],
+        attended_BMD: Float[Array, "B M D"],
+        bias: Float[Array, "#B #H #U M"],
+        deterministic: bool,
+    ) -> Float[Array, "B U D"]:
+        """The same function without keys and values: cheaper when U is small (`prefers_few_queries`).
+
+        q . (W_k x) = (W_k^T q) . x, and sum_m w_m (W_v x_m) = W_v (sum_m w_m x_m), so the projections are
+        done for each of U queries in place of each of M attended positions.
+        """
+        kernel_shape = (self.emb_dim, self.num_heads, self.head_dim)
+        key_DHK = self.key.kernel.astype(self.dtype).reshape(kernel_shape)
+        value_DHK = self.value.kernel.astype(self.dtype).reshape(kernel_shape)
+        attended_BMD = attended_BMD.astype(self.dtype)
+        query_BUHK = self._heads(self.query(x_BUD))
+        query_BUHD = jnp.einsum("BUHK,DHK->BUHD", query_BUHK, key_DHK)
+        logits_BHUM = jnp.einsum(
+            "BUHD,BMD->BHUM", query_BUHD, attended_BMD, preferred_element_type=jnp.float32
+        )
+        weights_BHUM = jax.nn.softmax(logits_BHUM + bias, axis=-1).astype(self.dtype)
+        if not deterministic and self.dropout_rate > 0.0:
+            mask_BMH = self._dropout_mask(*attended_BMD.shape[:2], self.num_heads)
+            weights_BHUM = weights_BHUM * jnp.swapaxes(mask_BMH, 1, 2)[:, :, None]
+        mixed_BUHD = jnp.einsum("BHUM,BMD->BUHD", weights_BHUM, attended_BMD)
+        out_BUHK = jnp.einsum("BUHD,DHK->BUHK", mixed_BUHD, value_DHK)
+        return self.out(out_BUHK.reshape(*x_BUD.shape[:2], -1))
+
+    def prefers_few_queries(self, queries: int, attended: int) -> bool:
+        """Whether `few_queries` needs fewer multiplications: U (K + M) < M K."""
+        return queries * (self.head_dim + attended) < attended * self.head_dim
+
+    def _heads(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
+        return x_BLD.reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
+
+    def _dropout_mask(self, *shape_BMH: int) -> Float[Array, "B M H"]:
+        keep_BMH = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, shape_BMH)
+        return (keep_BMH / (1.0 - self.dropout_rate)).astype(self.dtype)
 
 
 class MLP(nn.Module):
@@ -127,14 +165,15 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+        width = x_BLD.shape[-1]
         gates = []
         for i, name in enumerate(self.activations):
             wi = "wi" if len(self.activations) == 1 else f"wi_{i}"
-            hidden_BLF = Dense(self.mlp_dim, ("embed", "mlp"), init, self.dtype, name=wi)(x_BLD)
+            hidden_BLF = Dense(width, self.mlp_dim, ("embed", "mlp"), init, self.dtype, name=wi)(x_BLD)
             gates.append(_ACTIVATIONS[name](hidden_BLF))
         hidden_BLF = functools.reduce(jnp.multiply, gates)
         hidden_BLF = Dropout(self.dropout_rate)(hidden_BLF, deterministic)
-        return Dense(x_BLD.shape[-1], ("mlp", "embed"), init, self.dtype, name="wo")(hidden_BLF)
+        return Dense(self.mlp_dim, width, ("mlp", "embed"), init, self.dtype, name="wo")(hidden_BLF)
 
 
 def relative_position_bucket(

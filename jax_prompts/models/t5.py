@@ -122,14 +122,17 @@ class DecoderLayer(nn.Module):
                 jax.lax.dynamic_update_slice_in_dim(past, new.astype(past.dtype), position, axis=1)
                 for past, new in zip(cache["self"], self_kv, strict=True)
             )
-            cross_kv = cache["cross"]
-            cache = {"self": self_kv, "cross": cross_kv}
-        else:
-            cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
+            cache = {"self": self_kv, "cross": cache["cross"]}
         h_BUD = self.self_attention(h_BUD, self_kv, self_bias, deterministic)
         y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
         h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
-        h_BUD = self.encoder_decoder_attention(h_BUD, cross_kv, cross_bias, deterministic)
+        cross = self.encoder_decoder_attention
+        if cache is not None:
+            h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
+        elif cross.prefers_few_queries(y_BUD.shape[1], encoded_BLD.shape[1]):
+            h_BUD = cross.few_queries(h_BUD, encoded_BLD, cross_bias, deterministic)
+        else:
+            h_BUD = cross(h_BUD, cross.keys_values(encoded_BLD), cross_bias, deterministic)
         y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
         h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
         return y_BUD + self.dropout(h_BUD, deterministic), cache
@@ -198,7 +201,7 @@ class Decoder(nn.Module):
         self.dropout = Dropout(c.dropout_rate)
         if not c.logits_via_embedding:
             init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-            self.logits_dense = Dense(c.vocab_size, ("embed", "vocab"), init, jnp.float32)
+            self.logits_dense = Dense(c.emb_dim, c.vocab_size, ("embed", "vocab"), init, jnp.float32)
 
     def __call__(
         self,
