@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jax_prompts.config import BaseModel, ConfigError, Decoding, InferRun, RunError
-from jax_prompts.data.layout import Rows, encoder_tokens, static_length
+from jax_prompts.data.layout import Rows, check_lengths, encoder_tokens, static_length
 from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
 from jax_prompts.evaluate import make_predict
 from jax_prompts.models.t5 import T5
@@ -129,9 +129,10 @@ def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, targ
     """Answers the lines of a file (`-`: stdin) into another (`-`: stdout), in order.
 
     Raises:
-      ConfigError: a malformed line, an unknown prompt, a prompt that does not fit the model.
+      ConfigError: a malformed line, an unknown prompt, a prompt that does not fit the model, a length below 1.
       RunError: a file that cannot be read or written.
     """
+    check_lengths(run.task_feature_lengths)
     try:
         with contextlib.nullcontext(sys.stdin) if source == "-" else open(source, encoding="utf-8") as lines:
             requests = list(read_requests(lines, list(prompt_files)))

@@ -25,9 +25,11 @@ def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
         ("TRAIN_STEPS", settings.steps),
         ("EVAL_PERIOD", settings.eval_period),
         ("MEMBERS", settings.members),
+        ("CHECKPOINT_PERIOD", settings.checkpoint_period),
+        ("PATIENCE", settings.patience),
         ("Training.log_period", settings.log_period),
     ):
-        if value < 1:
+        if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
     if run.method is None and settings.members != 1:
         raise ConfigError(

@@ -127,7 +127,7 @@ def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
     assert numbers(directory) == numbers(uninterrupted[0])
 
 
-def test_training_and_inferring_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
+def test_train_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
     program = (
         "import sys\n"
         "sys.modules['tensorflow'] = None\n"  # importing it now raises
@@ -139,6 +139,15 @@ def test_training_and_inferring_from_a_filled_cache_import_no_tensorflow(uninter
     done = subprocess.run([sys.executable, "-c", program, *run[3:]], env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert numbers(tmp_path / "run") == numbers(uninterrupted[0])
+
+    score = command("eval", gin_file="gin_configs/quickstart.gin", **SHORT, CACHE_DIR=cache, MODEL_DIR="None",
+                    PROMPT_FILES=f"('{tmp_path / 'run' / 'prompt.safetensors'}',)")  # fmt: skip
+    score.insert(-1, "--gin_file=gin_configs/runs/eval.gin")
+    done = subprocess.run([sys.executable, "-c", program, *score[3:]], env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (found,) = json.loads(done.stdout.splitlines()[-1])["metrics"].values()
+    assert found["quickstart_reviews"]["accuracy"] == summary["best_metric"]
 
     source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("the soup was cold.\nwhat a lovely song!\n")

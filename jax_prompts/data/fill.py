@@ -114,9 +114,6 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
             raise ConfigError(f"MIXTURE_OR_TASK_MODULE {data.task_module}: no module {error.name}") from error
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
-        raise ConfigError(
-            f"MIXTURE_OR_TASK_MODULE {data.task_module} is not there: no module {error.name}"
-        ) from error
     names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     if data.task not in names:
         raise ConfigError(

@@ -5,7 +5,7 @@ Plain numpy on whole batches. Letters: B rows, T text tokens, P prompt length, L
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,17 +35,20 @@ class Rows(NamedTuple):
         return np.diff(self.offsets)
 
 
+def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
+    """Raises ConfigError unless both features have a length of at least 1."""
+    for feature in ("inputs", "targets"):
+        if task_feature_lengths.get(feature, 0) < 1:
+            raise ConfigError(f"TASK_FEATURE_LENGTHS {task_feature_lengths} needs {feature!r} of at least 1")
+
+
 def text_length(data: Data, prompt_length: int) -> int:
     """Text tokens a row may have, end of sentence included, with a prompt of `prompt_length` (0: none).
 
     Raises:
       ConfigError: a length below 1, or a prompt that leaves no room for text.
     """
-    for feature in ("inputs", "targets"):
-        if data.task_feature_lengths.get(feature, 0) < 1:
-            raise ConfigError(
-                f"TASK_FEATURE_LENGTHS {data.task_feature_lengths} needs {feature!r} of at least 1"
-            )
+    check_lengths(data.task_feature_lengths)
     if prompt_length < 0:
         raise ConfigError(f"PROMPT_LENGTH is {prompt_length}: set it to at least 1")
     length = data.task_feature_lengths["inputs"]

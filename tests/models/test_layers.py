@@ -1,0 +1,52 @@
+"""Two ways of computing one attention."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_prompts.models.layers import MASKED, Attention
+
+
+@pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
+def test_few_queries_are_the_same_function(dropout_rate):
+    """Values, dropout masks and gradients of attention without keys and values equal those with them."""
+    attention = Attention(3, 8, 12, dropout_rate, jnp.float32)
+    draw = np.random.default_rng(0)
+    x_BUD, attended_BMD = draw.normal(size=(2, 2, 12)), draw.normal(size=(2, 9, 12))
+    bias_B11M = np.where(draw.random((2, 1, 1, 9)) < 0.3, MASKED, 0.0)
+    rngs = {"params": jax.random.key(1), "dropout": jax.random.key(2)}
+
+    def with_keys(module, x_BUD, attended_BMD):
+        return module(x_BUD, module.keys_values(attended_BMD), bias_B11M, False)
+
+    def without_keys(module, x_BUD, attended_BMD):
+        return module.few_queries(x_BUD, attended_BMD, bias_B11M, False)
+
+    params = attention.init(rngs, x_BUD, attended_BMD, method=with_keys)
+    shapes = jax.tree.map(jnp.shape, nn.meta.unbox(params))
+    again = attention.init(rngs, x_BUD, attended_BMD, method=without_keys)
+    assert jax.tree.map(jnp.shape, nn.meta.unbox(again)) == shapes
+
+    def outcome(method):
+        def run(x_BUD, attended_BMD):
+            out_BUD = attention.apply(
+                params, x_BUD, attended_BMD, method=method, rngs={"dropout": rngs["dropout"]}
+            )
+            return jnp.sum(jnp.sin(out_BUD)), out_BUD
+
+        return jax.value_and_grad(run, argnums=(0, 1), has_aux=True)(x_BUD, attended_BMD)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        outcome(with_keys),
+        outcome(without_keys),
+    )
+
+
+@pytest.mark.parametrize(
+    ("queries", "attended", "prefers"), [(8, 356, True), (1, 4, True), (64, 356, False), (356, 356, False)]
+)
+def test_few_queries_are_preferred_where_they_save_work(queries, attended, prefers):
+    assert Attention(6, 64, 512, 0.0, jnp.float32).prefers_few_queries(queries, attended) == prefers
