@@ -76,7 +76,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     seeds_E = np.arange(settings.seed, settings.seed + settings.members)
     tuned, frozen = split(run, model, weights, vocabulary, labels, seeds_E)
     tuned = jax.device_put(tuned, partition.replicated(mesh))
-    opt_state = jax.jit(jax.vmap(optimizer.init))(tuned)
+    opt_state = jax.device_put(jax.jit(jax.vmap(optimizer.init))(tuned), partition.replicated(mesh))
     say(
         f"{run.model.size}: {parameter_count(frozen):,} frozen parameters, {parameter_count(tuned):,} tuned "
         f"({type(method).__name__ if method else 'the whole model'}, members: {settings.members})"

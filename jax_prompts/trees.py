@@ -54,17 +54,22 @@ def split(
     """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
     if run.method is None:
         return {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)}, {}
-    base = Base(weights["token_embedder"]["embedding"], vocabulary, labels)
-    start = (run.initializer or Uniform()).table_init(base)
+
+    @jax.jit
+    def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
+        base = Base(embedding_VD, vocabulary, labels)
+        start = (run.initializer or Uniform()).table_init(base)
+        return init_members(run.method, keys_E, model.config.emb_dim, start)
+
     keys_E = jax.vmap(jax.random.key)(seeds_E)
-    return {"prompt": init_members(run.method, keys_E, model.config.emb_dim, start)}, weights
+    return {"prompt": fresh(weights["token_embedder"]["embedding"], keys_E)}, weights
 
 
 def assemble(method: Method | None, tuned: Tree, frozen: Tree, width: int) -> tuple[Tree, jax.Array | None]:
     """The model's parameters and the folded prompts of all members, for scoring."""
     if method is None:
         return jax.tree.map(lambda x: x[0], tuned["model"]), None
-    return frozen, fold(method, tuned["prompt"], width)
+    return frozen, jax.jit(fold, static_argnums=(0, 2))(method, tuned["prompt"], width)
 
 
 def length_of(method: Method | None) -> int:

@@ -47,10 +47,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, cache):
-    """(MODEL_DIR, last line of stdout) of a run that nothing disturbed."""
+    """(MODEL_DIR, last line of stdout) of a run that nothing disturbed, and that compiled its step once."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
-    done = t5x("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    done = subprocess.run(run, env=ENV | {"JAX_LOG_COMPILES": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Finished XLA compilation of jit(member_step)") == 1
     return directory, json.loads(done.stdout.splitlines()[-1])
 
 
