@@ -145,7 +145,9 @@ def test_train_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterru
     score = command("eval", gin_file="gin_configs/quickstart.gin", **SHORT, CACHE_DIR=cache, MODEL_DIR="None",
                     PROMPT_FILES=f"('{tmp_path / 'run' / 'prompt.safetensors'}',)")  # fmt: skip
     score.insert(-1, "--gin_file=gin_configs/runs/eval.gin")
-    done = subprocess.run([sys.executable, "-c", program, *score[3:]], env=ENV, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *score[3:]], env=ENV, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     (found,) = json.loads(done.stdout.splitlines()[-1])["metrics"].values()
