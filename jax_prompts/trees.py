@@ -52,14 +52,15 @@ def split(
     seeds_E: np.ndarray,
 ) -> tuple[Tree, Tree]:
     """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
-    if run.method is None:
+    method = run.method
+    if method is None:
         return {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)}, {}
 
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
         base = Base(embedding_VD, vocabulary, labels)
         start = (run.initializer or Uniform()).table_init(base)
-        return init_members(run.method, keys_E, model.config.emb_dim, start)
+        return init_members(method, keys_E, model.config.emb_dim, start)
 
     keys_E = jax.vmap(jax.random.key)(seeds_E)
     return {"prompt": fresh(weights["token_embedder"]["embedding"], keys_E)}, weights
