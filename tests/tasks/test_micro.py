@@ -246,7 +246,9 @@ def test_vocabulary_of_micro(micro_vocabulary, quickstart):
     for word in "positive negative good bad yes no true false happy sad".split():
         assert len(micro_vocabulary.encode(word)) == 1, word
     pieces = [len(micro_vocabulary.encode(word)) for word in (*reviews.GOOD, *reviews.BAD)]
-    assert np.mean(np.array(pieces) == 1) > 2 / 3  # the last twenty of either list joined after the vocabulary
+    assert (
+        np.mean(np.array(pieces) == 1) > 2 / 3
+    )  # the last twenty of either list joined after the vocabulary
     kinds = (*world.GENERAL, reviews.continue_review, reviews.ask_about_review)
     for kind in kinds:
         for text in itertools.chain(*_sample(kind, 50)):
