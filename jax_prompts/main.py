@@ -194,9 +194,7 @@ def _register(gin: Any) -> None:
 
     settings = [config.BaseModel, config.Data, config.Optimizer, config.Decoding, config.Training]
     runs = [config.TrainRun, config.EvalRun, config.InferRun]
-    methods = [prompts.PromptTuning, prompts.Residual]
-    starts = [prompts.Uniform, prompts.SampledVocabulary, prompts.ClassLabels, prompts.Text, prompts.FromFile]
-    for made in (*settings, *runs, *methods, *starts):
+    for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration
             gin.external_configurable(_constructor(made), name=made.__name__)
             _REGISTERED.add(made.__name__)

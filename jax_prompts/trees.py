@@ -13,7 +13,7 @@ from jax_prompts.config import ConfigError, TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import Base, Method, Uniform, fold, init_members
+from jax_prompts.prompts import Base, Method, fold, init_members
 
 Tree = Any
 
@@ -59,7 +59,7 @@ def split(
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
         base = Base(embedding_VD, vocabulary, labels)
-        start = (run.initializer or Uniform()).table_init(base)
+        start = None if run.initializer is None else run.initializer.table_init(base)
         return init_members(method, keys_E, model.config.emb_dim, start)
 
     keys_E = jax.vmap(jax.random.key)(seeds_E)

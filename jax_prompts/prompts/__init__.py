@@ -12,41 +12,50 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from jax_prompts.prompts.decomposed import Decomposed, RankProbe
 from jax_prompts.prompts.direct import PromptTuning
-from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabulary, TableInit, Text, Uniform
+from jax_prompts.prompts.explosive import Explosive
+from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabulary, Text, Uniform
+from jax_prompts.prompts.layers import TableInit
+from jax_prompts.prompts.lstm import LSTMPrompt
+from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from jax_prompts.prompts.residual import Residual
 from jax_prompts.prompts.store import PromptMetadata, load_prompt, save_prompt
 
+METHODS = (
+    PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive,
+)  # fmt: skip
+INITIALIZERS = (Uniform, SampledVocabulary, ClassLabels, Text, FromFile)
+
 __all__ = [
+    "INITIALIZERS",
+    "METHODS",
     "Base",
-    "ClassLabels",
-    "FromFile",
     "Initializer",
     "Method",
     "PromptMetadata",
-    "PromptTuning",
-    "Residual",
-    "SampledVocabulary",
-    "Text",
-    "Uniform",
     "fold",
     "init_members",
     "load_prompt",
     "save_prompt",
+    *(made.__name__ for made in (*METHODS, *INITIALIZERS)),
 ]
 
 
 @runtime_checkable
 class Method(Protocol):
-    """A Linen module that makes a prompt. Parameters are float32; `table_init` fills the table among them."""
+    """A Linen module that makes a prompt. Parameters are float32; `table_init` fills the table among them.
+
+    Without one the method starts as its paper says.
+    """
 
     length: int
 
-    def init(self, rngs: Array, embed_dim: int, table_init: TableInit) -> Any: ...
+    def init(self, rngs: Array, embed_dim: int, table_init: TableInit | None) -> Any: ...
 
     def apply(self, variables: Any, embed_dim: int) -> Any: ...
 
-    def __call__(self, embed_dim: int, table_init: TableInit = ...) -> Float[Array, "P D"]: ...
+    def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P D"]: ...
 
 
 @runtime_checkable
@@ -56,7 +65,7 @@ class Initializer(Protocol):
     def table_init(self, base: Base) -> TableInit: ...
 
 
-def init_members(method: Method, keys_E: Array, embed_dim: int, table_init: TableInit) -> Any:
+def init_members(method: Method, keys_E: Array, embed_dim: int, table_init: TableInit | None = None) -> Any:
     """Fresh parameters of E members, each leaf `[E, ...]`, without axis names.
 
     Member e depends on keys_E[e] alone. To keep a large embedding out of the compiled program, or to learn

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer as TableInit
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.config import ConfigError
+from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.store import load_prompt
 
 SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds

@@ -1,6 +1,7 @@
-"""Prompt tuning and Residual: golden values, parameter counts, members."""
+"""Prompt methods: values of other systems, parameter counts, members, wrong settings."""
 
 import functools
+import warnings
 from pathlib import Path
 
 import flax.linen as nn
@@ -11,16 +12,52 @@ import pytest
 from safetensors.numpy import load_file
 
 from jax_prompts.config import ConfigError
-from jax_prompts.prompts import PromptTuning, Residual, Uniform, fold, init_members
+from jax_prompts.prompts import (
+    METHODS,
+    Decomposed,
+    Explosive,
+    LSTMPrompt,
+    PromptTuning,
+    PTuningLSTM,
+    PTuningMLP,
+    RankProbe,
+    Residual,
+    Uniform,
+    fold,
+    init_members,
+)
 
-GOLDEN = Path(__file__).parents[1] / "goldens" / "residual_prompt" / "golden.safetensors"
+GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDEN = GOLDENS / "residual_prompt" / "golden.safetensors"
+PEFT = GOLDENS / "peft_prompt_encoder" / "golden.safetensors"
 
-METHODS = {
+TABLE = {
     "prompt_tuning": PromptTuning(length=4),
     "residual": Residual(length=4, hidden=6),
+    "residual_separate": Residual(length=4, hidden=6, shared=False),
+    "residual_two_passes": Residual(length=4, hidden=6, passes=2),
     "mlp": Residual(length=4, hidden=6, skip=False, norm=False, bias=False, activation="gelu"),
+    "lstm": LSTMPrompt(length=4),
+    "lstm_with_head": LSTMPrompt(length=4, hidden=5, skip=True),
+    "p_tuning_mlp": PTuningMLP(length=4),
+    "p_tuning_lstm": PTuningLSTM(length=4, hidden=5),
+    "decomposed": Decomposed(length=4, rank=2),
+    "rank_probe": RankProbe(length=4),
+    "explosive": Explosive(),
+    "explosive_star": Explosive(length=4),
+    "explosive_ablated": Explosive(
+        length=4,
+        vectors=2,
+        hidden=3,
+        passes=2,
+        tied=False,
+        activation="tanh",
+        norm=True,
+        skip=True,
+        bias=True,
+    ),
 }
-each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+each_method = pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 
 
 @functools.cache  # compiling is what takes the time here
@@ -32,16 +69,20 @@ def members(method, keys_E, embed_dim):
     return compiled_init(method, embed_dim)(keys_E)
 
 
+def test_every_method_is_in_the_table():
+    assert {type(method) for method in TABLE.values()} == set(METHODS)
+
+
 def residual_params(tensors, prefix=""):
     def take(name):
         return jnp.asarray(tensors[prefix + name])
 
-    return {
-        "prompt": take("prompt"),
+    network = {
         "down": {"kernel": take("W_down").T, "bias": take("b_down")},
         "up": {"kernel": take("W_up").T, "bias": take("b_up")},
         "norm": {"scale": take("ln_gamma"), "bias": take("ln_beta")},
     }
+    return {"prompt": take("prompt"), "network": network}
 
 
 def test_residual_equals_torch():
@@ -53,12 +94,57 @@ def test_residual_equals_torch():
     np.testing.assert_allclose(prompt_PD, golden["output"], rtol=0, atol=1e-5)
 
     plain = Residual(length=10, hidden=12, norm=False, skip=False)
-    before_norm_PD = plain.apply({"params": {k: params[k] for k in ("prompt", "down", "up")}}, 32)
+    before_norm_PD = plain.apply({"params": params}, 32)
     np.testing.assert_allclose(before_norm_PD, golden["mlp_output_before_norm"], rtol=0, atol=1e-5)
 
     grads = jax.grad(lambda p: jnp.sum(method.apply({"params": p}, 32) * golden["upstream_grad"]))(params)
     wanted = residual_params(golden, "grad.")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), grads, wanted)
+
+
+def lstm_params(tensors, prefix, layers):
+    network = {}
+    for layer in range(layers):
+        for direction, suffix in (("forward", ""), ("backward", "_reverse")):
+            for part, short in (("input", "ih"), ("recurrent", "hh")):
+                name = f"{direction}_{layer}_{part}"
+                network[f"{name}_kernel"] = tensors[f"{prefix}lstm_head.weight_{short}_l{layer}{suffix}"].T
+                network[f"{name}_bias"] = tensors[f"{prefix}lstm_head.bias_{short}_l{layer}{suffix}"]
+    return network
+
+
+def peft_params(tensors, prefix, dense_layers, lstm_layers):
+    network = {
+        f"dense_{number}": {
+            "kernel": tensors[f"{prefix}mlp_head.{2 * number}.weight"].T,
+            "bias": tensors[f"{prefix}mlp_head.{2 * number}.bias"],
+        }
+        for number in range(dense_layers)
+    }
+    params = {"prompt": tensors[f"{prefix}embedding.weight"], "network": network}
+    return params | ({"lstm": lstm_params(tensors, prefix, lstm_layers)} if lstm_layers else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "dense_layers", "lstm_layers"),
+    [
+        ("mlp", PTuningMLP(length=6, hidden=24), 3, 0),
+        ("lstm2", PTuningLSTM(length=6, hidden=16), 2, 2),
+        ("lstm1", PTuningLSTM(length=6, hidden=12, layers=1), 2, 1),
+    ],
+)
+def test_p_tuning_equals_peft(name, method, dense_layers, lstm_layers):
+    golden = load_file(PEFT)
+    params = peft_params(golden, f"{name}.w.", dense_layers, lstm_layers)
+    prompt_PD = method.apply({"params": params}, 32)
+    np.testing.assert_allclose(prompt_PD, golden[f"{name}.output"], rtol=0, atol=1e-5)
+
+    upstream_PD = golden[f"{name}.upstream_grad"]
+    grads = jax.grad(lambda p: jnp.sum(method.apply({"params": p}, 32) * upstream_PD))(params)
+    wanted = peft_params(golden, f"{name}.grad.", dense_layers, lstm_layers)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), grads, wanted)
+    shapes = jax.eval_shape(lambda key: nn.meta.unbox(method.init(key, 32)["params"]), jax.random.key(0))
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, params)
 
 
 def count(method, embed_dim):
@@ -73,18 +159,37 @@ def count(method, embed_dim):
         (PromptTuning(length=10), (5_120, 7_680, 10_240)),
         (Residual(length=100), (462_736, 693_904, 925_072)),
         (Residual(length=10), (416_656, 624_784, 832_912)),
+        (Residual(length=10, skip=False), (416_656, 624_784, 832_912)),
+        (PTuningMLP(length=10), (793_088, 1_779_456, 3_159_040)),
+        (Decomposed(length=100), (6_120, 8_680, 11_240)),
+        (Explosive(), (1_536, 2_304, 3_072)),
+        (Explosive(length=10), (1_536, 2_304, 3_072)),
+        (Explosive(passes=2), (1_536, 2_304, 3_072)),
     ],
 )
 def test_parameter_counts_of_the_papers(method, counts):
     assert tuple(count(method, embed_dim) for embed_dim in (512, 768, 1024)) == counts
 
 
-def test_parameter_count_formula():
+def test_parameter_count_formulas():
     assert count(PromptTuning(length=5), 4096) == 20_480
     assert count(Residual(length=100, hidden=250, bias=False), 768) == 462_336
-    P, D, M = 7, 24, 5
+    P, D, M, R = 7, 24, 5, 3
     assert count(Residual(length=P, hidden=M), D) == P * D + 2 * D * M + M + D + 2 * D
     assert count(Residual(length=P, hidden=M, norm=False), D) == P * D + 2 * D * M + M + D
+    assert count(Residual(length=P, hidden=M, shared=False), D) == P * D + P * (2 * D * M + 3 * D + M)
+    assert count(Residual(length=P, hidden=M, passes=3), D) == count(Residual(length=P, hidden=M), D)
+    assert count(LSTMPrompt(length=P), D) == P * D + 8 * (D // 2) * (D + D // 2 + 2)
+    assert count(LSTMPrompt(length=P, hidden=M), D) == P * D + 8 * M * (D + M + 2) + 2 * M * D + D
+    assert count(PTuningMLP(length=P, hidden=M), D) == P * D + 2 * D * M + M * M + 2 * M + D
+    lstm = 8 * M * (D + M + 2) + 8 * M * (2 * M + M + 2)
+    assert count(PTuningLSTM(length=P, hidden=M), D) == P * D + lstm + (2 * M + D) * (2 * M + 1)
+    assert count(Decomposed(length=P, rank=R), D) == R * (P + D)
+    assert count(RankProbe(length=P), D) == P * P + P + P * D
+    assert count(Explosive(length=P, vectors=P, hidden=M), D) == P * D + 2 * D * M
+    assert count(Explosive(hidden=M, norm=True, bias=True, passes=2, tied=False), D) == D + 2 * (
+        2 * D * M + M + D + 2 * D
+    )
 
 
 @each_method
@@ -92,27 +197,94 @@ def test_members_are_separate_runs(method):
     keys_E = jax.random.split(jax.random.key(3), 3)
     params = members(method, keys_E, 16)
     assert all(leaf.shape[0] == 3 and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    assert params["prompt"].min() >= 2 and params["prompt"].max() < 3
-    assert (params["prompt"][0] != params["prompt"][1]).any()
+    if "prompt" in params:
+        assert params["prompt"].min() >= 2 and params["prompt"].max() < 3
     prompts_EPD = fold(method, params, 16)
-    assert prompts_EPD.shape == (3, 4, 16) and prompts_EPD.dtype == jnp.float32
+    assert prompts_EPD.shape == (3, method.length, 16) and prompts_EPD.dtype == jnp.float32
+    assert (prompts_EPD[0] != prompts_EPD[1]).any()
 
     for e in (0, 2):
         alone = members(method, keys_E[e : e + 1], 16)
-        jax.tree.map(lambda a, b, e=e: np.testing.assert_array_equal(a[0], b[e]), alone, params)
-        np.testing.assert_allclose(fold(method, alone, 16)[0], prompts_EPD[e], rtol=0, atol=1e-6)
+        jax.tree.map(
+            lambda a, b, e=e: np.testing.assert_allclose(a[0], b[e], rtol=0, atol=1e-5), alone, params
+        )
+        np.testing.assert_allclose(fold(method, alone, 16)[0], prompts_EPD[e], rtol=0, atol=1e-5)
 
 
 @each_method
 def test_every_parameter_has_a_gradient(method):
     params = members(method, jax.random.split(jax.random.key(0), 1), 16)
-    weights_PD = jax.random.normal(jax.random.key(1), (4, 16))
+    weights_PD = jax.random.normal(jax.random.key(1), (method.length, 16))
     grads = jax.jit(jax.grad(lambda p: jnp.sum(fold(method, p, 16)[0] * weights_PD)))(params)
-    assert all(jnp.isfinite(g).all() and jnp.any(g != 0) for g in jax.tree.leaves(grads))
+    used = [g for path, g in jax.tree.leaves_with_path(grads) if not _unused(method, path)]
+    assert all(jnp.isfinite(g).all() and jnp.any(g != 0) for g in used)
+
+
+def _unused(method, path):
+    """The recurrent weights of an LSTM see only zeros where there is one position."""
+    return method.length == 1 and "recurrent" in str(path)
+
+
+def test_separate_networks_are_one_for_each_row():
+    method = Residual(length=3, hidden=5, shared=False)
+    params = method.init(jax.random.key(0), 8)["params"]
+    params = nn.meta.unbox(params)
+    one = Residual(length=1, hidden=5)
+    rows = [
+        one.apply(
+            {"params": {"prompt": params["prompt"][p : p + 1],
+                        "network": jax.tree.map(lambda leaf, p=p: leaf[p], params["network"])}}, 8
+        )[0]
+        for p in range(3)
+    ]  # fmt: skip
+    np.testing.assert_allclose(method.apply({"params": params}, 8), rows, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_decomposed_starts_at_the_best_approximation_of_an_initialiser(rank):
+    table_PD = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
+    method = Decomposed(length=4, rank=rank)
+    params = method.init(jax.random.key(0), 9, lambda key, shape, dtype: jnp.asarray(table_PD))
+    prompt_PD = method.apply(nn.meta.unbox(params), 9)
+    u, s, v = np.linalg.svd(table_PD, full_matrices=False)
+    np.testing.assert_allclose(prompt_PD, (u[:, :rank] * s[:rank]) @ v[:rank], rtol=0, atol=1e-5)
+
+
+def test_rank_above_the_highest_is_said():
+    with pytest.warns(UserWarning, match=r"rank 9 .* min\(P, D\) = 4"):
+        Decomposed(length=4, rank=9).init(jax.random.key(0), 16)
+    with pytest.raises(ConfigError, match="at most 4, or INITIALIZER"):
+        Decomposed(length=4, rank=9).init(jax.random.key(0), 16, Uniform().table_init(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Decomposed(length=4, rank=4).init(jax.random.key(0), 16)
+
+
+def test_rank_probe_starts_at_full_rank_and_loses_what_is_negative():
+    method = RankProbe(length=5)
+    params = nn.meta.unbox(method.init(jax.random.key(0), 12))["params"]
+    assert np.linalg.matrix_rank(method.apply({"params": params}, 12)) == 5
+    params["s"] = jnp.array([1.0, -0.5, 2.0, 0.0, 3.0])
+    assert np.linalg.matrix_rank(method.apply({"params": params}, 12), tol=1e-5) == 3
+
+
+def test_explosive_is_linear_in_one_vector_and_repeats_it():
+    method = Explosive(length=3)
+    params = nn.meta.unbox(method.init(jax.random.key(0), 8))["params"]
+    prompt_PD = method.apply({"params": params}, 8)
+    down_DM, up_MD = params["network"]["down"]["kernel"], params["network"]["up"]["kernel"]
+    np.testing.assert_allclose(prompt_PD, np.tile(params["prompt"] @ down_DM @ up_MD, (3, 1)), rtol=1e-5)
+    doubled = method.apply({"params": {**params, "prompt": 2 * params["prompt"]}}, 8)
+    np.testing.assert_allclose(doubled, 2 * prompt_PD, rtol=1e-5)
+
+
+def test_p_tuning_starts_from_a_standard_normal_table():
+    params = nn.meta.unbox(PTuningMLP(length=100).init(jax.random.key(0), 64))["params"]
+    np.testing.assert_allclose(params["prompt"].std(), 1.0, rtol=0.03)
 
 
 def test_residual_starts_as_torch_linear_does():
-    params = members(Residual(length=2, hidden=64), jax.random.split(jax.random.key(0), 1), 256)
+    params = members(Residual(length=2, hidden=64), jax.random.split(jax.random.key(0), 1), 256)["network"]
     for layer, fan_in in (("down", 256), ("up", 64)):
         for leaf in params[layer].values():
             assert jnp.abs(leaf).max() <= fan_in**-0.5
@@ -126,8 +298,8 @@ def test_logical_axes():
         "params"
     ]
     assert specs["prompt"] == jax.sharding.PartitionSpec("prompt", "embed")
-    assert specs["down"]["kernel"] == jax.sharding.PartitionSpec("embed", "mlp")
-    assert specs["up"]["kernel"] == jax.sharding.PartitionSpec("mlp", "embed")
+    assert specs["network"]["down"]["kernel"] == jax.sharding.PartitionSpec("embed", "mlp")
+    assert specs["network"]["up"]["kernel"] == jax.sharding.PartitionSpec("mlp", "embed")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +310,16 @@ def test_logical_axes():
         (lambda: Residual(length=-1), ["Residual.length", "-1"]),
         (lambda: Residual(length=1, hidden=0), ["Residual.hidden", "0"]),
         (lambda: Residual(length=1, activation="rellu"), ["Residual.activation", "rellu", "relu"]),
+        (lambda: Residual(length=1, passes=0), ["Residual.passes", "0"]),
+        (lambda: LSTMPrompt(length=1, hidden=0), ["LSTMPrompt.hidden", "0"]),
+        (lambda: LSTMPrompt(length=1).init(jax.random.key(0), 7), ["7", "LSTMPrompt.hidden"]),
+        (lambda: PTuningMLP(length=1, hidden=-2), ["PTuningMLP.hidden", "-2"]),
+        (lambda: PTuningLSTM(length=1, layers=0), ["PTuningLSTM.layers", "0"]),
+        (lambda: Decomposed(length=1, rank=0), ["Decomposed.rank", "0"]),
+        (lambda: Decomposed(length=1, factors="gaussian"), ["Decomposed.factors", "normal"]),
+        (lambda: RankProbe(length=0), ["RankProbe.length", "0"]),
+        (lambda: Explosive(length=10, vectors=3), ["Explosive.length", "10", "Explosive.vectors", "3"]),
+        (lambda: Explosive(hidden=0), ["Explosive.hidden", "0"]),
     ],
 )
 def test_wrong_settings_are_named(make, words):

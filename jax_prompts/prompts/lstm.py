@@ -1,0 +1,45 @@
+"""Prompt tuning with an LSTM: the Residual paper's baseline (Razdaibiedina et al. 2023, appendix A.5.3)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from jax_prompts.config import ConfigError
+from jax_prompts.prompts.layers import LSTM, TableInit, centered_uniform, check_size, dense, table
+
+
+class LSTMPrompt(nn.Module):
+    """One bidirectional LSTM layer over the P rows of a table, and a linear head where its width is not D.
+
+    Tuned parameters: P*D + 8*M*(D + M + 2), and 2*M*D + D with a head. The paper's dropout of 0.05 stands
+    between layers, of which there is one, so it does nothing and is no option.
+
+    Attributes:
+      length: P, the number of virtual tokens.
+      hidden: M, the width of one direction. None: D / 2, as in the released code, without a head. The paper
+        says "embedding dimension of 300".
+      skip: add the table (the released code does, unless told otherwise).
+
+    Raises:
+      ConfigError: length or hidden below 1; hidden None with an odd D.
+    """
+
+    length: int
+    hidden: int | None = None
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        check_size(self, "length", *(() if self.hidden is None else ("hidden",)))
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P D"]:
+        if self.hidden is None and embed_dim % 2:
+            raise ConfigError(f"the model's width {embed_dim} cannot be halved: set LSTMPrompt.hidden")
+        hidden = self.hidden or embed_dim // 2
+        table_PD = table(self, self.length, embed_dim, table_init, centered_uniform)
+        out_PD = LSTM(hidden, name="lstm")(table_PD)
+        if 2 * hidden != embed_dim:
+            out_PD = dense(embed_dim, 2 * hidden, ("mlp", "embed"), "head")(out_PD)
+        return table_PD + out_PD if self.skip else out_PD
