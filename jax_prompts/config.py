@@ -108,6 +108,7 @@ class Optimizer:
       multiply_by_parameter_scale: Adafactor's relative step sizes.
       clipping_threshold: Adafactor's limit on the update's RMS; None for no limit.
       gradient_clip_norm: limit on each member's global gradient norm; None for no limit.
+      network_learning_rate, network_weight_decay: of a method's parameters other than its table; None: the same.
     """
 
     name: Literal["adafactor", "adamw"]
@@ -125,6 +126,8 @@ class Optimizer:
     multiply_by_parameter_scale: bool = False
     clipping_threshold: float | None = 1.0
     gradient_clip_norm: float | None = None
+    network_learning_rate: float | None = None
+    network_weight_decay: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from jax_prompts.config import ConfigError, Optimizer, nearest
 
-_SHARED = {"name", "learning_rate", "schedule", "warmup_steps", "weight_decay", "gradient_clip_norm"}
+_SHARED = {
+    "name",
+    "learning_rate",
+    "schedule",
+    "warmup_steps",
+    "weight_decay",
+    "gradient_clip_norm",
+    "network_learning_rate",
+    "network_weight_decay",
+}
 _ADAFACTOR = {
     "decay_rate",
     "step_offset",
@@ -43,12 +53,42 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
 
     AdamW is Loshchilov & Hutter's (2019, arXiv:1711.05101), with the decay multiplied by the rate.
 
+    A method's table and its other parameters may have rates and decays of their own; the gradient norm is
+    clipped over both.
+
     Raises:
       ConfigError: a setting out of range, or one that the optimiser does not know moved from its default.
     """
+    transformation = _unclipped(config, steps)
+    if config.network_learning_rate is not None or config.network_weight_decay is not None:
+        network = dataclasses.replace(
+            config,
+            learning_rate=_first(config.network_learning_rate, config.learning_rate),
+            weight_decay=_first(config.network_weight_decay, config.weight_decay),
+        )
+        parts = {"table": transformation, "network": _unclipped(network, steps)}
+        transformation = optax.partition(parts, _part)
+    if config.gradient_clip_norm is None:
+        return transformation
+    return optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), transformation)
+
+
+def _first(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _part(tuned: Any) -> Any:
+    """`table` for the parameter `prompt` of a method, `network` for its others."""
+    return jax.tree.map_with_path(
+        lambda path, _: "table" if jax.tree_util.keystr(path[-1:], simple=True) == "prompt" else "network",
+        tuned,
+    )
+
+
+def _unclipped(config: Optimizer, steps: int) -> optax.GradientTransformation:
     rate = learning_rate_schedule(config, steps)
     if config.name == "adafactor":
-        transformation = optax.adafactor(
+        return optax.adafactor(
             rate,
             min_dim_size_to_factor=config.min_dim_size_to_factor,
             decay_rate=config.decay_rate,
@@ -58,13 +98,7 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
             weight_decay_rate=config.weight_decay or None,
             factored=config.factored,
         )
-    else:
-        transformation = optax.adamw(
-            rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay
-        )
-    if config.gradient_clip_norm is None:
-        return transformation
-    return optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), transformation)
+    return optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay)
 
 
 def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:
@@ -142,4 +176,9 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "min_dim_size_to_factor": (lambda value: _whole(value, 1), "a whole number from 1"),
     "clipping_threshold": (lambda value: value is None or _positive(value), "a number above 0, or None"),
     "gradient_clip_norm": (lambda value: value is None or _positive(value), "a number above 0, or None"),
+    "network_learning_rate": (lambda value: value is None or _positive(value), "a number above 0, or None"),
+    "network_weight_decay": (
+        lambda value: value is None or (_number(value) and 0 <= value < 1),
+        "a number from 0 to below 1, or None",
+    ),
 }

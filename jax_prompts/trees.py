@@ -35,6 +35,12 @@ def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
         raise ConfigError(
             f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
         )
+    if run.method is None and (
+        run.optimizer.network_learning_rate is not None or run.optimizer.network_weight_decay is not None
+    ):
+        raise ConfigError(
+            "Optimizer.network_learning_rate and network_weight_decay belong to a prompt; set PROMPT"
+        )
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
     text_length(run.data, length_of(run.method))

@@ -232,3 +232,27 @@ def test_settings_that_cannot_work_are_refused(settings, named):
 def test_a_run_of_no_steps_is_refused():
     with pytest.raises(ConfigError, match="steps"):
         make_optimizer(T5X, 0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_table_and_network_have_rates_and_decays_of_their_own(name):
+    """Each part moves as in a run that has its settings for everything."""
+    shared = Optimizer(name=name, learning_rate=0.3, weight_decay=0.01, warmup_steps=2)
+    split = dataclasses.replace(shared, network_learning_rate=0.02, network_weight_decay=0.0)
+    other = dataclasses.replace(shared, learning_rate=0.02, weight_decay=0.0)
+    draw = np.random.default_rng(0)
+    params = {"prompt": draw.normal(size=(3, 4)), "network": {"down": draw.normal(size=(4, 2))}}
+    params = {"prompt": jax.tree.map(np.float32, params)}
+    grads = [jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), params) for _ in range(4)]
+
+    def end(config):
+        transformation = make_optimizer(config, 10)
+        state, at = transformation.init(params), params
+        for grad in grads:
+            updates, state = transformation.update(grad, state, at)
+            at = jax.tree.map(np.add, at, updates)
+        return at["prompt"]
+
+    np.testing.assert_allclose(end(split)["prompt"], end(shared)["prompt"], rtol=1e-6)
+    np.testing.assert_allclose(end(split)["network"]["down"], end(other)["network"]["down"], rtol=1e-6)
+    assert not np.allclose(end(shared)["network"]["down"], end(other)["network"]["down"], rtol=1e-3)
