@@ -27,6 +27,10 @@ class Preempted(RuntimeError):
     """The run was told to stop and has saved; running it again resumes. Exit status 75."""
 
 
+class SettingWarning(UserWarning):
+    """A setting that works, but hardly as meant."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """The names most like `name`, whatever its case, for an error message; all of them when they are few."""
     by_lower = {known.lower(): known for known in sorted(names)}
@@ -154,8 +158,9 @@ class Training:
     """One training run.
 
     Attributes:
-      steps: optimiser steps.
-      eval_period: steps between evaluations; the last step is always evaluated.
+      steps: optimiser steps; None: as many as `epochs` need.
+      epochs: passes over the training split, where `steps` is None.
+      eval_period: steps between evaluations; the last step is always evaluated. None: once an epoch.
       checkpoint_period: steps between checkpoints; None: every evaluation.
       keep: checkpoints kept.
       log_period: steps between lines of metrics/train.jsonl.
@@ -167,9 +172,10 @@ class Training:
       metric: validation metric that chooses the best prompt; None: mean of the task's metrics.
     """
 
-    steps: int
-    eval_period: int
+    steps: int | None
+    eval_period: int | None
     checkpoint_period: int | None = None
+    epochs: float | None = None
     keep: int = 2
     log_period: int = 50
     patience: int | None = None
@@ -178,6 +184,12 @@ class Training:
     z_loss: float = 1e-4
     loss_normalization: Literal["sum", "mean"] = "sum"
     metric: str | None = None
+
+    def in_steps(self, examples: int, batch_size: int) -> tuple[int, int]:
+        """(steps, evaluation period); an epoch of `examples` takes steps enough for all of them."""
+        epoch = -(-examples // batch_size)
+        steps = max(1, round((self.epochs or 0) * epoch)) if self.steps is None else self.steps
+        return steps, epoch if self.eval_period is None else self.eval_period
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jax_prompts import optim, partition
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.models.t5 import T5
-from jax_prompts.trees import byte_count, check, length_of, parameter_count, split
+from jax_prompts.trees import UNKNOWN_STEPS, byte_count, check, length_of, parameter_count, split
 from jax_prompts.weights import abstract_weights, model_config
 
 
@@ -27,8 +27,8 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     settings, method = run.training, run.method
     model = T5(model_config(run.model))
     mesh = partition.make_mesh()
-    optimizer = optim.make_optimizer(run.optimizer, settings.steps)
     check(run, mesh)
+    optimizer = optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
     dtype = jnp.dtype(run.model.weight_dtype)
     weights = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, dtype), nn.meta.unbox(abstract_weights(model))

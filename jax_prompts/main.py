@@ -17,6 +17,7 @@ import pathlib
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None:
         restart_with_huge_pages()
     args = parse(sys.argv[1:] if argv is None else argv)
+    warnings.showwarning = _show_warning
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
     try:
         print(json.dumps(_COMMANDS[args.command](args)), flush=True)
@@ -45,6 +47,17 @@ def main(argv: list[str] | None = None) -> None:
         _fail(args, error, 130)
     except Exception as error:
         _fail(args, error, 1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Warnings on settings as one line; others, which are about code, with their place in it."""
+    if issubclass(category, config.SettingWarning):
+        print(f"t5x: {message}", file=sys.stderr)
+    else:
+        _shown_by_python(message, category, *where, **more)
+
+
+_shown_by_python = warnings.showwarning
 
 
 def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoReturn:

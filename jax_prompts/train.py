@@ -51,13 +51,15 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     settings, method = run.training, run.method
     model = T5(model_config(run.model))
     mesh = partition.make_mesh()
-    optimizer = optim.make_optimizer(run.optimizer, settings.steps)
     check(run, mesh)
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = Vocabulary(run.model.vocabulary)
     train_caches = open_caches(run.data, run.data.train_split, vocabulary)
     eval_caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
+    examples = sum(len(cache) for _, cache in train_caches)
+    steps, eval_period = settings.in_steps(examples, run.data.batch_size)
+    optimizer = optim.make_optimizer(run.optimizer, steps)
 
     # Two trees: what is tuned, and what is only read.
     shardings = partition.parameter_shardings(abstract_weights(model), mesh)
@@ -128,12 +130,12 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         donate_argnums=(0, 1),
         compiler_options=compiler_options(),
     )
-    schedule = optim.learning_rate_schedule(run.optimizer, settings.steps)
+    schedule = optim.learning_rate_schedule(run.optimizer, steps)
     batch_sharding = partition.batch_sharding(mesh, members=True)
     files = _files(records.directory, method, settings.members)
     steps_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
-    with StepDisplay(step, settings.steps, _rows(run)) as display, _sigterm() as stop:
-        while step < settings.steps and not selection.exhausted(settings.patience):
+    with StepDisplay(step, steps, _rows(run)) as display, _sigterm() as stop:
+        while step < steps and not selection.exhausted(settings.patience):
             batch = jax.device_put(next(batches), batch_sharding)
             tuned, opt_state, metrics = train_step(
                 tuned, opt_state, frozen, batch, dropout_keys(seeds_E, step)
@@ -142,9 +144,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
             window.add(metrics)
             display.advance(step)
 
-            last = step == settings.steps
-            evaluating = last or step % settings.eval_period == 0
-            saving = last or step % (settings.checkpoint_period or settings.eval_period) == 0
+            last = step == steps
+            evaluating = last or step % eval_period == 0
+            saving = last or step % (settings.checkpoint_period or eval_period) == 0
             if last or step % settings.log_period == 0:
                 rate = float(schedule(step - 1))
                 for line in window.lines(step):

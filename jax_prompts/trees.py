@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prompts import decoding, partition
+from jax_prompts import decoding, optim, partition
 from jax_prompts.config import ConfigError, TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabulary import Vocabulary
@@ -17,10 +17,17 @@ from jax_prompts.prompts import Base, Method, fold, init_members
 
 Tree = Any
 
+UNKNOWN_STEPS = 1 << 30  # stands for the steps of a run that counts epochs, until its data are known
+
 
 def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
     """Raises ConfigError for settings that no data or model could make work."""
     settings = run.training
+    if settings.steps is None and settings.epochs is None:
+        raise ConfigError("neither TRAIN_STEPS nor TRAIN_EPOCHS is set; set one")
+    if settings.epochs is not None and not settings.epochs > 0:
+        raise ConfigError(f"TRAIN_EPOCHS is {settings.epochs}; it must be above 0")
+    optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
     for name, value in (
         ("TRAIN_STEPS", settings.steps),
         ("EVAL_PERIOD", settings.eval_period),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.config import ConfigError, SettingWarning, nearest
 from jax_prompts.prompts.layers import TableInit, centered_uniform, check_size
 
 FACTOR_INITS: dict[str, TableInit] = {
@@ -52,7 +52,7 @@ class Decomposed(nn.Module):
             reason = f"Decomposed.rank {self.rank} is above min(P, D) = {highest}, the rank of any prompt"
             if table_init is not None:
                 raise ConfigError(f"{reason}: set it to at most {highest}, or INITIALIZER = None")
-            warnings.warn(f"{reason}: it adds parameters, not prompts", stacklevel=2)
+            warnings.warn(f"{reason}: it adds parameters, not prompts", SettingWarning, stacklevel=2)
 
         def start(key: Array) -> dict[str, Array]:
             if table_init is not None:

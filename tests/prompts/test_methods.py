@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from methods import TABLE
 from safetensors.numpy import load_file
 
-from jax_prompts.config import ConfigError
+from jax_prompts.config import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     METHODS,
     Decomposed,
@@ -31,32 +32,6 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 GOLDEN = GOLDENS / "residual_prompt" / "golden.safetensors"
 PEFT = GOLDENS / "peft_prompt_encoder" / "golden.safetensors"
 
-TABLE = {
-    "prompt_tuning": PromptTuning(length=4),
-    "residual": Residual(length=4, hidden=6),
-    "residual_separate": Residual(length=4, hidden=6, shared=False),
-    "residual_two_passes": Residual(length=4, hidden=6, passes=2),
-    "mlp": Residual(length=4, hidden=6, skip=False, norm=False, bias=False, activation="gelu"),
-    "lstm": LSTMPrompt(length=4),
-    "lstm_with_head": LSTMPrompt(length=4, hidden=5, skip=True),
-    "p_tuning_mlp": PTuningMLP(length=4),
-    "p_tuning_lstm": PTuningLSTM(length=4, hidden=5),
-    "decomposed": Decomposed(length=4, rank=2),
-    "rank_probe": RankProbe(length=4),
-    "explosive": Explosive(),
-    "explosive_star": Explosive(length=4),
-    "explosive_ablated": Explosive(
-        length=4,
-        vectors=2,
-        hidden=3,
-        passes=2,
-        tied=False,
-        activation="tanh",
-        norm=True,
-        skip=True,
-        bias=True,
-    ),
-}
 each_method = pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 
 
@@ -251,7 +226,7 @@ def test_decomposed_starts_at_the_best_approximation_of_an_initialiser(rank):
 
 
 def test_rank_above_the_highest_is_said():
-    with pytest.warns(UserWarning, match=r"rank 9 .* min\(P, D\) = 4"):
+    with pytest.warns(SettingWarning, match=r"rank 9 .* min\(P, D\) = 4"):
         Decomposed(length=4, rank=9).init(jax.random.key(0), 16)
     with pytest.raises(ConfigError, match="at most 4, or INITIALIZER"):
         Decomposed(length=4, rank=9).init(jax.random.key(0), 16, Uniform().table_init(None))
