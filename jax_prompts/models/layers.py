@@ -25,6 +25,29 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+class Embed(nn.Module):
+    """The input layer: rows of the frozen table below V, rows of `prompts_QD` at and above V."""
+
+    vocab_size: int
+    emb_dim: int
+    embedding_init: nn.initializers.Initializer
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(self.embedding_init, ("vocab", "embed"))
+        self.embedding = self.param("embedding", init, (self.vocab_size, self.emb_dim))
+
+    def __call__(
+        self, ids_BL: Int[Array, "B L"], prompts_QD: Float[Array, "Q D"] | None = None
+    ) -> Float[Array, "B L D"]:
+        """Embeds token ids; float32 where prompts take part, so that their large rows keep their digits."""
+        if prompts_QD is None or prompts_QD.shape[0] == 0:
+            return jnp.take(self.embedding, ids_BL, axis=0)
+        virtual_BL = ids_BL - self.vocab_size
+        tokens_BLD = jnp.take(self.embedding, ids_BL, axis=0, mode="clip").astype(jnp.float32)
+        prompts_BLD = jnp.take(prompts_QD, virtual_BL, axis=0, mode="clip")
+        return jnp.where(virtual_BL[..., None] >= 0, prompts_BLD, tokens_BLD)
+
+
 class RMSNorm(nn.Module):
     """x / RMS(x) * scale, with float32 statistics; returns `dtype`. T5 centres nothing and adds no bias."""
 

@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.layers import MASKED, MLP, Attention, Dense, Dropout, RelativePositionBias, RMSNorm
+from jax_prompts.models.layers import (
+    MASKED,
+    MLP,
+    Attention,
+    Dense,
+    Dropout,
+    Embed,
+    RelativePositionBias,
+    RMSNorm,
+)
 
 Cache = dict[str, Any]
 
@@ -47,27 +56,6 @@ class T5Config:
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     scan_layers: bool = False
-
-
-class Embed(nn.Module):
-    """The input layer: rows of the frozen table below V, rows of `prompts_QD` at and above V."""
-
-    config: T5Config
-
-    def setup(self) -> None:
-        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
-        self.embedding = self.param("embedding", init, (self.config.vocab_size, self.config.emb_dim))
-
-    def __call__(
-        self, ids_BL: Int[Array, "B L"], prompts_QD: Float[Array, "Q D"] | None = None
-    ) -> Float[Array, "B L D"]:
-        """Embeds token ids; float32 where prompts take part, so that their large rows keep their digits."""
-        if prompts_QD is None or prompts_QD.shape[0] == 0:
-            return jnp.take(self.embedding, ids_BL, axis=0)
-        virtual_BL = ids_BL - self.config.vocab_size
-        tokens_BLD = jnp.take(self.embedding, ids_BL, axis=0, mode="clip").astype(jnp.float32)
-        prompts_BLD = jnp.take(prompts_QD, virtual_BL, axis=0, mode="clip")
-        return jnp.where(virtual_BL[..., None] >= 0, prompts_BLD, tokens_BLD)
 
 
 class EncoderLayer(nn.Module):
@@ -251,7 +239,7 @@ class T5(nn.Module):
     config: T5Config
 
     def setup(self) -> None:
-        self.token_embedder = Embed(self.config)
+        self.token_embedder = Embed(self.config.vocab_size, self.config.emb_dim, nn.initializers.normal(1.0))
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
 

@@ -1,0 +1,144 @@
+"""BERT (Devlin et al. 2019) in Flax Linen, with the prompt-aware lookup of T5.
+
+Post-norm encoder with learned positions: hidden = LayerNorm(x + sublayer(x)). Virtual tokens are tokens: like
+words they take a position, a segment and the embedding's norm. Letters as in `models/t5.py`; S segments,
+C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jax_prompts.models.layers import MASKED, Embed
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Size and numerics of a BERT.
+
+    Attributes:
+      max_length: learned positions; the prompt counts.
+      segments: rows of the segment embedding.
+      dtype: of activations; norms' statistics, softmax and logits are float32 whatever it is.
+    """
+
+    vocab_size: int
+    emb_dim: int
+    num_heads: int
+    num_layers: int
+    mlp_dim: int
+    max_length: int = 512
+    segments: int = 2
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @property
+    def head_dim(self) -> int:
+        return self.emb_dim // self.num_heads
+
+
+def _dense(c: BertConfig, features: int, axes: tuple[str, str]) -> nn.Dense:
+    init = nn.initializers.truncated_normal(0.02)
+    return nn.Dense(
+        features,
+        dtype=c.dtype,
+        kernel_init=nn.with_logical_partitioning(init, axes),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
+    )
+
+
+def _norm(c: BertConfig) -> nn.LayerNorm:
+    ones = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+    zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
+    return nn.LayerNorm(
+        epsilon=1e-12, dtype=c.dtype, use_fast_variance=False, scale_init=ones, bias_init=zeros
+    )
+
+
+class BertLayer(nn.Module):
+    config: BertConfig
+
+    def setup(self) -> None:
+        c = self.config
+        self.query, self.key, self.value = (_dense(c, c.emb_dim, ("embed", "joined_kv")) for _ in range(3))
+        self.out = _dense(c, c.emb_dim, ("joined_kv", "embed"))
+        self.attention_norm = _norm(c)
+        self.wi = _dense(c, c.mlp_dim, ("embed", "mlp"))
+        self.wo = _dense(c, c.emb_dim, ("mlp", "embed"))
+        self.mlp_norm = _norm(c)
+        self.dropout = nn.Dropout(c.dropout_rate)
+
+    def __call__(self, x_BLD: Array, bias_B11L: Array, deterministic: bool) -> Float[Array, "B L D"]:
+        c = self.config
+        shape = (*x_BLD.shape[:2], c.num_heads, c.head_dim)
+        query, key, value = (dense(x_BLD).reshape(shape) for dense in (self.query, self.key, self.value))
+        logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query, key, preferred_element_type=jnp.float32)
+        weights_BHLM = jax.nn.softmax(logits_BHLM * c.head_dim**-0.5 + bias_B11L, axis=-1).astype(c.dtype)
+        weights_BHLM = self.dropout(weights_BHLM, deterministic)
+        mixed_BLD = jnp.einsum("BHLM,BMHK->BLHK", weights_BHLM, value).reshape(x_BLD.shape)
+        x_BLD = self.attention_norm(x_BLD + self.dropout(self.out(mixed_BLD), deterministic))
+        h_BLD = self.wo(nn.gelu(self.wi(x_BLD), approximate=False))
+        return self.mlp_norm(x_BLD + self.dropout(h_BLD, deterministic))
+
+
+class Bert(nn.Module):
+    """`prompts_QD` are the rows of virtual tokens V .. V + Q - 1. Token 0 is padding."""
+
+    config: BertConfig
+
+    def setup(self) -> None:
+        c = self.config
+        init = nn.initializers.truncated_normal(0.02)
+        rows = nn.with_logical_partitioning(init, (None, "embed"))
+        self.token_embedder = Embed(c.vocab_size, c.emb_dim, init)
+        self.positions = self.param("position_embedding", rows, (c.max_length, c.emb_dim))
+        self.segments = self.param("segment_embedding", rows, (c.segments, c.emb_dim))
+        self.embedding_norm = _norm(c)
+        self.layers = [BertLayer(c) for _ in range(c.num_layers)]
+        self.pooler = _dense(c, c.emb_dim, ("embed", "embed_out"))
+        self.mlm_dense = _dense(c, c.emb_dim, ("embed", "embed_out"))
+        self.mlm_norm = _norm(c)
+        bias = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
+        self.mlm_bias = self.param("mlm_bias", bias, (c.vocab_size,))
+        self.dropout = nn.Dropout(c.dropout_rate)
+
+    def __call__(
+        self,
+        tokens_BL: Int[Array, "B L"],
+        prompts_QD: Float[Array, "Q D"] | None = None,
+        segments_BL: Int[Array, "B L"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B L D"]:
+        """The last hidden state; undefined at padding. Without `segments_BL` every token is in segment 0."""
+        length = tokens_BL.shape[1]
+        segments_BL = jnp.zeros_like(tokens_BL) if segments_BL is None else segments_BL
+        x_BLD = self.token_embedder(tokens_BL, prompts_QD).astype(jnp.float32)
+        x_BLD = x_BLD + self.positions[None, :length] + jnp.take(self.segments, segments_BL, axis=0)
+        x_BLD = self.dropout(self.embedding_norm(x_BLD), deterministic)
+        bias_B11L = jnp.where(tokens_BL > 0, 0.0, MASKED)[:, None, None]
+        for layer in self.layers:
+            x_BLD = layer(x_BLD, bias_B11L, deterministic)
+        return x_BLD
+
+    def pool(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B D"]:
+        """tanh(W x + b) of [CLS], the first token: what next-sentence prediction was trained on."""
+        return jnp.tanh(self.pooler(x_BLD[:, 0]))
+
+    def predict_masked(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """Float32 logits of the masked-LM head, whose projection is the embedding."""
+        h_BLD = self.mlm_norm(nn.gelu(self.mlm_dense(x_BLD), approximate=False)).astype(jnp.float32)
+        logits_BLV = h_BLD @ self.token_embedder.embedding.astype(jnp.float32).T
+        return logits_BLV + jnp.broadcast_to(self.mlm_bias, logits_BLV.shape)
+
+    def initialize(self, tokens_BL: Int[Array, "B L"]) -> None:
+        """Touches every parameter, for `init(..., method="initialize")`."""
+        x_BLD = self(tokens_BL)
+        self.pool(x_BLD)
+        self.predict_masked(x_BLD)
