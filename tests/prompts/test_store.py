@@ -43,7 +43,8 @@ def test_round_trip(path):
     np.testing.assert_array_equal(prompt_PD, PROMPT_PD)
     assert prompt_PD.dtype == np.float32 and metadata == METADATA
     assert metadata.settings == {
-        "length": 5, "hidden": 7, "activation": "relu", "norm": True, "skip": True, "bias": True,
+        "length": 5, "hidden": 7, "passes": 1, "shared": True,
+        "activation": "relu", "norm": True, "skip": True, "bias": True,
     }  # fmt: skip
     np.testing.assert_array_equal(load_file(path)["prompt"], PROMPT_PD)
 
