@@ -97,7 +97,7 @@ class Window:
         self.clear()
 
     def clear(self) -> None:
-        self.sums: dict[str, Any] = {"steps": 0, **{name: [0.0] * self._members for name in _SUMMED}}
+        self.sums: dict[str, Any] = {"steps": 0}
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """Takes one step's metrics, still on the device; lets the host run at most two steps ahead of it."""
@@ -113,30 +113,25 @@ class Window:
         """
         for metrics in jax.device_get(self._pending):
             self.sums["steps"] += 1
-            for name in _SUMMED:
-                sums = self.sums[name]
-                self.sums[name] = [
-                    total + float(value) for total, value in zip(sums, metrics[name], strict=True)
-                ]
+            for name, values in metrics.items():
+                sums = self.sums.get(name, [0.0] * self._members)
+                self.sums[name] = [total + float(value) for total, value in zip(sums, values, strict=True)]
         self._pending.clear()
-        if not all(math.isfinite(value) for value in self.sums["loss_sum"]):
+        if not all(math.isfinite(value) for value in self.sums.get("loss_sum", ())):
             raise RunError(f"the loss is not finite at or before step {step}; lower the learning rate")
 
     def lines(self, step: int) -> list[dict[str, Any]]:
-        """The members' means since the last line: loss (nats a target token), accuracy, gradient norm."""
+        """The members' means since the last line: loss (nats) and accuracy (%) a target token, all else a step."""
         self.settle(step)
         lines = []
         for member in range(self._members):
-            sums = {name: self.sums[name][member] for name in _SUMMED}
+            sums = {name: values[member] for name, values in self.sums.items() if name != "steps"}
             line: dict[str, Any] = {"member": member} if self._members > 1 else {}
-            line["loss"] = sums["loss_sum"] / sums["tokens"]
-            line["token_accuracy"] = 100 * sums["correct"] / sums["tokens"]
-            line["gradient_norm"] = sums["gradient_norm"] / self.sums["steps"]
-            lines.append(line)
+            tokens = sums.pop("tokens")
+            line["loss"] = sums.pop("loss_sum") / tokens
+            line["token_accuracy"] = 100 * sums.pop("correct") / tokens
+            lines.append(line | {name: value / self.sums["steps"] for name, value in sums.items()})
         return lines
-
-
-_SUMMED = ("loss_sum", "tokens", "correct", "gradient_norm")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

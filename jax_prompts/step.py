@@ -22,6 +22,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import losses
+from jax_prompts.analysis.geometry import mean_norm, mean_similarity
 from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import Method
 
@@ -78,13 +79,16 @@ def make_train_step(
 
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
     target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
-    over `tokens` target tokens, and the `gradient_norm` of the tuned tree (free here: no other exists).
+    over `tokens` target tokens, the `gradient_norm` of the tuned tree (free here: no other exists), and of a
+    prompt, before the step, `prompt_norm` and `prompt_similarity` (`analysis/geometry.py`).
     """
 
     def loss(tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array) -> tuple[Float[Array, ""], Metrics]:
         params, prompt_PD = assemble(model, method, tuned, frozen)
         sums = loss_sums(model, params, prompt_PD, batch, dropout_key, z_loss)
         scale = 1.0 if normalization == "sum" else 1.0 / jnp.maximum(sums["tokens"], 1.0)
+        if prompt_PD is not None:
+            sums |= {"prompt_norm": mean_norm(prompt_PD), "prompt_similarity": mean_similarity(prompt_PD)}
         return sums["loss_sum"] * scale, sums
 
     def member_step(
