@@ -13,9 +13,9 @@ import numpy as np
 from jax_prompts import optim, partition
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
-from jax_prompts.models.t5 import T5
+from jax_prompts.prompts import for_model, place_of
 from jax_prompts.trees import UNKNOWN_STEPS, byte_count, check, length_of, parameter_count, split
-from jax_prompts.weights import abstract_weights, model_config
+from jax_prompts.weights import abstract_weights, make_model
 
 
 def dry_run(run: TrainRun) -> dict[str, Any]:
@@ -24,8 +24,9 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     Raises:
       ConfigError: settings that cannot work.
     """
+    model = make_model(run.model, place_of(run.method))
+    run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     settings, method = run.training, run.method
-    model = T5(model_config(run.model))
     mesh = partition.make_mesh()
     check(run, mesh)
     optimizer = optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)

@@ -21,10 +21,10 @@ from jax_prompts.data.layout import text_length
 from jax_prompts.data.sampler import eval_batches
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import load_prompt
+from jax_prompts.prompts import load_prompts
 from jax_prompts.records import Records
 from jax_prompts.step import Metrics, loss_sums
-from jax_prompts.weights import fingerprint, load_weights, model_config
+from jax_prompts.weights import fingerprint, load_weights, make_model
 
 Tree = Any
 Predict = Callable[..., Int[Array, "B U"]]
@@ -50,18 +50,8 @@ def make_predict(model: T5, settings: Decoding, max_length: int) -> Predict:
         key: Array,
     ) -> Int[Array, "B U"]:
         apply = functools.partial(model.apply, {"params": params})
-        encoded_BLD = apply(encoder_input_tokens, prompts_QD, method="encode")
-        cache = {
-            "layers": apply(encoded_BLD, max_length, method="start_cache"),
-            "valid": encoder_input_tokens > 0,
-        }
-
-        def logits_fn(token_B: Array, cache: Tree, position: Array) -> tuple[Array, Tree]:
-            logits_BV, layers = apply(
-                token_B, cache["layers"], position, cache["valid"], method="decode_step"
-            )
-            return logits_BV, {**cache, "layers": layers}
-
+        cache = apply(encoder_input_tokens, prompts_QD, max_length, method="start_decoding")
+        logits_fn = functools.partial(apply, method="decode_step")
         batch_size = encoder_input_tokens.shape[0]
         return decoding.decode(logits_fn, cache, settings, batch_size, max_length, key)
 
@@ -219,18 +209,15 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
     decoding.check(run.decoding)
     vocabulary = Vocabulary(run.model.vocabulary)
     caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
-    model = T5(model_config(run.model))
+    model = make_model(run.model)
     params = load_weights(run.model, model)
-    prompts = [
-        load_prompt(
-            path,
-            embed_dim=model.config.emb_dim,
-            model_fingerprint=fingerprint(params),
-            tokenizer_fingerprint=vocabulary.fingerprint,
-        )[0]
-        for path in run.prompt_files
-    ]
-    scorer = Scorer(model, vocabulary, caches, run.data, run.decoding)
+    prompts, place = load_prompts(
+        run.prompt_files,
+        prompt_width=model.config.prompt_width,
+        model_fingerprint=fingerprint(params),
+        tokenizer_fingerprint=vocabulary.fingerprint,
+    )
+    scorer = Scorer(model.clone(place=place), vocabulary, caches, run.data, run.decoding)
     # One prompt at a time: files may differ in length.
     results = [scorer(params, jnp.asarray(prompt_PD)[None])[0] for prompt_PD in prompts] or scorer(
         params, None

@@ -13,15 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jax_prompts.config import BaseModel, ConfigError, Decoding, InferRun, RunError
 from jax_prompts.data.layout import Rows, check_lengths, encoder_tokens, static_length
 from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
 from jax_prompts.evaluate import make_predict
-from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import load_prompt
-from jax_prompts.weights import fingerprint, load_weights, model_config
+from jax_prompts.prompts import load_prompts
+from jax_prompts.weights import fingerprint, load_weights, make_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,25 +85,22 @@ class Engine:
           RunError: a file that cannot be read.
         """
         self._vocabulary = Vocabulary(base.vocabulary)
-        self._model = T5(model_config(base))
-        self._params = load_weights(base, self._model)
-        made_for = fingerprint(self._params)
-        table: list[Float[np.ndarray, "P D"]] = []
+        model = make_model(base)
+        self._params = load_weights(base, model)
+        prompts, place = load_prompts(
+            list(prompt_files.values()),
+            prompt_width=model.config.prompt_width,
+            model_fingerprint=fingerprint(self._params),
+            tokenizer_fingerprint=self._vocabulary.fingerprint,
+        )
         self._ids: dict[str | None, Int[np.ndarray, " P"]] = {None: np.zeros(0, np.int32)}
-        first = self._model.config.vocab_size
-        for name, path in prompt_files.items():
-            prompt_PD, _ = load_prompt(
-                path,
-                embed_dim=self._model.config.emb_dim,
-                model_fingerprint=made_for,
-                tokenizer_fingerprint=self._vocabulary.fingerprint,
-            )
+        first = model.config.vocab_size
+        for name, prompt_PD in zip(prompt_files, prompts, strict=True):
             self._ids[name] = np.arange(first, first + len(prompt_PD), dtype=np.int32)
             first += len(prompt_PD)
-            table.append(prompt_PD)
-        self._prompts_QD = jnp.concatenate([jnp.asarray(rows) for rows in table]) if table else None
+        self._prompts_QD = jnp.concatenate(prompts) if prompts else None
         self._inputs_length, self._batch_size = inputs_length, batch_size
-        self._predict = make_predict(self._model, decoding, targets_length)
+        self._predict = make_predict(model.clone(place=place), decoding, targets_length)
         self._key = jax.random.key(seed)
 
     def answer(self, requests: list[Request]) -> list[str]:

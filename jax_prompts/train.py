@@ -24,14 +24,13 @@ from jax_prompts.data.sampler import train_batches
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.display import StepDisplay, say
 from jax_prompts.evaluate import Scorer, Scores
-from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import Method, PromptMetadata, save_prompt
+from jax_prompts.prompts import Method, PromptMetadata, for_model, place_of, save_prompt
 from jax_prompts.prompts.store import settings_of
 from jax_prompts.records import Records, Window
 from jax_prompts.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, make_train_step
 from jax_prompts.trees import assemble, check, length_of, parameter_count, split
-from jax_prompts.weights import abstract_weights, fingerprint, load_weights, model_config, save_model
+from jax_prompts.weights import abstract_weights, fingerprint, load_weights, make_model, save_model
 
 Tree = Any
 
@@ -48,8 +47,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
       Preempted: SIGTERM arrived; everything is saved.
     """
     started = time.monotonic()
+    model = make_model(run.model, place_of(run.method))
+    run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     settings, method = run.training, run.method
-    model = T5(model_config(run.model))
     mesh = partition.make_mesh()
     check(run, mesh)
 
@@ -68,6 +68,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     about = PromptMetadata(
         method=type(method).__name__ if method is not None else "ModelTuning",
         settings=settings_of(method) if method is not None else {},
+        place=place_of(method),
         base_model=f"{run.model.size} {run.model.checkpoint}",
         model_fingerprint=fingerprint(weights),
         tokenizer_fingerprint=vocabulary.fingerprint,

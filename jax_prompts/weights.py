@@ -29,14 +29,15 @@ from jax_prompts.models.t5 import T5, T5Config
 Tree = Any
 
 
-def model_config(base: BaseModel) -> T5Config:
-    """The size named by `base`, with its numerics."""
-    return dataclasses.replace(
+def make_model(base: BaseModel, place: str = "input") -> T5:
+    """The model of the size named by `base`, with its numerics, for prompts at `place`."""
+    config = dataclasses.replace(
         size(base.size),
         dropout_rate=base.dropout_rate,
         dtype=jnp.dtype(base.activation_dtype),
         scan_layers=base.scan_layers,
     )
+    return T5(config, place)
 
 
 def random_weights(model: T5, key: jax.Array) -> Tree:

@@ -22,10 +22,9 @@ import numpy as np
 from jax_prompts import optim
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
-from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import PromptTuning, Residual, Uniform, init_members
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.weights import load_weights, model_config
+from jax_prompts.weights import load_weights, make_model
 
 METHODS = {"prompt_tuning": PromptTuning, "residual": Residual}
 
@@ -66,7 +65,7 @@ def main() -> None:
         activation_dtype=args.dtype,
         weight_dtype=args.dtype,
     )
-    model = T5(model_config(base))
+    model = make_model(base)
     rows = model.config.vocab_size
     frozen = load_weights(base, model)
     method = METHODS[args.method](length=args.prompt)

@@ -12,8 +12,8 @@ import pytest
 
 from jax_prompts.config import BaseModel, ConfigError, RunError
 from jax_prompts.models import sizes
-from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.weights import fingerprint, load_weights, model_config, save_model
+from jax_prompts.models.t5 import T5Config
+from jax_prompts.weights import fingerprint, load_weights, make_model, save_model
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 TINY = T5Config(96, 32, 4, 2, 3, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
@@ -26,7 +26,7 @@ def tiny_size(monkeypatch):
 
 def load(checkpoint, **changes):
     base = BaseModel(size="tiny", checkpoint=checkpoint and str(checkpoint), vocabulary="", **changes)
-    return load_weights(base, T5(model_config(base)))
+    return load_weights(base, make_model(base))
 
 
 def flat(weights):

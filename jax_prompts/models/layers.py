@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jax_prompts.models.per_layer import NO_ROWS, Rows, placed
+
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -42,10 +44,8 @@ class Embed(nn.Module):
         """Embeds token ids; float32 where prompts take part, so that their large rows keep their digits."""
         if prompts_QD is None or prompts_QD.shape[0] == 0:
             return jnp.take(self.embedding, ids_BL, axis=0)
-        virtual_BL = ids_BL - self.vocab_size
         tokens_BLD = jnp.take(self.embedding, ids_BL, axis=0, mode="clip").astype(jnp.float32)
-        prompts_BLD = jnp.take(prompts_QD, virtual_BL, axis=0, mode="clip")
-        return jnp.where(virtual_BL[..., None] >= 0, prompts_BLD, tokens_BLD)
+        return placed(prompts_QD, ids_BL - self.vocab_size, tokens_BLD)
 
 
 class RMSNorm(nn.Module):
@@ -113,9 +113,13 @@ class Attention(nn.Module):
         self.value = Dense(self.emb_dim, width, axes, init, self.dtype)
         self.out = Dense(width, self.emb_dim, ("joined_kv", "embed"), init, self.dtype)
 
-    def keys_values(self, x_BMD: Float[Array, "B M D"]) -> tuple[Array, Array]:
-        """Keys and values [B, M, H, K] of the attended sequence."""
-        return self._heads(self.key(x_BMD)), self._heads(self.value(x_BMD))
+    def keys_values(
+        self, x_BMD: Float[Array, "B M D"], rows: Rows = NO_ROWS, virtual_BM: Int[Array, "B M"] | None = None
+    ) -> tuple[Array, Array]:
+        """Keys and values [B, M, H, K] of the attended sequence, or of its virtual tokens those in `rows`."""
+        key_BMHK, value_BMHK = self._heads(self.key(x_BMD)), self._heads(self.value(x_BMD))
+        key_BMHK = placed(rows.keys_NQHK, virtual_BM, key_BMHK).astype(self.dtype)
+        return key_BMHK, placed(rows.values_NQHK, virtual_BM, value_BMHK).astype(self.dtype)
 
     def __call__(
         self,

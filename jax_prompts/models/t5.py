@@ -27,6 +27,7 @@ from jax_prompts.models.layers import (
     RelativePositionBias,
     RMSNorm,
 )
+from jax_prompts.models.per_layer import NO_ROWS, Rows, key_value_rows, placed, state_rows
 
 Cache = dict[str, Any]
 
@@ -57,6 +58,15 @@ class T5Config:
     dtype: Any = jnp.float32
     scan_layers: bool = False
 
+    def prompt_width(self, place: str) -> int:
+        """W, the numbers of one virtual token, for a prompt at `place` (`models/per_layer.py`)."""
+        layers = self.num_encoder_layers + self.num_decoder_layers
+        return {
+            "input": self.emb_dim,
+            "states": self.num_encoder_layers * self.emb_dim,
+            "keys_values": layers * 2 * self.num_heads * self.head_dim,
+        }[place]
+
 
 class EncoderLayer(nn.Module):
     config: T5Config
@@ -69,9 +79,13 @@ class EncoderLayer(nn.Module):
         self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
         self.dropout = Dropout(c.dropout_rate)
 
-    def __call__(self, x_BLD: Array, bias_BHLL: Array, deterministic: bool) -> tuple[Array, None]:
+    def __call__(
+        self, x_BLD: Array, rows: Rows, virtual_BL: Array, bias_BHLL: Array, deterministic: bool
+    ) -> tuple[Array, None]:
+        x_BLD = placed(rows.states_NQD, virtual_BL, x_BLD)
         h_BLD = self.pre_attention_layer_norm(x_BLD)
-        h_BLD = self.attention(h_BLD, self.attention.keys_values(h_BLD), bias_BHLL, deterministic)
+        keys_values = self.attention.keys_values(h_BLD, rows, virtual_BL)
+        h_BLD = self.attention(h_BLD, keys_values, bias_BHLL, deterministic)
         x_BLD = x_BLD.astype(h_BLD.dtype) + self.dropout(h_BLD, deterministic)
         h_BLD = self.mlp(self.pre_mlp_layer_norm(x_BLD), deterministic)
         return x_BLD + self.dropout(h_BLD, deterministic), None
@@ -96,7 +110,9 @@ class DecoderLayer(nn.Module):
         self,
         y_BUD: Array,
         cache: Cache | None,
+        rows: Rows,
         encoded_BLD: Array | None,
+        virtual_BL: Array | None,
         self_bias: Array,
         cross_bias: Array,
         position: Array | None,
@@ -117,37 +133,40 @@ class DecoderLayer(nn.Module):
         cross = self.encoder_decoder_attention
         if cache is not None:
             h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
-        elif cross.prefers_few_queries(y_BUD.shape[1], encoded_BLD.shape[1]):
+        elif rows.keys_NQHK is None and cross.prefers_few_queries(y_BUD.shape[1], encoded_BLD.shape[1]):
             h_BUD = cross.few_queries(h_BUD, encoded_BLD, cross_bias, deterministic)
         else:
-            h_BUD = cross(h_BUD, cross.keys_values(encoded_BLD), cross_bias, deterministic)
+            cross_kv = cross.keys_values(encoded_BLD, rows, virtual_BL)
+            h_BUD = cross(h_BUD, cross_kv, cross_bias, deterministic)
         y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
         h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
         return y_BUD + self.dropout(h_BUD, deterministic), cache
 
-    def start_cache(self, _: None, encoded_BLD: Array, max_length: int) -> tuple[None, Cache]:
+    def start_cache(
+        self, _: None, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int
+    ) -> tuple[None, Cache]:
         """Empty self-attention keys and values for `max_length` steps, and the cross-attention's, made once."""
         c = self.config
         empty = jnp.zeros((encoded_BLD.shape[0], max_length, c.num_heads, c.head_dim), c.dtype)
-        cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
+        cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD, rows, virtual_BL)
         return None, {"self": (empty, empty), "cross": cross_kv}
 
 
 def _stack(
     layer: type[nn.Module], config: T5Config, length: int, *, cached: bool
 ) -> list[nn.Module] | nn.Module:
-    """`length` layers: a list, or one module scanned over parameters (and caches) stacked on axis 1."""
+    """`length` layers: a list, or one module scanned over parameters and caches stacked on axis 1, rows on axis 0."""
     if not config.scan_layers:
         return [layer(config) for _ in range(length)]
     common = dict(variable_axes={"params": 1}, split_rngs={"params": True, "dropout": True}, length=length,
                   metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
     if cached:
         methods = {
-            "__call__": dict(in_axes=(1, *[nn.broadcast] * 5), out_axes=1, **common),
-            "start_cache": dict(in_axes=nn.broadcast, out_axes=1, **common),
+            "__call__": dict(in_axes=(1, 0, *[nn.broadcast] * 6), out_axes=1, **common),
+            "start_cache": dict(in_axes=(0, *[nn.broadcast] * 3), out_axes=1, **common),
         }
         return nn.scan(layer, methods=methods)(config)
-    return nn.scan(layer, in_axes=nn.broadcast, **common)(config)
+    return nn.scan(layer, in_axes=(0, *[nn.broadcast] * 3), **common)(config)
 
 
 class Encoder(nn.Module):
@@ -162,17 +181,20 @@ class Encoder(nn.Module):
         self.encoder_norm = RMSNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
 
-    def __call__(self, x_BLD: Array, valid_BL: Array, deterministic: bool) -> Float[Array, "B L D"]:
+    def __call__(
+        self, x_BLD: Array, rows: Rows, virtual_BL: Array, valid_BL: Array, deterministic: bool
+    ) -> Float[Array, "B L D"]:
         """Encodes embedded tokens; padding is never attended to, and what stands at padding is undefined."""
         position_L = jnp.arange(x_BLD.shape[1])
         bias_BHLL = self.relpos_bias(position_L, position_L) + _key_bias(valid_BL)
         x_BLD = self.dropout(x_BLD, deterministic)
         if self.config.scan_layers:
             # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.
-            x_BLD, _ = self.layers(x_BLD.astype(self.config.dtype), bias_BHLL, deterministic)
+            x_BLD = x_BLD.astype(self.config.dtype)
+            x_BLD, _ = self.layers(x_BLD, rows, virtual_BL, bias_BHLL, deterministic)
         else:
-            for layer in self.layers:
-                x_BLD, _ = layer(x_BLD, bias_BHLL, deterministic)
+            for i, layer in enumerate(self.layers):
+                x_BLD, _ = layer(x_BLD, rows.layer(i), virtual_BL, bias_BHLL, deterministic)
         return self.dropout(self.encoder_norm(x_BLD), deterministic)
 
 
@@ -194,7 +216,9 @@ class Decoder(nn.Module):
     def __call__(
         self,
         y_BUD: Array,
+        rows: Rows,
         encoded_BLD: Array | None,
+        virtual_BL: Array | None,
         valid_BL: Array,
         embedding_VD: Array,
         deterministic: bool,
@@ -212,14 +236,14 @@ class Decoder(nn.Module):
         query_U = key_U if position is None else position[None]
         causal_UU = jnp.where(key_U[None, :] <= query_U[:, None], 0.0, MASKED)
         self_bias = self.relpos_bias(query_U, key_U) + causal_UU[None, None]
-        shared = (encoded_BLD, self_bias, _key_bias(valid_BL), position, deterministic)
+        shared = (encoded_BLD, virtual_BL, self_bias, _key_bias(valid_BL), position, deterministic)
         y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
         if c.scan_layers:
-            y_BUD, cache = self.layers(y_BUD, cache, *shared)
+            y_BUD, cache = self.layers(y_BUD, cache, rows, *shared)
         else:
             caches = [None] * c.num_decoder_layers if cache is None else list(cache)
             for i, layer in enumerate(self.layers):
-                y_BUD, caches[i] = layer(y_BUD, caches[i], *shared)
+                y_BUD, caches[i] = layer(y_BUD, caches[i], rows.layer(i), *shared)
             cache = caches
         y_BUD = self.dropout(self.decoder_norm(y_BUD), deterministic)
         if c.logits_via_embedding:
@@ -227,16 +251,23 @@ class Decoder(nn.Module):
             return y_BUD @ embedding_VD.astype(jnp.float32).T, cache
         return self.logits_dense(y_BUD), cache
 
-    def start_cache(self, encoded_BLD: Array, max_length: int) -> Any:
+    def start_cache(self, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int) -> Any:
+        shared = (encoded_BLD, virtual_BL, max_length)
         if self.config.scan_layers:
-            return self.layers.start_cache(None, encoded_BLD, max_length)[1]
-        return [layer.start_cache(None, encoded_BLD, max_length)[1] for layer in self.layers]
+            return self.layers.start_cache(None, rows, *shared)[1]
+        return [layer.start_cache(None, rows.layer(i), *shared)[1] for i, layer in enumerate(self.layers)]
 
 
 class T5(nn.Module):
-    """Encoder and decoder around one embedding. `prompts_QD` are the rows of virtual tokens V .. V + Q - 1."""
+    """Encoder and decoder around one embedding.
+
+    `prompts_QW` are the rows of virtual tokens V .. V + Q - 1: at the input, W = D, their embeddings; at another
+    place what they are at every layer (`models/per_layer.py`), keys and values those of the encoder's layers
+    and then of the decoder's cross-attention.
+    """
 
     config: T5Config
+    place: str = "input"
 
     def setup(self) -> None:
         self.token_embedder = Embed(self.config.vocab_size, self.config.emb_dim, nn.initializers.normal(1.0))
@@ -247,7 +278,7 @@ class T5(nn.Module):
         self,
         encoder_input_tokens: Int[Array, "B L"],
         decoder_input_tokens: Int[Array, "B U"],
-        prompts_QD: Float[Array, "Q D"] | None = None,
+        prompts_QW: Float[Array, "Q W"] | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B U V"]:
@@ -255,10 +286,14 @@ class T5(nn.Module):
 
         Dropout draws from the rng stream `dropout` unless `deterministic`. Token 0 is padding.
         """
-        encoded_BLD = self.encode(encoder_input_tokens, prompts_QD, deterministic=deterministic)
+        encoded_BLD, cross_rows, virtual_BL = self.encode(
+            encoder_input_tokens, prompts_QW, deterministic=deterministic
+        )
         logits_BUV, _ = self.decoder(
             self.token_embedder(decoder_input_tokens),
+            cross_rows,
             encoded_BLD,
+            virtual_BL,
             encoder_input_tokens > 0,
             self.token_embedder.embedding,
             deterministic,
@@ -268,27 +303,54 @@ class T5(nn.Module):
     def encode(
         self,
         encoder_input_tokens: Int[Array, "B L"],
-        prompts_QD: Float[Array, "Q D"] | None = None,
+        prompts_QW: Float[Array, "Q W"] | None = None,
         *,
         deterministic: bool = True,
-    ) -> Float[Array, "B L D"]:
-        """The encoder's output after its final norm; undefined at padding."""
-        x_BLD = self.token_embedder(encoder_input_tokens, prompts_QD)
-        return self.encoder(x_BLD, encoder_input_tokens > 0, deterministic)
+    ) -> tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]:
+        """The encoder's output after its final norm (undefined at padding), the cross-attention's rows, and where
+        virtual tokens stand."""
+        c, input_QD, encoder_rows, cross_rows = self.config, prompts_QW, NO_ROWS, NO_ROWS
+        if prompts_QW is not None and self.place != "input":
+            input_QD = jnp.zeros((1, c.emb_dim))  # replaced, or never attended to
+            if self.place == "states":
+                encoder_rows = state_rows(prompts_QW, c.num_encoder_layers)
+            else:
+                rows = key_value_rows(prompts_QW, c.num_encoder_layers + c.num_decoder_layers, c.num_heads)
+                encoder_rows = jax.tree.map(lambda x: x[: c.num_encoder_layers], rows)
+                cross_rows = jax.tree.map(lambda x: x[c.num_encoder_layers :], rows)
+        virtual_BL = encoder_input_tokens - c.vocab_size
+        x_BLD = self.token_embedder(encoder_input_tokens, input_QD)
+        encoded_BLD = self.encoder(x_BLD, encoder_rows, virtual_BL, encoder_input_tokens > 0, deterministic)
+        return encoded_BLD, cross_rows, virtual_BL
 
-    def start_cache(self, encoded_BLD: Float[Array, "B L D"], max_length: int) -> Any:
-        """The cache `decode_step` needs: every leaf has the batch as its first axis."""
-        return self.decoder.start_cache(encoded_BLD, max_length)
+    def start_decoding(
+        self,
+        encoder_input_tokens: Int[Array, "B L"],
+        prompts_QW: Float[Array, "Q W"] | None,
+        max_length: int,
+    ) -> Cache:
+        """What `decode_step` needs for up to `max_length` tokens: every leaf has the batch as its first axis."""
+        encoded_BLD, cross_rows, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
+        layers = self.decoder.start_cache(cross_rows, encoded_BLD, virtual_BL, max_length)
+        return {"layers": layers, "valid": encoder_input_tokens > 0}
 
     def decode_step(
-        self, token_B: Int[Array, " B"], cache: Any, position: Int[Array, ""], valid_BL: Array
-    ) -> tuple[Float[Array, "B V"], Any]:
+        self, token_B: Int[Array, " B"], cache: Cache, position: Int[Array, ""]
+    ) -> tuple[Float[Array, "B V"], Cache]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
-        y_B1D = self.token_embedder(token_B[:, None])
-        logits_B1V, cache = self.decoder(
-            y_B1D, None, valid_BL, self.token_embedder.embedding, True, cache, position
+        y_B1D, valid_BL = self.token_embedder(token_B[:, None]), cache["valid"]
+        logits_B1V, layers = self.decoder(
+            y_B1D,
+            NO_ROWS,
+            None,
+            None,
+            valid_BL,
+            self.token_embedder.embedding,
+            True,
+            cache["layers"],
+            position,
         )
-        return logits_B1V[:, 0], cache
+        return logits_B1V[:, 0], {"layers": layers, "valid": valid_BL}
 
 
 def _key_bias(valid_BL: Array) -> Float[Array, "B 1 1 L"]:

@@ -19,11 +19,12 @@ from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabul
 from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.lstm import LSTMPrompt
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
+from jax_prompts.prompts.per_layer import PerLayer, for_model, place_of
 from jax_prompts.prompts.residual import Residual
-from jax_prompts.prompts.store import PromptMetadata, load_prompt, save_prompt
+from jax_prompts.prompts.store import PromptMetadata, load_prompt, load_prompts, save_prompt
 
 METHODS = (
-    PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive,
+    PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive, PerLayer,
 )  # fmt: skip
 INITIALIZERS = (Uniform, SampledVocabulary, ClassLabels, Text, FromFile)
 
@@ -35,8 +36,11 @@ __all__ = [
     "Method",
     "PromptMetadata",
     "fold",
+    "for_model",
     "init_members",
     "load_prompt",
+    "load_prompts",
+    "place_of",
     "save_prompt",
     *(made.__name__ for made in (*METHODS, *INITIALIZERS)),
 ]
@@ -46,7 +50,8 @@ __all__ = [
 class Method(Protocol):
     """A Linen module that makes a prompt. Parameters are float32; `table_init` fills the table among them.
 
-    Without one the method starts as its paper says.
+    Without one the method starts as its paper says. A per-layer method has W numbers a virtual token in place
+    of D, here and wherever prompts are passed on (`prompts/per_layer.py`).
     """
 
     length: int

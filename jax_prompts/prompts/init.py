@@ -157,7 +157,7 @@ class FromFile:
     path: str
 
     def table_init(self, base: Base) -> TableInit:
-        prompt_PD, _ = load_prompt(self.path, embed_dim=base.embedding_VD.shape[1])
+        prompt_PD, _ = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             if prompt_PD.shape[0] != shape[0]:

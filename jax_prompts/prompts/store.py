@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from jax_prompts.config import ConfigError, RunError
 if TYPE_CHECKING:
     from jax_prompts.prompts import Method
 
+PLACES = ("input", "states", "keys_values")
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
 
@@ -39,6 +41,7 @@ class PromptMetadata:
 
     Attributes:
       method, settings: class name and fields of the method that was folded; see `settings_of`.
+      place: where its rows belong, `input`, or `states` or `keys_values` of every layer (`models/per_layer.py`).
       base_model, model_fingerprint: name and weight fingerprint of the frozen model.
       tokenizer_fingerprint: fingerprint of the vocabulary.
       task, labels: what it was tuned on, and the task's class labels.
@@ -49,6 +52,7 @@ class PromptMetadata:
 
     method: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    place: str = "input"
     base_model: str = ""
     model_fingerprint: str = ""
     tokenizer_fingerprint: str = ""
@@ -63,6 +67,7 @@ class PromptMetadata:
 
 _TEXT_FIELDS = (
     "method",
+    "place",
     "base_model",
     "model_fingerprint",
     "tokenizer_fingerprint",
@@ -121,11 +126,14 @@ def save_prompt(
 def load_prompt(
     path: str | os.PathLike[str],
     *,
-    embed_dim: int | None = None,
+    prompt_width: Callable[[str], int] | None = None,
     model_fingerprint: str | None = None,
     tokenizer_fingerprint: str | None = None,
 ) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
     """Reads a prompt file and checks that it fits; what is None, or unknown to the file, is not compared.
+
+    Args:
+      prompt_width: the base model's numbers of one virtual token at a place.
 
     Raises:
       ConfigError: no such file, another width, another base model or another vocabulary.
@@ -136,9 +144,12 @@ def load_prompt(
     if not np.isfinite(prompt_PD).all():
         raise RunError(f"{path} holds values that are not finite: use another prompt file")
     name = f" ({text['base_model']})" if text.get("base_model") else ""
-    if embed_dim is not None and prompt_PD.shape[1] != embed_dim:
+    place = text.get("place", "input")
+    if prompt_width is not None and place not in PLACES:
+        raise ConfigError(f"{path} is a prompt at {place!r}, which is none of {', '.join(PLACES)}")
+    if prompt_width is not None and prompt_PD.shape[1] != prompt_width(place):
         raise ConfigError(
-            f"{path} has width {prompt_PD.shape[1]} and the base model {embed_dim}: "
+            f"{path} has width {prompt_PD.shape[1]} and the base model {prompt_width(place)}: "
             f"use the base model it was tuned with{name}"
         )
     for what, field, ours in (
@@ -152,6 +163,25 @@ def load_prompt(
                 f"use the {what} it was tuned with{name}"
             )
     return prompt_PD, _parse(path, text)
+
+
+def load_prompts(
+    paths: Sequence[str | os.PathLike[str]], **checks: Any
+) -> tuple[list[Float[np.ndarray, "P D"]], str]:
+    """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their place.
+
+    Raises:
+      ConfigError, RunError: as `load_prompt`; files whose rows belong at different places.
+    """
+    prompts, places = [], {}
+    for path in paths:
+        prompt_PD, metadata = load_prompt(path, **checks)
+        prompts.append(prompt_PD)
+        places[metadata.place] = path
+    if len(places) > 1:
+        told = ", ".join(f"{path} at {place!r}" for place, path in places.items())
+        raise ConfigError(f"prompts at different places cannot share a model: {told}; use them one by one")
+    return prompts, next(iter(places), "input")
 
 
 def _read(path: Path) -> tuple[Float[np.ndarray, "P D"], dict[str, str]]:
@@ -187,6 +217,7 @@ def _read(path: Path) -> tuple[Float[np.ndarray, "P D"], dict[str, str]]:
 
 def _parse(path: Path, text: dict[str, str]) -> PromptMetadata:
     known: dict[str, Any] = {name: text.get(name, "") for name in _TEXT_FIELDS}
+    known["place"] = text.get("place", "input")
     for name, kind in _JSON_FIELDS.items():
         if name not in text:
             continue

@@ -48,7 +48,7 @@ def test_hugging_face_parity(folder, config, case):
     # The golden attends by its mask; here padding is id 0, so both must say the same.
     assert np.array_equal(real_BL, ids_BL > 0)
 
-    encoded_BLD = model.apply({"params": params}, ids_BL, method="encode")
+    encoded_BLD, *_ = model.apply({"params": params}, ids_BL, method="encode")
     difference = np.abs(encoded_BLD - golden[f"{case}.encoder_last_hidden_state"])[real_BL]
     assert difference.max() < 1e-4
 
@@ -94,7 +94,7 @@ def test_original_prompt_tuning_logits(flaxformer):
     params, prompt_PD, golden = flaxformer
     model, batch = T5(FLAXFORMER), prompted_batch(golden, len(prompt_PD))
     tokens_BL = batch["encoder_input_tokens"]
-    encoded_BLD = model.apply({"params": params}, tokens_BL, prompt_PD, method="encode")
+    encoded_BLD, *_ = model.apply({"params": params}, tokens_BL, prompt_PD, method="encode")
     assert np.abs(encoded_BLD - golden["prompted/encoder_output"])[tokens_BL > 0].max() < 1e-4
     logits_BUV = model.apply({"params": params}, tokens_BL, batch["decoder_input_tokens"], prompt_PD)
     real_BU = batch["decoder_target_tokens"] > 0
@@ -139,11 +139,10 @@ def test_cached_decoding_equals_teacher_forcing(flaxformer, scan_layers):
     batch = prompted_batch(golden, len(prompt_PD))
     tokens_BL, decoder_BU = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
     logits_BUV = model.apply(variables, tokens_BL, decoder_BU, prompt_PD)
-    encoded_BLD = model.apply(variables, tokens_BL, prompt_PD, method="encode")
-    cache = model.apply(variables, encoded_BLD, decoder_BU.shape[1], method="start_cache")
+    cache = model.apply(variables, tokens_BL, prompt_PD, decoder_BU.shape[1], method="start_decoding")
     assert all(leaf.shape[0] == len(tokens_BL) for leaf in jax.tree.leaves(cache))
     for u in range(decoder_BU.shape[1]):
-        arguments = (decoder_BU[:, u], cache, jnp.asarray(u), tokens_BL > 0)
+        arguments = (decoder_BU[:, u], cache, jnp.asarray(u))
         logits_BV, cache = model.apply(variables, *arguments, method="decode_step")
         np.testing.assert_allclose(logits_BV, logits_BUV[:, u], atol=1e-5)
 

@@ -38,7 +38,7 @@ def path(tmp_path):
 
 def test_round_trip(path):
     prompt_PD, metadata = load_prompt(
-        path, embed_dim=8, model_fingerprint="aaaa", tokenizer_fingerprint="bbbb"
+        path, prompt_width=lambda _: 8, model_fingerprint="aaaa", tokenizer_fingerprint="bbbb"
     )
     np.testing.assert_array_equal(prompt_PD, PROMPT_PD)
     assert prompt_PD.dtype == np.float32 and metadata == METADATA
@@ -58,7 +58,7 @@ def test_unknown_metadata_is_kept(path, tmp_path):
 
 def test_a_bare_prompt_fits_every_model_of_its_width(tmp_path):
     (tmp_path / "bare").write_bytes(save({"prompt": PROMPT_PD}))
-    prompt_PD, metadata = load_prompt(tmp_path / "bare", embed_dim=8, model_fingerprint="aaaa")
+    prompt_PD, metadata = load_prompt(tmp_path / "bare", prompt_width=lambda _: 8, model_fingerprint="aaaa")
     np.testing.assert_array_equal(prompt_PD, PROMPT_PD)
     assert metadata == PromptMetadata(library_version="")
 
@@ -66,8 +66,11 @@ def test_a_bare_prompt_fits_every_model_of_its_width(tmp_path):
 @pytest.mark.parametrize(
     "expected, words",
     [
-        ({"embed_dim": 16}, ["width 8", "16", "t5_1_1_lm100k_small"]),
-        ({"embed_dim": 8, "model_fingerprint": "cccc"}, ["base model aaaa", "cccc", "t5_1_1_lm100k_small"]),
+        ({"prompt_width": lambda _: 16}, ["width 8", "16", "t5_1_1_lm100k_small"]),
+        (
+            {"prompt_width": lambda _: 8, "model_fingerprint": "cccc"},
+            ["base model aaaa", "cccc", "t5_1_1_lm100k_small"],
+        ),
         ({"tokenizer_fingerprint": "dddd"}, ["vocabulary bbbb", "dddd"]),
     ],
 )

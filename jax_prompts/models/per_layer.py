@@ -1,0 +1,51 @@
+"""Prompts at every layer: what a virtual token is made to be where a layer reads it.
+
+An ordinary prompt gives a virtual token its embedding and leaves the rest to the model. A per-layer prompt
+also replaces, at each layer, the virtual token's hidden state (deep prompts: Liu et al. 2022, "P-Tuning v2")
+or its key and value (prefix tuning: Li & Liang 2021). Masks, positions and mixed batches are those of virtual
+tokens, so nothing else changes. Letters as in `models/t5.py`; N layers, W numbers of one virtual token.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Rows(NamedTuple):
+    """What virtual tokens are at the N layers of a stack, or at one layer without N; None: what the layer computes."""
+
+    states_NQD: Any = None
+    keys_NQHK: Any = None
+    values_NQHK: Any = None
+
+    def layer(self, i: int) -> Rows:
+        return jax.tree.map(lambda rows: rows[i], self)
+
+
+NO_ROWS = Rows()
+
+
+def state_rows(prompts_QW: Float[Array, "Q W"], layers: int) -> Rows:
+    """W = N*D: a hidden state a layer."""
+    return Rows(states_NQD=jnp.moveaxis(prompts_QW.reshape(len(prompts_QW), layers, -1), 1, 0))
+
+
+def key_value_rows(prompts_QW: Float[Array, "Q W"], layers: int, heads: int) -> Rows:
+    """W = N*2*H*K: a key and a value a layer."""
+    rows_QN2HK = prompts_QW.reshape(len(prompts_QW), layers, 2, heads, -1)
+    keys_values_N2QHK = jnp.moveaxis(rows_QN2HK, 0, 2)
+    return Rows(keys_NQHK=keys_values_N2QHK[:, 0], values_NQHK=keys_values_N2QHK[:, 1])
+
+
+def placed(
+    rows_QX: Float[Array, "Q *x"] | None, virtual_BL: Int[Array, "B L"] | None, x_BLX: Float[Array, "B L *x"]
+) -> Float[Array, "B L *x"]:
+    """`x_BLX` with row q where virtual token q stands; words have `virtual_BL` below 0."""
+    if rows_QX is None:
+        return x_BLX
+    rows_BLX = jnp.take(rows_QX, virtual_BL, axis=0, mode="clip")
+    return jnp.where(jnp.expand_dims(virtual_BL, range(2, x_BLX.ndim)) >= 0, rows_BLX, x_BLX)
