@@ -11,24 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts import optim, partition
+from jax_prompts.base import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.prompts import for_model, place_of
-from jax_prompts.trees import UNKNOWN_STEPS, byte_count, check, length_of, parameter_count, split
-from jax_prompts.weights import abstract_weights, make_model
+from jax_prompts.trees import UNKNOWN_STEPS, byte_count, check, check_model, length_of, parameter_count, split
+from jax_prompts.weights import abstract_weights
 
 
 def dry_run(run: TrainRun) -> dict[str, Any]:
     """Every shape of the run, built abstractly: no weights and no data are read.
 
+    Without data the classes of a task are not known, so a BERT's classifier is not counted.
+
     Raises:
       ConfigError: settings that cannot work.
     """
-    model = make_model(run.model, place_of(run.method))
+    model = make_model(run.model, place=place_of(run.method))
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     settings, method = run.training, run.method
     mesh = partition.make_mesh()
     check(run, mesh)
+    check_model(run, model)
     optimizer = optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
     dtype = jnp.dtype(run.model.weight_dtype)
     weights = jax.tree.map(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,17 +14,20 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding
-from jax_prompts.config import Data, Decoding, EvalRun
+from jax_prompts.base import Model, make_model, make_vocabulary
+from jax_prompts.config import ConfigError, Data, Decoding, EvalRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import TokenCache, open_caches
-from jax_prompts.data.layout import text_length
+from jax_prompts.data.layout import Frame, text_length
 from jax_prompts.data.sampler import eval_batches
 from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import load_prompts
+from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.models.bert import Bert
+from jax_prompts.prompts import load_head, load_prompt, load_prompts
 from jax_prompts.records import Records
 from jax_prompts.step import Metrics, loss_sums
-from jax_prompts.weights import fingerprint, load_weights, make_model
+from jax_prompts.trees import head_tree
+from jax_prompts.weights import HEAD, fingerprint, load_weights
 
 Tree = Any
 Predict = Callable[..., Int[Array, "B U"]]
@@ -39,8 +42,8 @@ class Scores:
     predictions: list[dict[str, Any]]
 
 
-def make_predict(model: T5, settings: Decoding, max_length: int) -> Predict:
-    """A compiled `predict(params, prompts_QD, encoder_input_tokens, key) -> ids_BU`."""
+def make_predict(model: Model, settings: Decoding, max_length: int) -> Predict:
+    """A compiled `predict(params, prompts_QD, encoder_input_tokens, key) -> ids_BU`: tokens, or a class [B, 1]."""
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
     def predict(
@@ -50,6 +53,9 @@ def make_predict(model: T5, settings: Decoding, max_length: int) -> Predict:
         key: Array,
     ) -> Int[Array, "B U"]:
         apply = functools.partial(model.apply, {"params": params})
+        if isinstance(model, Bert):
+            logits_B1C = jnp.asarray(apply(encoder_input_tokens, None, prompts_QD))
+            return jnp.argmax(logits_B1C, axis=-1)
         cache = apply(encoder_input_tokens, prompts_QD, max_length, method="start_decoding")
         logits_fn = functools.partial(apply, method="decode_step")
         batch_size = encoder_input_tokens.shape[0]
@@ -58,27 +64,33 @@ def make_predict(model: T5, settings: Decoding, max_length: int) -> Predict:
     return predict
 
 
+def label_of(labels: Sequence[str]) -> Callable[[Int[np.ndarray, " 1"]], str]:
+    """How a BERT's class reads."""
+    return lambda class_1: labels[int(class_1[0])]
+
+
 def predict_texts(
     predict: Predict,
     params: Tree,
     prompts_QD: Float[Array, "Q D"] | None,
     prompt_ids: Int[np.ndarray, " P"],
     cache: TokenCache,
-    vocabulary: Vocabulary,
+    read: Callable[[Int[np.ndarray, " U"]], str],
     *,
     inputs_length: int,
     batch_size: int,
+    frame: Frame,
     sharding: jax.sharding.Sharding | None = None,
 ) -> list[str]:
     """The model's answer to every example of a cache, in order, with one prompt in front (or none)."""
     texts: list[str] = []
     for batch in eval_batches(
-        cache, batch_size=batch_size, inputs_length=inputs_length, prompt_ids=prompt_ids
+        cache, batch_size=batch_size, inputs_length=inputs_length, prompt_ids=prompt_ids, frame=frame
     ):
         tokens_BL = jax.device_put(batch["encoder_input_tokens"], sharding)
         key = jax.random.fold_in(jax.random.key(0), len(texts))
         ids_BU = np.asarray(predict(params, prompts_QD, tokens_BL, key))
-        texts += [vocabulary.decode(ids) for ids in ids_BU[batch["index"] >= 0]]
+        texts += [read(ids) for ids in ids_BU[batch["index"] >= 0]]
     return texts
 
 
@@ -120,6 +132,7 @@ def mean_loss(
     inputs_length: int,
     targets_length: int,
     batch_size: int,
+    frame: Frame,
     sharding: jax.sharding.Sharding | None = None,
 ) -> dict[str, float]:
     """Cross-entropy a target token (nats) and token accuracy in percent: how tasks without metrics are scored."""
@@ -130,6 +143,7 @@ def mean_loss(
         inputs_length=inputs_length,
         targets_length=targets_length,
         prompt_ids=prompt_ids,
+        frame=frame,
     ):
         del batch["index"]  # rows that fill the last batch have loss weight 0
         for name, value in loss_step(params, prompts_QD, jax.device_put(batch, sharding)).items():
@@ -144,19 +158,21 @@ def mean_loss(
 class Scorer:
     """Scores members on every task of an evaluation split: by generation, or by loss where a task has no metric."""
 
-    model: T5
-    vocabulary: Vocabulary
+    model: Model
+    vocabulary: Vocabulary | WordPiece
     caches: list[TokenCache]
     data: Data
     decoding: Decoding
     sharding: jax.sharding.Sharding | None = None
 
-    def __call__(self, params: Tree, prompts_EPD: Float[Array, "E P D"] | None) -> list[dict[str, Scores]]:
-        """Scores by task, of each member; without prompts, of the bare model as the only member."""
-        members, length = (1, 0) if prompts_EPD is None else prompts_EPD.shape[:2]
+    def __call__(
+        self, params_E: Sequence[Tree], prompts_EPD: Float[Array, "E P D"] | None
+    ) -> list[dict[str, Scores]]:
+        """Scores by task, of each member; without prompts, of the bare model."""
+        members, length = (len(params_E), 0) if prompts_EPD is None else prompts_EPD.shape[:2]
         prompts_QD = None if prompts_EPD is None else prompts_EPD.reshape(members * length, -1)
         results = []
-        for member in range(members):
+        for member, params in enumerate(params_E):
             first = self.model.config.vocab_size + member * length
             prompt_ids = np.arange(first, first + length, dtype=np.int32)
             results.append(
@@ -174,6 +190,7 @@ class Scorer:
         common: dict[str, Any] = {
             "inputs_length": text_length(self.data, len(prompt_ids)),
             "batch_size": self.data.eval_batch_size,
+            "frame": Frame.of(self.vocabulary),
             "sharding": self.sharding,
         }
         if not cache.metrics:
@@ -181,7 +198,9 @@ class Scorer:
             metrics = mean_loss(self._loss_step, params, prompts_QD, prompt_ids, cache, **common)
             return Scores(metrics, [])
         predict = self._predict(cache.longest_targets)
-        texts = predict_texts(predict, params, prompts_QD, prompt_ids, cache, self.vocabulary, **common)
+        classifies = isinstance(self.model, Bert)
+        read = label_of(cache.labels or ()) if classifies else self.vocabulary.decode
+        texts = predict_texts(predict, params, prompts_QD, prompt_ids, cache, read, **common)
         return score(cache, texts)
 
     @functools.cached_property
@@ -199,6 +218,28 @@ class Scorer:
         return self._predictors[max_length]
 
 
+def checked_head(model: Model, path: str, labels: Sequence[str]) -> Tree:
+    """A prompt file's classifier for a BERT with these labels; of a T5, which needs none, an empty tree.
+
+    Raises:
+      ConfigError: the file has no classifier, or one for other labels.
+      RunError: it cannot be read.
+    """
+    if not isinstance(model, Bert):
+        return {}
+    head, (_, about) = head_tree(load_head(path)), load_prompt(path)
+    if HEAD not in head:
+        raise ConfigError(
+            f"{path} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
+        )
+    if about.labels != tuple(labels):
+        ours, theirs = ", ".join(labels) or "none", ", ".join(about.labels) or "none"
+        raise ConfigError(
+            f"{path} was tuned for the labels {theirs}, and the task has {ours}: use its own task"
+        )
+    return head
+
+
 def evaluate_run(run: EvalRun) -> dict[str, Any]:
     """`t5x eval`: every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
 
@@ -207,9 +248,10 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
       RunError: a file that cannot be read or written.
     """
     decoding.check(run.decoding)
-    vocabulary = Vocabulary(run.model.vocabulary)
+    vocabulary = make_vocabulary(run.model)
     caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
-    model = make_model(run.model)
+    labels = tuple(caches[0].labels or ())
+    model = make_model(run.model, vocabulary=vocabulary, classes=len(labels))
     params = load_weights(run.model, model)
     prompts, place = load_prompts(
         run.prompt_files,
@@ -218,10 +260,12 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
         tokenizer_fingerprint=vocabulary.fingerprint,
     )
     scorer = Scorer(model.clone(place=place), vocabulary, caches, run.data, run.decoding)
+    heads = [checked_head(model, path, labels) for path in run.prompt_files]
     # One prompt at a time: files may differ in length.
-    results = [scorer(params, jnp.asarray(prompt_PD)[None])[0] for prompt_PD in prompts] or scorer(
-        params, None
-    )
+    results = [
+        scorer([{**params, **head}], jnp.asarray(prompt_PD)[None])[0]
+        for prompt_PD, head in zip(prompts, heads, strict=True)
+    ] or scorer([params], None)
     names = list(run.prompt_files) or ["no prompt"]
     report: dict[str, Any] = {
         "task": run.data.task,

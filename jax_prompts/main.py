@@ -102,10 +102,10 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
 
 def _cache(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "TrainRun", "EvalRun")
+    from jax_prompts.base import make_vocabulary
     from jax_prompts.data.cache import open_caches
-    from jax_prompts.data.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(run.model.vocabulary)
+    vocabulary = make_vocabulary(run.model)
     training = isinstance(run, config.TrainRun)
     splits = [run.data.train_split, run.data.eval_split] if training else [run.data.eval_split]
     caches = [

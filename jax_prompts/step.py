@@ -3,7 +3,8 @@
 Two trees: `tuned` is all that is differentiated, optimised and saved; `frozen` only takes part in the
 forward pass. Both kinds of run share this file and differ in the split alone:
 
-- prompt tuning: `tuned = {"prompt": the method's parameters}`, `frozen = the model's parameters`;
+- prompt tuning: `tuned = {"prompt": the method's parameters}`, `frozen = the model's parameters`; on a BERT
+  `tuned` also has `"head"`, its classifier;
 - model tuning and pre-training: `tuned = {"model": the model's parameters}`, `frozen = {}`.
 
 Every leaf of `tuned` and of the optimiser's state, and every batch array, has a leading members axis E.
@@ -23,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts import losses
 from jax_prompts.analysis.geometry import mean_norm, mean_similarity
-from jax_prompts.models.t5 import T5
+from jax_prompts.base import Model
 from jax_prompts.prompts import Method
 
 Tree = Any
@@ -32,16 +33,18 @@ Metrics = dict[str, Array]
 
 
 def assemble(
-    model: T5, method: Method | None, tuned: Tree, frozen: Tree
+    model: Model, method: Method | None, tuned: Tree, frozen: Tree
 ) -> tuple[Tree, Float[Array, "P D"] | None]:
     """The model's parameters and one member's prompt, from that member's two trees."""
     if method is None:
         return tuned["model"], None
-    return frozen, method.apply({"params": tuned["prompt"]}, model.config.emb_dim)
+    return {**frozen, **tuned.get("head", {})}, method.apply(
+        {"params": tuned["prompt"]}, model.config.emb_dim
+    )
 
 
 def loss_sums(
-    model: T5,
+    model: Model,
     params: Tree,
     prompts_QD: Float[Array, "Q D"] | None,
     batch: Batch,
@@ -68,7 +71,7 @@ def loss_sums(
 
 
 def make_train_step(
-    model: T5,
+    model: Model,
     method: Method | None,
     optimizer: optax.GradientTransformation,
     *,

@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from jax_prompts import optim, partition
+from jax_prompts.base import make_model, make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import open_caches
-from jax_prompts.data.layout import text_length
+from jax_prompts.data.layout import Frame, text_length
 from jax_prompts.data.sampler import train_batches
-from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.display import StepDisplay, say
 from jax_prompts.evaluate import Scorer, Scores
 from jax_prompts.prompts import Method, PromptMetadata, for_model, place_of, save_prompt
@@ -29,8 +29,8 @@ from jax_prompts.prompts.store import settings_of
 from jax_prompts.records import Records, Window
 from jax_prompts.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.trees import assemble, check, length_of, parameter_count, split
-from jax_prompts.weights import abstract_weights, fingerprint, load_weights, make_model, save_model
+from jax_prompts.trees import assemble, check, check_model, head_arrays, length_of, parameter_count, split
+from jax_prompts.weights import abstract_weights, fingerprint, load_weights, save_model
 
 Tree = Any
 
@@ -47,24 +47,28 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
       Preempted: SIGTERM arrived; everything is saved.
     """
     started = time.monotonic()
-    model = make_model(run.model, place_of(run.method))
-    run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
-    settings, method = run.training, run.method
+    settings = run.training
     mesh = partition.make_mesh()
     check(run, mesh)
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
-    vocabulary = Vocabulary(run.model.vocabulary)
+    vocabulary = make_vocabulary(run.model)
     train_caches = open_caches(run.data, run.data.train_split, vocabulary)
     eval_caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
     examples = sum(len(cache) for _, cache in train_caches)
     steps, eval_period = settings.in_steps(examples, run.data.batch_size)
     optimizer = optim.make_optimizer(run.optimizer, steps)
 
+    # The model, which a BERT's task gives its classes and a per-layer prompt its places.
+    labels = tuple(train_caches[0][1].labels or ())
+    model = make_model(run.model, place=place_of(run.method), vocabulary=vocabulary, classes=len(labels))
+    check_model(run, model)
+    run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
+    method = run.method
+
     # Two trees: what is tuned, and what is only read.
     shardings = partition.parameter_shardings(abstract_weights(model), mesh)
     weights = jax.device_put(load_weights(run.model, model, settings.seed), shardings)
-    labels = tuple(train_caches[0][1].labels or ())
     about = PromptMetadata(
         method=type(method).__name__ if method is not None else "ModelTuning",
         settings=settings_of(method) if method is not None else {},
@@ -96,7 +100,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     if restored is None:
         step, selection = 0, Selection(settings.metric, [None] * settings.members)
         records.rewind(-1)
-        untuned = score(weights, None)[0]
+        params_E, _ = assemble(method, tuned, frozen, model.config.emb_dim)
+        untuned = score(params_E[:1], None)[0]
         _record(records, run, step, [untuned])
         untuned_metrics = {task: scores.metrics for task, scores in untuned.items()}
     else:
@@ -122,6 +127,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         prompt_ids=np.arange(
             model.config.vocab_size, model.config.vocab_size + length_of(method), dtype=np.int32
         ),
+        frame=Frame.of(vocabulary),
         start_step=step,
     )
     train_step = jax.jit(
@@ -156,16 +162,17 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 window.clear()
             if evaluating:
                 tuning_seconds += time.monotonic() - begun
-                params, prompts_EPD = assemble(method, tuned, frozen, model.config.emb_dim)
-                results_E = score(params, prompts_EPD)
+                params_E, prompts_EPD = assemble(method, tuned, frozen, model.config.emb_dim)
+                results_E = score(params_E, prompts_EPD)
                 _record(records, run, step, results_E)
                 metrics_E = [{task: s.metrics for task, s in results.items()} for results in results_E]
                 for member in selection.update(step, metrics_E):
                     chosen = dataclasses.replace(about, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
-                        save_model(files[member], params, model.config, dataclasses.asdict(chosen))
+                        save_model(files[member], params_E[0], model.config, dataclasses.asdict(chosen))
                     else:
-                        save_prompt(files[member], np.asarray(prompts_EPD[member]), chosen)
+                        head = head_arrays(tuned, member)
+                        save_prompt(files[member], np.asarray(prompts_EPD[member]), chosen, head)
                 display.status(step, f"validation {_line(metrics_E[0])}")
                 begun = time.monotonic()
             if saving or stop.requested:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts import decoding, optim, partition
+from jax_prompts.base import Model
 from jax_prompts.config import ConfigError, TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.models.t5 import T5
+from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Base, Method, fold, init_members
+from jax_prompts.weights import random_head
 
 Tree = Any
 
@@ -56,18 +60,32 @@ def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
 
 
+def check_model(run: TrainRun, model: Model) -> None:
+    """Raises ConfigError where a row would be longer than the model's learned positions."""
+    if isinstance(model, Bert):
+        length = text_length(run.data, length_of(run.method)) + length_of(run.method)
+        if length > model.config.max_length:
+            raise ConfigError(
+                f"TASK_FEATURE_LENGTHS inputs and the prompt are {length} tokens, and {run.model.size} has "
+                f"{model.config.max_length} positions: lower inputs, or set PROMPT_INSIDE_LENGTH = True"
+            )
+
+
 def split(
     run: TrainRun,
-    model: T5,
+    model: Model,
     weights: Tree,
-    vocabulary: Vocabulary | None,
+    vocabulary: Vocabulary | WordPiece | None,
     labels: tuple[str, ...],
     seeds_E: np.ndarray,
 ) -> tuple[Tree, Tree]:
     """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
     method = run.method
+    keys_E = jax.vmap(jax.random.key)(seeds_E)
+    head = jax.jit(jax.vmap(lambda key: random_head(model, key)))(keys_E)
     if method is None:
-        return {"model": jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)}, {}
+        tuned = jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)
+        return {"model": {**head, **tuned}}, {}
 
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
@@ -75,15 +93,29 @@ def split(
         start = None if run.initializer is None else run.initializer.table_init(base)
         return init_members(method, keys_E, model.config.emb_dim, start)
 
-    keys_E = jax.vmap(jax.random.key)(seeds_E)
-    return {"prompt": fresh(weights["token_embedder"]["embedding"], keys_E)}, weights
+    prompt = fresh(weights["token_embedder"]["embedding"], keys_E)
+    return {"prompt": prompt, **({"head": head} if head else {})}, weights
 
 
-def assemble(method: Method | None, tuned: Tree, frozen: Tree, width: int) -> tuple[Tree, jax.Array | None]:
-    """The model's parameters and the folded prompts of all members, for scoring."""
+def assemble(
+    method: Method | None, tuned: Tree, frozen: Tree, width: int
+) -> tuple[list[Tree], jax.Array | None]:
+    """The model's parameters of each member, and the folded prompts of all, for scoring."""
     if method is None:
-        return jax.tree.map(lambda x: x[0], tuned["model"]), None
-    return frozen, jax.jit(fold, static_argnums=(0, 2))(method, tuned["prompt"], width)
+        return [jax.tree.map(lambda x: x[0], tuned["model"])], None
+    prompts_EPD = jax.jit(fold, static_argnums=(0, 2))(method, tuned["prompt"], width)
+    heads = [jax.tree.map(lambda x, e=e: x[e], tuned.get("head", {})) for e in range(len(prompts_EPD))]
+    return [{**frozen, **head} for head in heads], prompts_EPD
+
+
+def head_arrays(tuned: Tree, member: int) -> dict[str, np.ndarray]:
+    """One member's classifier, if there is one, as the arrays of its prompt file; `head_tree` is the way back."""
+    flat = flax.traverse_util.flatten_dict(tuned.get("head", {}), sep="/")
+    return {name: np.asarray(array[member]) for name, array in flat.items()}
+
+
+def head_tree(arrays: dict[str, np.ndarray]) -> Tree:
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def length_of(method: Method | None) -> int:

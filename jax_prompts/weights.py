@@ -21,37 +21,34 @@ from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
 from jax_prompts.assets import resolve_asset
+from jax_prompts.base import Model
 from jax_prompts.config import BaseModel, ConfigError, RunError
 from jax_prompts.convert.source import ArraySource, lazy
-from jax_prompts.models.sizes import size
-from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.t5 import T5Config
 
 Tree = Any
+HEAD = "classifier"  # tuned with a prompt, and kept in its file
 
 
-def make_model(base: BaseModel, place: str = "input") -> T5:
-    """The model of the size named by `base`, with its numerics, for prompts at `place`."""
-    config = dataclasses.replace(
-        size(base.size),
-        dropout_rate=base.dropout_rate,
-        dtype=jnp.dtype(base.activation_dtype),
-        scan_layers=base.scan_layers,
-    )
-    return T5(config, place)
+def random_weights(model: Model, key: jax.Array) -> Tree:
+    """Parameters as they are drawn before pre-training; boxed with their logical axes, without a head."""
+    params = model.init(key, method="initialize")["params"]
+    return {name: tree for name, tree in params.items() if name != HEAD}
 
 
-def random_weights(model: T5, key: jax.Array) -> Tree:
-    """Parameters as T5X draws them before pre-training; boxed with their logical axes."""
-    token = jnp.zeros((1, 1), jnp.int32)
-    return model.init(key, token, token)["params"]
+def random_head(model: Model, key: jax.Array) -> Tree:
+    """Parameters of a BERT's classifier, `{"classifier": ...}`, unboxed; none for a model without."""
+    params = nn.meta.unbox(model.init(key, method="initialize")["params"])
+    return {name: tree for name, tree in params.items() if name == HEAD}
 
 
-def abstract_weights(model: T5) -> Tree:
+def abstract_weights(model: Model) -> Tree:
     """Shapes and dtypes of the parameters, boxed with their logical axes; nothing is computed."""
     return jax.eval_shape(lambda: random_weights(model, jax.random.key(0)))
 
 
-def load_weights(base: BaseModel, model: T5, seed: int = 0) -> Tree:
+def load_weights(base: BaseModel, model: Model, seed: int = 0) -> Tree:
     """The base model's parameters, in `base.weight_dtype`, unboxed.
 
     Raises:
@@ -65,9 +62,11 @@ def load_weights(base: BaseModel, model: T5, seed: int = 0) -> Tree:
         return jax.tree.map(lambda array: array.astype(dtype), weights)
     source = _open(resolve_asset(base.checkpoint), model.config)
     expected = flax.traverse_util.flatten_dict(nn.meta.unbox(abstract_weights(model)), sep="/")
-    if model.config.scan_layers:
+    if isinstance(model.config, T5Config) and model.config.scan_layers:
         source = _stacked(source, model.config)
-    _check_names(base.checkpoint, set(expected), set(source))
+    # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
+    heads = {name for name in source if name.startswith(("mlm_", f"{HEAD}/"))}
+    _check_names(base.checkpoint, set(expected), set(source) - (heads - set(expected)))
     weights = {}
     for name, shape in expected.items():
         array = source[name]()
@@ -80,7 +79,9 @@ def load_weights(base: BaseModel, model: T5, seed: int = 0) -> Tree:
     return flax.traverse_util.unflatten_dict(weights, sep="/")
 
 
-def save_model(directory: pathlib.Path, weights: Tree, config: T5Config, about: dict[str, Any]) -> None:
+def save_model(
+    directory: pathlib.Path, weights: Tree, config: T5Config | BertConfig, about: dict[str, Any]
+) -> None:
     """Writes the own layout, except the vocabulary. `about` (origin, licence, ...) goes into config.json."""
     directory.mkdir(parents=True, exist_ok=True)
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
@@ -89,8 +90,9 @@ def save_model(directory: pathlib.Path, weights: Tree, config: T5Config, about: 
     temporary.rename(directory / "model.safetensors")
     sizes = dataclasses.asdict(config)
     for numerics in ("dtype", "dropout_rate", "scan_layers"):
-        del sizes[numerics]
-    text = json.dumps({"architecture": "t5", "sizes": sizes, **about}, indent=2)
+        sizes.pop(numerics, None)
+    architecture = "t5" if isinstance(config, T5Config) else "bert"
+    text = json.dumps({"architecture": architecture, "sizes": sizes, **about}, indent=2)
     (directory / "config.json").write_text(text + "\n")
 
 
@@ -110,7 +112,7 @@ def fingerprint(weights: Tree) -> str:
     return digest.hexdigest()[:16]
 
 
-def _open(path: str, config: T5Config) -> ArraySource:
+def _open(path: str, config: T5Config | BertConfig) -> ArraySource:
     """The reader for what is found at `path`."""
     if "://" in path:
         from jax_prompts.convert import t5x
@@ -129,8 +131,10 @@ def _open(path: str, config: T5Config) -> ArraySource:
     try:
         described = json.loads((folder / "config.json").read_text())
         if "model_type" in described:
-            from jax_prompts.convert import hf_t5
+            from jax_prompts.convert import hf_bert, hf_t5
 
+            if isinstance(config, BertConfig):
+                return hf_bert.open_folder(folder, config)
             return hf_t5.open_folder(folder, config)
         file = safe_open(folder / "model.safetensors", framework="flax")
         return {name: lazy(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -26,6 +26,9 @@ METHODS = {  # gin file: prompt length
     "decomposed": 100,
     "explosive": None,
     "explosive_star": 10,
+    "prefix": 10,
+    "prefix_mlp": 10,
+    "deep": 10,
 }
 
 

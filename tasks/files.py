@@ -26,6 +26,7 @@ class Table:
       numbers: integer fields, kept.
       labels: what the label field may hold, in order of TFDS's class numbers.
       unlabelled: splits whose rows may lack a label.
+      nested: field that holds further fields of a row (WSC's `target`); TFDS has them side by side.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class Table:
     labels: tuple[Any, ...]
     numbers: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ("test",)
+    nested: str | None = None
 
     def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
         """The file of a split.
@@ -71,6 +73,11 @@ class Table:
         return examples
 
     def _example(self, row: dict[str, Any], number: int, place: Place, split: str) -> dict[str, Any]:
+        if self.nested is not None:
+            inner = row.get(self.nested)
+            if not isinstance(inner, dict):
+                raise place.error(f"field {self.nested!r} must be an object, found {json.dumps(inner)}")
+            row = {**inner, **row}
         # TFDS takes the index from JSON and counts the rows of a TSV.
         numbers = ("idx", *self.numbers) if place.path.suffix == ".jsonl" else self.numbers
         example = {"idx": number} | {name: _text(row, name, place) for name in self.texts}

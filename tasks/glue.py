@@ -1,4 +1,4 @@
-"""GLUE (Wang et al. 2018) in T5's text form: `glue_{sst2,rte}_v200`, and taskless."""
+"""GLUE (Wang et al. 2018) in T5's text form: `glue_{sst2,rte}_v200`, taskless and for BERT."""
 
 import functools
 
@@ -17,6 +17,7 @@ register(
     table=_table("SST-2", texts=("sentence",), labels=("0", "1")),
     name="sst2",
     fields=("sentence",),
+    pair=(("sentence",), ()),
     label_classes=("negative", "positive"),
 )
 register(
@@ -25,5 +26,6 @@ register(
     table=_table("RTE", texts=("sentence1", "sentence2"), labels=("entailment", "not_entailment")),
     name="rte",
     fields=("sentence1", "sentence2"),
+    pair=(("sentence1",), ("sentence2",)),
     label_classes=("entailment", "not_entailment"),
 )

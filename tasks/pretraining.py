@@ -1,5 +1,5 @@
-"""Pre-training from plain text: span corruption (Raffel et al. 2020, section 3.1.4) and LM adaptation
-(Lester et al. 2021, section 3.3).
+"""Pre-training from plain text: span corruption (Raffel et al. 2020, section 3.1.4), LM adaptation (Lester et
+al. 2021, section 3.3), and BERT's masked words.
 
 Paragraphs are joined and cut into segments of one length, so that no row holds padding.
 Every segment of one length masks as many tokens in as many spans, so that rows of a batch are equally long.
@@ -23,7 +23,7 @@ from tasks.textfiles import TextFiles
 NOISE_DENSITY, MEAN_SPAN_LENGTH = 0.15, 3.0
 _PARAGRAPHS = 2048  # joined at once; what they leave over, less than one segment, is dropped
 _SEED = 2021
-PAD = 0
+PAD, NO_TARGET = 0, -1
 
 Tokens = Int[np.ndarray, "N S"]
 Objective = Callable[[Tokens, np.random.Generator], tuple[Tokens, Tokens]]
@@ -108,6 +108,46 @@ def prefix_lm(
     return _rows(dataset, output_features, length, cut).map(without_padding)
 
 
+def masked_lm(
+    dataset: tf.data.Dataset, sequence_length: Mapping[str, int], output_features: Mapping[str, seqio.Feature]
+) -> tf.data.Dataset:
+    """BERT's objective (Devlin et al. 2019, section 3.1), for a WordPiece vocabulary: [CLS] segment [SEP].
+
+    15 % of a segment's tokens are targets, all other positions -1; of the targets' inputs 80 % become [MASK],
+    10 % a random piece, 10 % stay. There is no next-sentence prediction.
+
+    Raises:
+      ConfigError: another vocabulary, or lengths that leave no room or differ.
+    """
+    length, vocabulary = sequence_length["inputs"], output_features["inputs"].vocabulary
+    if not hasattr(vocabulary, "mask_id"):
+        raise ConfigError("masked_lm needs a BERT: set MODEL_SIZE to one, or choose span_corruption")
+    if length < 3 or sequence_length["targets"] != length:
+        raise ConfigError(
+            f"TASK_FEATURE_LENGTHS inputs {length}, targets {sequence_length['targets']}: masked_lm needs equal "
+            "lengths of at least 3"
+        )
+
+    def mask(tokens_NS: Tokens, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
+        count = max(1, round(tokens_NS.shape[1] * NOISE_DENSITY))
+        chosen_NS = rng.permuted(
+            np.broadcast_to(np.arange(tokens_NS.shape[1]) < count, tokens_NS.shape), axis=1
+        )
+        kind_NS = rng.random(tokens_NS.shape)
+        random_NS = rng.integers(vocabulary.mask_id + 1, vocabulary.vocab_size, tokens_NS.shape)
+        changed_NS = np.where(
+            kind_NS < 0.8, vocabulary.mask_id, np.where(kind_NS < 0.9, random_NS, tokens_NS)
+        )
+        inputs_NS = np.where(chosen_NS, changed_NS, tokens_NS)
+        inputs_NL = np.pad(
+            _ended(inputs_NS, vocabulary.eos_id), ((0, 0), (1, 0)), constant_values=vocabulary.bos_id
+        )
+        targets_NS = np.where(chosen_NS, tokens_NS, NO_TARGET)
+        return inputs_NL, np.pad(targets_NS, ((0, 0), (1, 1)), constant_values=NO_TARGET)
+
+    return _rows(dataset, output_features, length - 2, mask)
+
+
 def noise_mask(rows: int, length: int, rng: np.random.Generator) -> Bool[np.ndarray, "N S"]:
     """True where a token is masked; each row begins with text, ends with noise and alternates."""
     noise, spans = noise_shape(length)
@@ -149,10 +189,11 @@ def _rows(
 
     What is random depends on the position in the data alone, so that filling again gives the same rows.
     """
-    tokenizer = output_features["inputs"].vocabulary.tokenizer
+    vocabulary = output_features["inputs"].vocabulary
+    encode = vocabulary.encode_all if hasattr(vocabulary, "encode_all") else vocabulary.tokenizer.encode
 
     def make(number: np.ndarray, texts: np.ndarray) -> tuple[Tokens, Tokens]:
-        ids = tokenizer.encode([text.decode() for text in texts])
+        ids = encode([text.decode() for text in texts])
         tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
         count = len(tokens) // length
         if not count:
@@ -173,7 +214,7 @@ def _rows(
     return texts.enumerate().map(to_rows).unbatch()
 
 
-for objective in (span_corruption, prefix_lm):
+for objective in (span_corruption, prefix_lm, masked_lm):
     seqio.TaskRegistry.add(
         objective.__name__,
         source=TextFiles(),

@@ -1,4 +1,7 @@
-"""SuperGLUE (Wang et al. 2019) in T5's text form: `super_glue_{boolq,cb,copa,rte,wic}_v102`, and taskless."""
+"""SuperGLUE (Wang et al. 2019): `super_glue_{boolq,cb,copa,rte,wic}_v102` in T5's text form, taskless and for BERT.
+
+WSC is here as BERT sees it, a choice between two classes.
+"""
 
 import functools
 
@@ -18,6 +21,7 @@ register(
     table=_table("BoolQ", texts=("passage", "question"), labels=(False, True)),
     name="boolq",
     fields=("passage", "question"),
+    pair=(("question",), ("passage",)),
     label_classes=("False", "True"),
 )
 register(
@@ -26,6 +30,7 @@ register(
     table=_table("CB", texts=("premise", "hypothesis"), labels=("entailment", "contradiction", "neutral")),
     name="cb",
     fields=("hypothesis", "premise"),
+    pair=(("premise",), ("hypothesis",)),
     label_classes=("entailment", "contradiction", "neutral"),
     metric_fns=(functools.partial(metrics.mean_multiclass_f1, num_classes=3), metrics.accuracy),
 )
@@ -35,6 +40,7 @@ register(
     table=_table("COPA", texts=("premise", "choice1", "choice2", "question"), labels=(0, 1)),
     name="copa",
     fields=("choice1", "choice2", "premise", "question"),
+    pair=(("premise", "question"), ("choice1", "choice2")),
     label_classes=("choice1", "choice2"),
 )
 register(
@@ -43,6 +49,7 @@ register(
     table=_table("RTE", texts=("premise", "hypothesis"), labels=("entailment", "not_entailment")),
     name="rte",
     fields=("hypothesis", "premise"),
+    pair=(("premise",), ("hypothesis",)),
     label_classes=("entailment", "not_entailment"),
 )
 register(
@@ -56,5 +63,22 @@ register(
     ),
     name="wic",
     fields=("sentence1", "sentence2", "word"),
+    pair=(("word", "sentence1"), ("sentence2",)),
     label_classes=("False", "True"),
+)
+register(
+    "super_glue_wsc_v102",
+    tfds_name="super_glue/wsc.fixed:1.0.2",
+    table=_table(
+        "WSC",
+        texts=("text", "span1_text", "span2_text"),
+        numbers=("span1_index", "span2_index"),
+        labels=(False, True),
+        nested="target",
+    ),
+    name="wsc",
+    fields=("text", "span1_text", "span2_text"),
+    pair=(("text",), ("span2_text", "span1_text")),
+    label_classes=("False", "True"),
+    forms=("bert_",),
 )

@@ -26,6 +26,7 @@ from jaxtyping import Int
 from jax_prompts.config import ConfigError, Data, RunError
 from jax_prompts.data.layout import Rows
 from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.display import say
 
 FORMAT = 1  # raise it when a change here or in fill.py makes other tokens or other files
@@ -149,7 +150,7 @@ class _Lists:
         return self._values[self._offsets[row] : self._offsets[row + 1]]
 
 
-def open_caches(data: Data, split: str, vocabulary: Vocabulary) -> list[tuple[float, TokenCache]]:
+def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> list[tuple[float, TokenCache]]:
     """The caches of a task (one) or mixture (several) with their mixing rates; those missing are made.
 
     Raises:
@@ -250,7 +251,7 @@ def _compare_source(cache: TokenCache, data_dir: str | None) -> None:
 def _fill(
     data: Data,
     split: str,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | WordPiece,
     directory: Directory,
     opened: Callable[[str], TokenCache],
 ) -> None:

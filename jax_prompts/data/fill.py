@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jax_prompts.config import ConfigError, Data, RunError, nearest
 from jax_prompts.data.cache import Directory, digest
 from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.display import console, say
 
 
@@ -50,6 +51,8 @@ with _stderr_closed():
     import seqio
     import tensorflow as tf
 
+    from jax_prompts.data.bert_features import bert_features, label_classes
+
 TEXTS = ("inputs", "targets")
 BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -66,7 +69,11 @@ SCHEMA = pa.schema(
 
 
 def fill(
-    data: Data, split: str, vocabulary: Vocabulary, directory: Directory, usable: Callable[[str], bool]
+    data: Data,
+    split: str,
+    vocabulary: Vocabulary | WordPiece,
+    directory: Directory,
+    usable: Callable[[str], bool],
 ) -> None:
     """Makes the caches of a task or mixture that are not usable yet.
 
@@ -123,15 +130,20 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
     return seqio.get_mixture_or_task(data.task)
 
 
-def _adapted(task: seqio.Task, data: Data, vocabulary: Vocabulary, directory: pathlib.Path) -> seqio.Task:
+def _adapted(
+    task: seqio.Task, data: Data, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
+) -> seqio.Task:
     """The task with the run's vocabulary, and its files where DATA_DIR says."""
-    model = directory / "vocabulary.model"  # SeqIO reads vocabularies from files
-    model.write_bytes(vocabulary.model_bytes)
-    ours = seqio.SentencePieceVocabulary(str(model), extra_ids=vocabulary.extra_ids)
-    features = {
-        name: dataclasses.replace(feature, vocabulary=ours) if name in TEXTS else feature
-        for name, feature in task.output_features.items()
-    }
+    if isinstance(vocabulary, WordPiece):
+        features = bert_features(task, vocabulary)
+    else:
+        model = directory / "vocabulary.model"  # SeqIO reads vocabularies from files
+        model.write_bytes(vocabulary.model_bytes)
+        ours = seqio.SentencePieceVocabulary(str(model), extra_ids=vocabulary.extra_ids)
+        features = {
+            name: dataclasses.replace(feature, vocabulary=ours) if name in TEXTS else feature
+            for name, feature in task.output_features.items()
+        }
     source = task.source
     if data.data_dir is not None and hasattr(source, "at"):
         source = source.at(data.data_dir)
@@ -142,10 +154,12 @@ def _adapted(task: seqio.Task, data: Data, vocabulary: Vocabulary, directory: pa
     return task.replace(source=source, output_features=features)
 
 
-def _write(task: seqio.Task, data: Data, split: str, vocabulary: Vocabulary, directory: pathlib.Path) -> None:
+def _write(
+    task: seqio.Task, data: Data, split: str, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
+) -> None:
     """One task's `tokens.arrow` and `info.json`."""
     functions = _functions(task, data.task_module.partition(".")[0])
-    labels = getattr(task.postprocessor, "keywords", {}).get("label_classes")
+    labels = label_classes(task)
     splits = list(task.source.splits or ())
     if splits and re.split(r"[\[+]", split)[0] not in splits:
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
@@ -183,11 +197,11 @@ def _write(task: seqio.Task, data: Data, split: str, vocabulary: Vocabulary, dir
         "source": _files(task, split, data),
         "tokens": digest(directory / "tokens.arrow"),
     }
-    (directory / "vocabulary.model").unlink()
+    (directory / "vocabulary.model").unlink(missing_ok=True)
     (directory / "info.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
-def _row(example: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+def _row(example: dict[str, Any], vocabulary: Vocabulary | WordPiece) -> dict[str, Any]:
     """An example of the dataset as a row of the cache."""
     row: dict[str, Any] = {}
     for feature in TEXTS:

@@ -12,10 +12,22 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32
 
 from jax_prompts.config import ConfigError, Data
-from jax_prompts.data.vocabulary import EOS_ID
+from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
+from jax_prompts.data.wordpiece import WordPiece
 
 Batch = dict[str, np.ndarray]
 ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-equal data sets share programs
+
+
+class Frame(NamedTuple):
+    """What a vocabulary puts around a text: `begin` tokens in front, behind which a prompt stands, and `eos_id`."""
+
+    begin: int = 0
+    eos_id: int = EOS_ID
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary | WordPiece) -> Frame:
+        return cls(len(vocabulary.begin_ids), vocabulary.eos_id)
 
 
 class Rows(NamedTuple):
@@ -33,6 +45,9 @@ class Rows(NamedTuple):
     @property
     def lengths_B(self) -> Int[np.ndarray, " B"]:
         return np.diff(self.offsets)
+
+
+T5_FRAME = Frame()
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
@@ -72,15 +87,16 @@ def static_length(requested: int, longest: int) -> int:
 
 
 def encoder_tokens(
-    text: Rows, prompts: Rows | Int[np.ndarray, " P"], length: int
+    text: Rows, prompts: Rows | Int[np.ndarray, " P"], length: int, frame: Frame = T5_FRAME
 ) -> Int32[np.ndarray, "B L"]:
-    """Each row's prompt, its text behind it, padding to `length`.
+    """Each row's prompt, its text behind it (its first tokens before it, where the frame says so), padding.
 
     Args:
       text: B rows of text tokens, cut to what the prompt leaves; a cut row keeps its end of sentence.
       prompts: virtual token ids (V + q for row q of prompts_QD): one prompt for all rows, possibly empty,
         or B of them, of any lengths.
       length: L.
+      frame: of the vocabulary.
 
     Raises:
       ConfigError: a prompt leaves no room for text.
@@ -92,16 +108,21 @@ def encoder_tokens(
             f"a prompt of {prompts.lengths_B.max()} tokens leaves no room for text in {length}: "
             "raise TASK_FEATURE_LENGTHS inputs, or use a shorter prompt"
         )
-    first_B = np.zeros_like(prompts.lengths_B)
-    return _placed(prompts, first_B, length) + _placed(text, prompts.lengths_B, length)
+    begin_B = np.full_like(prompts.lengths_B, frame.begin)
+    prompts_BL = _placed(prompts, begin_B, length, frame)
+    return prompts_BL + _placed(text, prompts.lengths_B, length, frame, frame.begin)
 
 
 def decoder_arrays(targets: Rows, length: int) -> Batch:
-    """Targets, the same shifted right behind a 0, and weight 1 for every target token, [B, U] each."""
-    targets_BU = _placed(targets, np.zeros_like(targets.lengths_B), length)
+    """Targets, the same shifted right behind a 0, and weight 1 for every target token, [B, U] each.
+
+    A target of -1 is no target: its weight is 0. Masked-LM rows have one wherever no word was masked.
+    """
+    targets_BU = _placed(targets, np.zeros_like(targets.lengths_B), length, T5_FRAME)
     inputs_BU = np.zeros_like(targets_BU)
     inputs_BU[:, 1:] = targets_BU[:, :-1]
-    weights_BU: Float32[np.ndarray, "B U"] = (targets_BU > 0).astype(np.float32)
+    inside_BU = np.arange(length) < targets.lengths_B[:, None]
+    weights_BU: Float32[np.ndarray, "B U"] = (inside_BU & (targets_BU >= 0)).astype(np.float32)
     return {
         "decoder_input_tokens": inputs_BU,
         "decoder_target_tokens": targets_BU,
@@ -109,14 +130,20 @@ def decoder_arrays(targets: Rows, length: int) -> Batch:
     }
 
 
-def _placed(rows: Rows, starts_B: Int[np.ndarray, " B"], length: int) -> Int32[np.ndarray, "B L"]:
-    """Rows written from column `starts_B` on, zeros elsewhere; a cut row keeps its end of sentence."""
-    kept_B = np.minimum(rows.lengths_B, length - starts_B)
-    columns_BL = np.arange(length) - starts_B[:, None]
-    inside_BL = (columns_BL >= 0) & (columns_BL < kept_B[:, None])
+def _placed(
+    rows: Rows, shift_B: Int[np.ndarray, " B"], length: int, frame: Frame, before: int = 0
+) -> Int32[np.ndarray, "B L"]:
+    """Rows moved right by `shift_B` except for their first `before` tokens, zeros elsewhere.
+
+    A cut row keeps its end of sentence.
+    """
+    kept_B = np.minimum(rows.lengths_B, length - shift_B)
+    column_L = np.arange(length)
+    source_BL = np.where(column_L < before, column_L, column_L - shift_B[:, None])
+    inside_BL = (source_BL >= np.where(column_L < before, 0, before)) & (source_BL < kept_B[:, None])
     tokens_BL = np.zeros(inside_BL.shape, np.int32)
-    tokens_BL[inside_BL] = rows.values_N[(rows.offsets[:-1, None] + columns_BL)[inside_BL]]
+    tokens_BL[inside_BL] = rows.values_N[(rows.offsets[:-1, None] + source_BL)[inside_BL]]
     (cut,) = np.nonzero(kept_B < rows.lengths_B)
-    ended = cut[rows.values_N[rows.offsets[cut + 1] - 1] == EOS_ID]
-    tokens_BL[ended, length - 1] = EOS_ID
+    ended = cut[rows.values_N[rows.offsets[cut + 1] - 1] == frame.eos_id]
+    tokens_BL[ended, length - 1] = frame.eos_id
     return tokens_BL

@@ -15,7 +15,15 @@ from jaxtyping import Int
 
 from jax_prompts.config import ConfigError
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.data.layout import Batch, Rows, decoder_arrays, encoder_tokens, static_length
+from jax_prompts.data.layout import (
+    T5_FRAME,
+    Batch,
+    Frame,
+    Rows,
+    decoder_arrays,
+    encoder_tokens,
+    static_length,
+)
 
 # Batches are small and quick to make; a few ahead hide the jitter of disk and scheduler.
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -29,6 +37,7 @@ def train_batches(
     inputs_length: int,
     targets_length: int,
     prompt_ids: Int[np.ndarray, " P"],
+    frame: Frame = T5_FRAME,
     start_step: int = 0,
 ) -> Iterator[Batch]:
     """Batches `start_step`, `start_step + 1`, ... for ever, arrays [E, B, ...], made in background threads.
@@ -44,6 +53,7 @@ def train_batches(
         longest example (`static_length`).
       targets_length: target tokens of a row at most.
       prompt_ids: virtual tokens in front of every row; empty for no prompt.
+      frame: what the vocabulary puts around texts.
       start_step: number of the first batch.
 
     Raises:
@@ -58,7 +68,7 @@ def train_batches(
         rows_EB = np.stack([rows_B[step] for rows_B in members])
         inputs, targets = _gather([cache for _, cache in caches], first_rows, rows_EB.ravel())
         arrays = {
-            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0]),
+            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], frame),
             **decoder_arrays(targets, lengths[1]),
         }
         return {name: array.reshape(*rows_EB.shape, -1) for name, array in arrays.items()}
@@ -73,6 +83,7 @@ def eval_batches(
     batch_size: int,
     inputs_length: int,
     prompt_ids: Int[np.ndarray, " P"],
+    frame: Frame = T5_FRAME,
     targets_length: int | None = None,
 ) -> Iterator[Batch]:
     """All examples once, in order, arrays [B, ...]; without `targets_length` no decoder arrays.
@@ -91,7 +102,7 @@ def eval_batches(
         inputs, targets = cache.rows(np.minimum(index_B, len(cache) - 1))
         batch = {
             "index": np.where(real_B, index_B, -1).astype(np.int32),
-            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0]),
+            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], frame),
         }
         if targets_length is not None:
             batch |= decoder_arrays(targets, lengths[1])

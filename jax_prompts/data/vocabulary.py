@@ -37,9 +37,11 @@ class Vocabulary:
       fingerprint: 16 hex digits of the model file and the number of sentinels.
       model_bytes: the model file, without sentinels.
       extra_ids: number of sentinels added to it.
+      begin_ids: what stands in front of every text: nothing.
     """
 
     pad_id, eos_id = PAD_ID, EOS_ID
+    begin_ids = ()
 
     def __init__(self, path: str, extra_ids: int | None = None) -> None:
         """Reads a SentencePiece model.

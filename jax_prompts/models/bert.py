@@ -1,8 +1,9 @@
 """BERT (Devlin et al. 2019) in Flax Linen, with the prompt-aware lookup of T5.
 
 Post-norm encoder with learned positions: hidden = LayerNorm(x + sublayer(x)). Virtual tokens are tokens: like
-words they take a position, a segment and the embedding's norm. Letters as in `models/t5.py`; S segments,
-C classes.
+words they take a position, a segment and the embedding's norm. Called as T5 is, it answers with a class (a
+"vocabulary" of C labels and one target), or, without classes, with the words that were masked. Letters as in
+`models/t5.py`; C classes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layers import MASKED, Embed
+from jax_prompts.models.per_layer import NO_ROWS, Rows, key_value_rows, placed, state_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class BertConfig:
     Attributes:
       max_length: learned positions; the prompt counts.
       segments: rows of the segment embedding.
+      separator_id: of [SEP]: what stands after the first is segment 1.
       dtype: of activations; norms' statistics, softmax and logits are float32 whatever it is.
     """
 
@@ -35,12 +38,18 @@ class BertConfig:
     mlp_dim: int
     max_length: int = 512
     segments: int = 2
+    separator_id: int = 102
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
 
     @property
     def head_dim(self) -> int:
         return self.emb_dim // self.num_heads
+
+    def prompt_width(self, place: str) -> int:
+        """W, the numbers of one virtual token, for a prompt at `place` (`models/per_layer.py`)."""
+        layers = self.num_layers * self.emb_dim
+        return {"input": self.emb_dim, "states": layers, "keys_values": 2 * layers}[place]
 
 
 def _dense(c: BertConfig, features: int, axes: tuple[str, str]) -> nn.Dense:
@@ -74,10 +83,15 @@ class BertLayer(nn.Module):
         self.mlp_norm = _norm(c)
         self.dropout = nn.Dropout(c.dropout_rate)
 
-    def __call__(self, x_BLD: Array, bias_B11L: Array, deterministic: bool) -> Float[Array, "B L D"]:
+    def __call__(
+        self, x_BLD: Array, rows: Rows, virtual_BL: Array, bias_B11L: Array, deterministic: bool
+    ) -> Float[Array, "B L D"]:
         c = self.config
         shape = (*x_BLD.shape[:2], c.num_heads, c.head_dim)
+        x_BLD = placed(rows.states_NQD, virtual_BL, x_BLD)
         query, key, value = (dense(x_BLD).reshape(shape) for dense in (self.query, self.key, self.value))
+        key = placed(rows.keys_NQHK, virtual_BL, key).astype(c.dtype)
+        value = placed(rows.values_NQHK, virtual_BL, value).astype(c.dtype)
         logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query, key, preferred_element_type=jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM * c.head_dim**-0.5 + bias_B11L, axis=-1).astype(c.dtype)
         weights_BHLM = self.dropout(weights_BHLM, deterministic)
@@ -88,9 +102,16 @@ class BertLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """`prompts_QD` are the rows of virtual tokens V .. V + Q - 1. Token 0 is padding."""
+    """`prompts_QW` are the rows of virtual tokens V .. V + Q - 1, as in `models/t5.py`. Token 0 is padding.
+
+    Attributes:
+      place: where prompts belong (`models/per_layer.py`).
+      classes: C of the classifier on [CLS]; 0: masked-LM head in its place.
+    """
 
     config: BertConfig
+    place: str = "input"
+    classes: int = 0
 
     def setup(self) -> None:
         c = self.config
@@ -102,29 +123,59 @@ class Bert(nn.Module):
         self.embedding_norm = _norm(c)
         self.layers = [BertLayer(c) for _ in range(c.num_layers)]
         self.pooler = _dense(c, c.emb_dim, ("embed", "embed_out"))
-        self.mlm_dense = _dense(c, c.emb_dim, ("embed", "embed_out"))
-        self.mlm_norm = _norm(c)
-        bias = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
-        self.mlm_bias = self.param("mlm_bias", bias, (c.vocab_size,))
         self.dropout = nn.Dropout(c.dropout_rate)
+        if self.classes:
+            self.classifier = _dense(c, self.classes, ("embed", "classes"))
+        else:
+            self.mlm_dense = _dense(c, c.emb_dim, ("embed", "embed_out"))
+            self.mlm_norm = _norm(c)
+            bias = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
+            self.mlm_bias = self.param("mlm_bias", bias, (c.vocab_size,))
 
     def __call__(
         self,
+        encoder_input_tokens: Int[Array, "B L"],
+        decoder_input_tokens: Int[Array, "B U"],
+        prompts_QW: Float[Array, "Q W"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B U V"]:
+        """Float32 logits of the classes [B, 1, C], or of the words at every position [B, L, V].
+
+        There is no decoder: `decoder_input_tokens` are not read.
+        """
+        x_BLD = self.encode(encoder_input_tokens, prompts_QW, deterministic=deterministic)
+        if not self.classes:
+            return self.predict_masked(x_BLD)
+        pooled_BD = self.dropout(self.pool(x_BLD), deterministic)
+        return self.classifier(pooled_BD)[:, None].astype(jnp.float32)
+
+    def encode(
+        self,
         tokens_BL: Int[Array, "B L"],
-        prompts_QD: Float[Array, "Q D"] | None = None,
+        prompts_QW: Float[Array, "Q W"] | None = None,
         segments_BL: Int[Array, "B L"] | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
-        """The last hidden state; undefined at padding. Without `segments_BL` every token is in segment 0."""
-        length = tokens_BL.shape[1]
-        segments_BL = jnp.zeros_like(tokens_BL) if segments_BL is None else segments_BL
-        x_BLD = self.token_embedder(tokens_BL, prompts_QD).astype(jnp.float32)
-        x_BLD = x_BLD + self.positions[None, :length] + jnp.take(self.segments, segments_BL, axis=0)
+        """The last hidden state; undefined at padding. Without `segments_BL` the first [SEP] ends segment 0."""
+        c, input_QD, rows, length = self.config, prompts_QW, NO_ROWS, tokens_BL.shape[1]
+        if prompts_QW is not None and self.place != "input":
+            input_QD = jnp.zeros((1, c.emb_dim))  # replaced, or never attended to
+            if self.place == "states":
+                rows = state_rows(prompts_QW, c.num_layers)
+            else:
+                rows = key_value_rows(prompts_QW, c.num_layers, c.num_heads)
+        if segments_BL is None:
+            separators_BL = tokens_BL == c.separator_id
+            segments_BL = jnp.cumsum(separators_BL, axis=1) - separators_BL > 0
+        virtual_BL = tokens_BL - c.vocab_size
+        x_BLD = self.token_embedder(tokens_BL, input_QD).astype(jnp.float32)
+        x_BLD = x_BLD + self.positions[None, :length] + self.segments[segments_BL.astype(jnp.int32)]
         x_BLD = self.dropout(self.embedding_norm(x_BLD), deterministic)
         bias_B11L = jnp.where(tokens_BL > 0, 0.0, MASKED)[:, None, None]
-        for layer in self.layers:
-            x_BLD = layer(x_BLD, bias_B11L, deterministic)
+        for i, layer in enumerate(self.layers):
+            x_BLD = layer(x_BLD, rows.layer(i), virtual_BL, bias_B11L, deterministic)
         return x_BLD
 
     def pool(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B D"]:
@@ -137,8 +188,8 @@ class Bert(nn.Module):
         logits_BLV = h_BLD @ self.token_embedder.embedding.astype(jnp.float32).T
         return logits_BLV + jnp.broadcast_to(self.mlm_bias, logits_BLV.shape)
 
-    def initialize(self, tokens_BL: Int[Array, "B L"]) -> None:
+    def initialize(self) -> None:
         """Touches every parameter, for `init(..., method="initialize")`."""
-        x_BLD = self(tokens_BL)
-        self.pool(x_BLD)
-        self.predict_masked(x_BLD)
+        token = jnp.zeros((1, 1), jnp.int32)
+        self(token, token)
+        self.pool(self.encode(token))

@@ -1,13 +1,15 @@
-"""Sizes of the public T5 models, and of the embedded `micro` model.
+"""Sizes of the public T5 and BERT models, and of the embedded `micro` model.
 
 Sources: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
 Transformer" (v1.0), the T5.1.1 release notes (v1.1), and the configurations published with the T5X
-checkpoints. All public models have 32,000 pieces and 100 sentinels, in 32,128 embedding rows.
+checkpoints. All public T5 models have 32,000 pieces and 100 sentinels, in 32,128 embedding rows. BERT: Devlin et al.
+2019, and for `bert_tiny` Turc et al. 2019, "Well-Read Students Learn Better".
 """
 
 from __future__ import annotations
 
 from jax_prompts.config import ConfigError, nearest
+from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 
 _RELU = ("relu",)
@@ -42,7 +44,7 @@ def _v1_1(emb_dim: int, num_layers: int, num_heads: int, mlp_dim: int) -> T5Conf
     )
 
 
-SIZES: dict[str, T5Config] = {
+SIZES: dict[str, T5Config | BertConfig] = {
     "t5_1_0_small": _v1_0(512, 6, 8, 64, 2048),
     "t5_1_0_base": _v1_0(768, 12, 12, 64, 3072),
     "t5_1_0_large": _v1_0(1024, 24, 16, 64, 4096),
@@ -53,6 +55,8 @@ SIZES: dict[str, T5Config] = {
     "t5_1_1_large": _v1_1(1024, 24, 16, 2816),
     "t5_1_1_xl": _v1_1(2048, 24, 32, 5120),
     "t5_1_1_xxl": _v1_1(4096, 24, 64, 10240),
+    "bert_tiny": BertConfig(30522, 128, 2, 2, 512),
+    "bert_base": BertConfig(30522, 768, 12, 12, 3072),
     # Shaped for a pre-training of hours on a few CPU cores: see assets/micro/MODEL_CARD.md.
     "micro": T5Config(
         vocab_size=4096,
@@ -68,7 +72,7 @@ SIZES: dict[str, T5Config] = {
 }
 
 
-def size(name: str) -> T5Config:
+def size(name: str) -> T5Config | BertConfig:
     """The configuration called `name`.
 
     Raises:

@@ -300,6 +300,11 @@ class T5(nn.Module):
         )
         return logits_BUV
 
+    def initialize(self) -> None:
+        """Touches every parameter, for `init(..., method="initialize")`."""
+        token = jnp.zeros((1, 1), jnp.int32)
+        self(token, token)
+
     def encode(
         self,
         encoder_input_tokens: Int[Array, "B L"],

@@ -21,7 +21,7 @@ from jax_prompts.prompts.lstm import LSTMPrompt
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from jax_prompts.prompts.per_layer import PerLayer, for_model, place_of
 from jax_prompts.prompts.residual import Residual
-from jax_prompts.prompts.store import PromptMetadata, load_prompt, load_prompts, save_prompt
+from jax_prompts.prompts.store import PromptMetadata, load_head, load_prompt, load_prompts, save_prompt
 
 METHODS = (
     PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive, PerLayer,
@@ -38,6 +38,7 @@ __all__ = [
     "fold",
     "for_model",
     "init_members",
+    "load_head",
     "load_prompt",
     "load_prompts",
     "place_of",

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_prompts.config import ConfigError, nearest
@@ -38,12 +39,13 @@ class PerLayer(nn.Module):
       place: `keys_values` or `states`.
       hidden: M, of the network f(p W_down + b_down) W_up + b_up of a table [P, D]; None: no network.
       activation: f; tanh in the paper.
-      scale: standard deviation of the table's start without a network. A network's table starts from N(0, 1), as
-        in Hugging Face PEFT, or at an initialiser.
+      scale: standard deviation of the table's start without network and initialiser. An initialiser's embeddings
+        are the states of every layer. A network's table starts from N(0, 1), as in PEFT, or at an initialiser.
       width: W; set by the run to what its model takes at `place` (`for_model`).
 
     Raises:
-      ConfigError: length or hidden below 1, unknown place or activation, an initialiser without a network.
+      ConfigError: length or hidden below 1, unknown place or activation, an initialiser for keys and
+        values without a network.
     """
 
     length: int
@@ -65,13 +67,23 @@ class PerLayer(nn.Module):
     @nn.compact
     def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P W"]:
         if self.hidden is None:
-            if table_init is not None:
+            if table_init is not None and self.place == "keys_values":
                 raise ConfigError(
-                    "an initialiser fills embeddings, and PerLayer without a network has none: "
+                    "an initialiser gives embeddings, and keys and values without a network are none: "
                     "set INITIALIZER = None, or PerLayer.hidden"
                 )
-            return table(self, self.length, self.width, None, jax.nn.initializers.normal(self.scale))
+            start = table_init and _at_every_layer(table_init, embed_dim)
+            return table(self, self.length, self.width, start, jax.nn.initializers.normal(self.scale))
         table_PD = table(self, self.length, embed_dim, table_init, jax.nn.initializers.normal(1.0))
         down = dense(self.hidden, embed_dim, ("embed", "mlp"), "down")
         up = dense(self.width, self.hidden, ("mlp", "embed"), "up")
         return up(ACTIVATIONS[self.activation](down(table_PD)))
+
+
+def _at_every_layer(table_init: TableInit, embed_dim: int) -> TableInit:
+    """[P, D] from `table_init`, repeated to [P, N*D]."""
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "P W"]:
+        return jnp.tile(table_init(key, (shape[0], embed_dim), dtype), (1, shape[1] // embed_dim))
+
+    return init

@@ -1,4 +1,4 @@
-"""Prompt files: safetensors with `prompt` float32 `[P, D]` and string metadata. Nothing is ever unpickled."""
+"""Prompt files: safetensors with `prompt` float32 `[P, D]`, a BERT's `head/...`, string metadata; no pickle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jax_prompts.prompts import Method
 
 PLACES = ("input", "states", "keys_values")
+HEAD_PREFIX = "head/"
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
 
@@ -90,9 +91,18 @@ def settings_of(method: Method) -> dict[str, Any]:
 
 
 def save_prompt(
-    path: str | os.PathLike[str], prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata
+    path: str | os.PathLike[str],
+    prompt_PD: Float[np.ndarray, "P D"],
+    metadata: PromptMetadata,
+    head: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes a prompt file whole or not at all; with several writers the last one to finish stays.
+
+    Args:
+      path: where.
+      prompt_PD: the folded prompt.
+      metadata: where it came from.
+      head: arrays by name of a classifier tuned with it; kept as `head/NAME`.
 
     Raises:
       RunError: values that are not finite, or a directory or disk that cannot be written.
@@ -101,13 +111,16 @@ def save_prompt(
     prompt_PD = np.ascontiguousarray(prompt_PD, dtype=np.float32)
     if prompt_PD.ndim != 2 or not prompt_PD.size:
         raise ValueError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
-    if not np.isfinite(prompt_PD).all():
+    arrays = {"prompt": prompt_PD}
+    for name, array in (head or {}).items():
+        arrays[HEAD_PREFIX + name] = np.ascontiguousarray(array, dtype=np.float32)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
 
     text = dict(metadata.extra)
     text |= {name: getattr(metadata, name) for name in _TEXT_FIELDS}
     text |= {name: json.dumps(getattr(metadata, name), sort_keys=True) for name in _JSON_FIELDS}
-    content = safetensors.numpy.save({"prompt": prompt_PD}, text)
+    content = safetensors.numpy.save(arrays, text)
 
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -140,7 +153,8 @@ def load_prompt(
       RunError: a file that is not a whole prompt file, is too large, or holds values that are not finite.
     """
     path = Path(path)
-    prompt_PD, text = _read(path)
+    arrays, text = _read(path)
+    prompt_PD = arrays["prompt"]
     if not np.isfinite(prompt_PD).all():
         raise RunError(f"{path} holds values that are not finite: use another prompt file")
     name = f" ({text['base_model']})" if text.get("base_model") else ""
@@ -165,6 +179,23 @@ def load_prompt(
     return prompt_PD, _parse(path, text)
 
 
+def load_head(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of the classifier that was tuned with a prompt, by name; none for a T5's.
+
+    Raises:
+      ConfigError, RunError: as `load_prompt`.
+    """
+    arrays, _ = _read(Path(path))
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise RunError(f"{path} holds {name} that is not float32, or not finite: use another prompt file")
+    return {
+        name.removeprefix(HEAD_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(HEAD_PREFIX)
+    }
+
+
 def load_prompts(
     paths: Sequence[str | os.PathLike[str]], **checks: Any
 ) -> tuple[list[Float[np.ndarray, "P D"]], str]:
@@ -184,8 +215,8 @@ def load_prompts(
     return prompts, next(iter(places), "input")
 
 
-def _read(path: Path) -> tuple[Float[np.ndarray, "P D"], dict[str, str]]:
-    """Sizes first, so that a wrong or hostile file costs no memory; then the tensor and the metadata."""
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Sizes first, so that a wrong or hostile file costs no memory; then prompt, head and metadata."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -209,7 +240,8 @@ def _read(path: Path) -> tuple[Float[np.ndarray, "P D"], dict[str, str]]:
             dtype, shape = part.get_dtype(), part.get_shape()
             if dtype != "F32" or len(shape) != 2 or 0 in shape:
                 raise RunError(f"{path} holds prompt {dtype} {shape}, not F32 [P, D]: convert it first")
-            return file.get_tensor("prompt"), file.metadata() or {}
+            names = [name for name in file.keys() if name == "prompt" or name.startswith(HEAD_PREFIX)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path} is not a whole prompt file ({reason}): use another one") from error

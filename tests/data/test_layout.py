@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_prompts.config import ConfigError, Data
-from jax_prompts.data.layout import Rows, decoder_arrays, encoder_tokens, static_length, text_length
+from jax_prompts.data.layout import Frame, Rows, decoder_arrays, encoder_tokens, static_length, text_length
 
 NO_PROMPT = np.zeros(0, np.int32)
 
@@ -30,6 +30,17 @@ def test_each_row_its_own_prompt_of_any_length() -> None:
 def test_a_cut_row_keeps_its_end_of_sentence_only_if_it_has_one() -> None:
     tokens_BL = encoder_tokens(Rows.of([[5, 6, 7, 8, 1], [5, 6, 7, 8, 9], [5, 6, 1]]), NO_PROMPT, 3)
     assert tokens_BL.tolist() == [[5, 6, 1], [5, 6, 7], [5, 6, 1]]
+
+
+def test_a_prompt_stands_behind_cls() -> None:
+    frame, prompts = Frame(begin=1, eos_id=3), Rows.of([[100, 101], [], [100, 101]])
+    tokens_BL = encoder_tokens(Rows.of([[2, 5, 6, 3], [2, 5, 3], [2, 5, 6, 7, 3]]), prompts, 6, frame)
+    assert tokens_BL.tolist() == [[2, 100, 101, 5, 6, 3], [2, 5, 3, 0, 0, 0], [2, 100, 101, 5, 6, 3]]
+
+
+def test_no_target_has_no_weight_and_class_0_has_one() -> None:
+    arrays = decoder_arrays(Rows.of([[-1, 7, -1], [0]]), 4)
+    assert arrays["decoder_loss_weights"].tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
 
 
 def test_against_a_plain_loop() -> None:

@@ -26,7 +26,7 @@ def golden():
 @pytest.fixture(scope="module")
 def params():
     """The file's arrays; its model has no masked-LM head, so that stays random."""
-    start = nn.meta.unbox(MODEL.init(jax.random.key(0), np.ones((1, 4), np.int32), method="initialize"))
+    start = nn.meta.unbox(MODEL.init(jax.random.key(0), method="initialize"))
     flat = flax.traverse_util.flatten_dict(start["params"], sep="/")
     source = hf_bert.open_folder(GOLDEN, CONFIG)
     assert {name for name in flat if not name.startswith("mlm_")} == set(source)
@@ -44,8 +44,8 @@ def classifier(pooled_BD):
 def test_hugging_face_parity(golden, params, typed):
     real_BL = golden["attention_mask"] == 1
     assert np.array_equal(real_BL, golden["input_ids"] > 0)
-    segments_BL = golden["token_type_ids"] if typed else None
-    x_BLD = MODEL.apply(params, golden["input_ids"], None, segments_BL)
+    segments_BL = golden["token_type_ids"] if typed else np.zeros_like(golden["input_ids"])
+    x_BLD = MODEL.apply(params, golden["input_ids"], None, segments_BL, method="encode")
     suffix = "" if typed else "_type0"
     np.testing.assert_allclose(x_BLD[real_BL], golden[f"last_hidden_state{suffix}"][real_BL], atol=1e-4)
     pooled_BD = MODEL.apply(params, x_BLD, method="pool")
@@ -62,7 +62,7 @@ def test_prompt_after_cls_is_virtual_tokens(golden, params):
     real_BL = golden["prompted.attention_mask"] == 1
 
     def loss(prompts_QD):
-        x_BLD = MODEL.apply(params, tokens_BL, prompts_QD)
+        x_BLD = MODEL.apply(params, tokens_BL, prompts_QD, np.zeros_like(tokens_BL), method="encode")
         logits_BC = classifier(MODEL.apply(params, x_BLD, method="pool"))
         loss_B = -jax.nn.log_softmax(logits_BC)[np.arange(3), golden["prompted.labels"]]
         return loss_B.mean(), (x_BLD, logits_BC)

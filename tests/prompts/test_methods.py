@@ -18,6 +18,7 @@ from jax_prompts.prompts import (
     Decomposed,
     Explosive,
     LSTMPrompt,
+    PerLayer,
     PromptTuning,
     PTuningLSTM,
     PTuningMLP,
@@ -35,9 +36,14 @@ PEFT = GOLDENS / "peft_prompt_encoder" / "golden.safetensors"
 each_method = pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 
 
+def takes_embeddings(method):
+    return not isinstance(method, PerLayer) or method.hidden is not None or method.place == "states"
+
+
 @functools.cache  # compiling is what takes the time here
 def compiled_init(method, embed_dim):
-    return jax.jit(lambda keys_E: init_members(method, keys_E, embed_dim, Uniform(2.0, 3.0).table_init(None)))
+    start = Uniform(2.0, 3.0).table_init(None) if takes_embeddings(method) else None
+    return jax.jit(lambda keys_E: init_members(method, keys_E, embed_dim, start))
 
 
 def members(method, keys_E, embed_dim):
@@ -172,10 +178,13 @@ def test_members_are_separate_runs(method):
     keys_E = jax.random.split(jax.random.key(3), 3)
     params = members(method, keys_E, 16)
     assert all(leaf.shape[0] == 3 and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    if "prompt" in params:
+    if "prompt" in params and takes_embeddings(method):
         assert params["prompt"].min() >= 2 and params["prompt"].max() < 3
     prompts_EPD = fold(method, params, 16)
-    assert prompts_EPD.shape == (3, method.length, 16) and prompts_EPD.dtype == jnp.float32
+    assert (
+        prompts_EPD.shape == (3, method.length, getattr(method, "width", 16))
+        and prompts_EPD.dtype == jnp.float32
+    )
     assert (prompts_EPD[0] != prompts_EPD[1]).any()
 
     for e in (0, 2):
@@ -189,7 +198,8 @@ def test_members_are_separate_runs(method):
 @each_method
 def test_every_parameter_has_a_gradient(method):
     params = members(method, jax.random.split(jax.random.key(0), 1), 16)
-    weights_PD = jax.random.normal(jax.random.key(1), (method.length, 16))
+    shape = jax.eval_shape(lambda p: fold(method, p, 16)[0], params).shape
+    weights_PD = jax.random.normal(jax.random.key(1), shape)
     grads = jax.jit(jax.grad(lambda p: jnp.sum(fold(method, p, 16)[0] * weights_PD)))(params)
     used = [g for path, g in jax.tree.leaves_with_path(grads) if not _unused(method, path)]
     assert all(jnp.isfinite(g).all() and jnp.any(g != 0) for g in used)

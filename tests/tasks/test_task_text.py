@@ -122,3 +122,28 @@ def test_the_whole_task_on_the_real_vocabulary(shared: pathlib.Path):
     )
     assert max(len(row["inputs"]) for row in rows) == 64  # longer texts are cut, and end all the same
     assert all(row["inputs"][-1] == 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("task", "first"),
+    [
+        ("bert_super_glue_rte_v102", b"Dana Reeve"),
+        ("bert_super_glue_wic_v102", b"class An emerging"),
+        ("bert_super_glue_copa_v102", b"The man turned on the faucet. effect [SEP]"),
+    ],
+)
+def test_segments_of_real_files(shared: pathlib.Path, task: str, first: bytes):
+    registered = seqio.TaskRegistry.get(task)
+    dataset = registered.source.at(shared / "data").get_dataset("validation", shuffle=False)
+    example = next(registered.preprocessors[0](dataset).as_numpy_iterator())
+    assert example["inputs"].startswith(first) and example["inputs"].count(b" [SEP] ") == 1
+    assert example["targets"].decode() in registered.postprocessor.keywords["label_classes"]
+
+
+def test_wsc_is_a_choice_over_all_its_examples(shared: pathlib.Path):
+    task = seqio.TaskRegistry.get("bert_super_glue_wsc_v102")
+    dataset = task.preprocessors[0](task.source.at(shared / "data").get_dataset("train", shuffle=False))
+    examples = list(dataset.as_numpy_iterator())
+    assert len(examples) == 554
+    assert sum(example["targets"] == b"True" for example in examples) == 259
+    assert examples[0]["inputs"].endswith(b"more skeptical. [SEP] He Mark")

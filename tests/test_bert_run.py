@@ -1,0 +1,213 @@
+"""BERT through the command line: masked words, a prompt with its classifier, evaluation, answers, bad input."""
+
+import json
+import pathlib
+import random
+
+import numpy as np
+import pytest
+from tokenizers import BertWordPieceTokenizer
+
+import jax_prompts
+from jax_prompts.main import main
+from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.sizes import SIZES
+from jax_prompts.prompts import load_head, load_prompt
+
+GOOD, BAD = ("good", "great", "lovely"), ("bad", "awful", "poor")
+SIZES["bert_of_tests"] = BertConfig(256, 64, 2, 2, 128, max_length=128)
+V, D, F = 256, 64, 128
+MICRO = pathlib.Path(jax_prompts.__file__).parent / "assets" / "micro" / "vocabulary.model"
+THINGS = ("soup", "film", "room", "song", "walk", "trip")
+
+
+def rows(count, seed):
+    draw = random.Random(seed)
+    for number in range(count):
+        label = draw.random() < 0.5
+        word = draw.choice(GOOD if label else BAD)
+        yield {
+            "premise": f"the {draw.choice(THINGS)} was {word}",
+            "hypothesis": "everybody liked it",
+            "label": "entailment" if label else "not_entailment",
+            "idx": number,
+        }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Text, official files of RTE and a WordPiece vocabulary, all small."""
+    folder = tmp_path_factory.mktemp("bert")
+    for split, count, seed in (("train", 400, 1), ("val", 80, 2)):
+        file = folder / "data" / "RTE" / f"{split}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows(count, seed)))
+    text = [f"{row['premise']} and {row['hypothesis']}" for row in rows(2000, 3)]
+    (folder / "text").mkdir()
+    (folder / "text" / "all.txt").write_text(
+        "\n".join(f"{line}, line {i}" for i, line in enumerate(text)) + "\n"
+    )
+    tokenizer = BertWordPieceTokenizer()
+    tokenizer.train_from_iterator(text, vocab_size=200, show_progress=False)
+    tokenizer.save_model(str(folder))
+    return folder
+
+
+def t5x(capsys, *argv):
+    capsys.readouterr()
+    main([str(arg) for arg in argv])
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def flags(folder, **macros):
+    settings = {
+        "MODEL_SIZE": "bert_of_tests",
+        "VOCABULARY": folder / "vocab.txt",
+        "CACHE_DIR": folder / "cache",
+        "BATCH_SIZE": 16,
+        "EVAL_BATCH_SIZE": 16,
+    }
+    return [f"--gin.{name}={value}" for name, value in (settings | macros).items()]
+
+
+def tuning(folder, model_dir, **macros):
+    settings = {
+        "INITIAL_CHECKPOINT_PATH": folder / "base" / "model",
+        "MIXTURE_OR_TASK_NAME": "bert_super_glue_rte_v102",
+        "DATA_DIR": folder / "data",
+        "MODEL_DIR": model_dir,
+        "TASK_FEATURE_LENGTHS": "{'inputs': 24, 'targets': 1}",
+    }
+    return flags(folder, **(settings | macros))
+
+
+@pytest.fixture(scope="module")
+def pretrained(folder):
+    """A BERT whose masked-word loss has fallen."""
+    main(
+        [
+            "pretrain",
+            "--gin_file=gin_configs/recipes/micro.gin",
+            "--gin_file=gin_configs/runs/pretrain.gin",
+            *flags(
+                folder,
+                MIXTURE_OR_TASK_NAME="masked_lm",
+                DATA_DIR=folder / "text",
+                MODEL_DIR=folder / "pretrained",
+                TASK_FEATURE_LENGTHS="{'inputs': 32, 'targets': 32}",
+                TRAIN_STEPS=100,
+                EVAL_PERIOD=100,
+                LEARNING_RATE=0.003,
+            ),
+        ]
+    )
+    lines = (folder / "pretrained" / "metrics" / "eval.jsonl").read_text().splitlines()
+    before, after = (json.loads(line)["loss"] for line in lines)
+    assert after < 0.6 * before
+    return folder
+
+
+MODEL_TUNING = ["--gin_file=gin_configs/recipes/micro.gin", "--gin_file=gin_configs/runs/pretrain.gin"]
+
+
+@pytest.fixture(scope="module")
+def base(pretrained):
+    """The same BERT, all of it tuned on the task: one whose [CLS] has something to say."""
+    settings = {"TRAIN_STEPS": 150, "EVAL_PERIOD": 150, "LEARNING_RATE": 0.003}
+    start = pretrained / "pretrained" / "model"
+    run = pretrained / "base"
+    main(["train", *MODEL_TUNING, *tuning(pretrained, run, INITIAL_CHECKPOINT_PATH=start, **settings)])
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["untuned_metric"] < 80 < summary["best_metric"]
+    return pretrained
+
+
+TRAIN = ["--gin_file=gin_configs/prompts/residual.gin", "--gin_file=gin_configs/recipes/micro.gin"]
+TRAIN += ["--gin_file=gin_configs/runs/train.gin"]
+
+
+@pytest.fixture(scope="module")
+def tuned(base):
+    more = {"TRAIN_STEPS": 100, "EVAL_PERIOD": 50, "LEARNING_RATE": 0.1, "MEMBERS": 2}
+    more |= {"PROMPT_LENGTH": 4, "Residual.hidden": 8}
+    main(["train", *TRAIN, *tuning(base, base / "run", **more)])
+    return base / "run"
+
+
+def test_prompt_and_classifier_are_tuned_together(tuned, folder, capsys):
+    summary = json.loads((tuned / "summary.json").read_text())
+    assert all(member["best_metric"] > 80 for member in summary["members"])
+    M, P, C = 8, 4, 2
+    assert summary["tuned_parameters"] == 2 * (P * D + 2 * D * M + M + 3 * D + D * C + C)
+    assert (
+        summary["frozen_parameters"]
+        == (V + 128 + 2 + 2) * D + 2 * (4 * D * D + 2 * D * F + F + 9 * D) + D * D + D
+    )
+    file = tuned / "prompt-0.safetensors"
+    prompt_PD, about = load_prompt(file)
+    assert prompt_PD.shape == (P, D) and about.labels == ("entailment", "not_entailment")
+    assert {name: array.shape for name, array in load_head(file).items()} == {
+        "classifier/kernel": (D, C), "classifier/bias": (C,)
+    }  # fmt: skip
+
+    # The files alone give the scores of training, member by member.
+    both = f"('{file}', '{tuned / 'prompt-1.safetensors'}')"
+    scored = t5x(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin",
+                 *tuning(folder, folder / "eval", PROMPT_FILES=both))  # fmt: skip
+    values = [m["bert_super_glue_rte_v102"]["accuracy"] for m in scored["metrics"].values()]
+    assert values == [member["best_metric"] for member in summary["members"]]
+
+
+def test_answers_are_labels(tuned, folder, capsys):
+    (folder / "in.jsonl").write_text(
+        '{"prompt": "a", "text": "the film was good [SEP] everybody liked it"}\n'
+        '{"prompt": "b", "text": "the film was awful [SEP] everybody liked it"}\n'
+        '{"prompt": "a", "text": "the soup was poor [SEP] everybody liked it"}\n'
+    )
+    t5x(capsys, "infer", "--gin_file=gin_configs/runs/infer.gin",
+        *tuning(folder, "never")[:3], f"--gin.INITIAL_CHECKPOINT_PATH={folder / 'base' / 'model'}",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 24, 'targets': 1}",
+        f"--prompt=a={tuned / 'prompt-0.safetensors'}", f"--prompt=b={tuned / 'prompt-1.safetensors'}",
+        f"--input={folder / 'in.jsonl'}", f"--output={folder / 'out.jsonl'}")  # fmt: skip
+    found = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in found] == ["a", "b", "a"]
+    assert [row["prediction"] for row in found] == ["entailment", "not_entailment", "not_entailment"]
+
+
+def refusal(capsys, *argv):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(arg) for arg in argv])
+    lines = capsys.readouterr().err.splitlines()
+    assert stopped.value.code in (1, 2)
+    return lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("macros", "words"),
+    [
+        ({"SCAN_LAYERS": True}, ["SCAN_LAYERS", "bert_of_tests"]),
+        (
+            {"TASK_FEATURE_LENGTHS": "{'inputs': 128, 'targets': 1}"},
+            ["128 positions", "PROMPT_INSIDE_LENGTH"],
+        ),
+        ({"MIXTURE_OR_TASK_NAME": "micro_world"}, ["BERT", "class"]),
+        ({"VOCABULARY": MICRO}, ["vocabulary.model", "WordPiece", "vocab.txt"]),
+    ],
+)
+def test_refusals(pretrained, tmp_path, capsys, macros, words):
+    more = {"TRAIN_STEPS": 50, **macros}
+    if "MIXTURE_OR_TASK_NAME" in macros:
+        more["DATA_DIR"] = pretrained / "text"
+    line = refusal(capsys, "train", *TRAIN, *tuning(pretrained, tmp_path, **more))
+    assert all(word in line for word in words), line
+
+
+def test_a_prompt_of_t5_is_refused(tuned, folder, tmp_path, capsys):
+    from jax_prompts.prompts import PromptMetadata, save_prompt
+
+    save_prompt(tmp_path / "p.safetensors", np.zeros((3, D), np.float32), PromptMetadata())
+    files = f"('{tmp_path / 'p.safetensors'}',)"
+    settings = tuning(folder, tmp_path, PROMPT_FILES=files)
+    line = refusal(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin", *settings)
+    assert "no classifier" in line
