@@ -104,6 +104,7 @@ class Optimizer:
       learning_rate: peak rate.
       schedule: `constant`, `linear` (to 0 at the last step) or `rsqrt` (inverse square root).
       warmup_steps: linear warm-up from 0; for `rsqrt` also its time constant, as in T5X.
+      warmup_fraction: the same as a share of all steps, for runs that count epochs; one of the two.
       weight_decay: AdamW: decoupled, times the rate. Adafactor: T5X's, not times the rate.
       beta1, beta2, epsilon: AdamW's.
       decay_rate: Adafactor's second-moment exponent: beta2_t = 1 - (t + 1)^-decay_rate.
@@ -119,6 +120,7 @@ class Optimizer:
     learning_rate: float
     schedule: Literal["constant", "linear", "rsqrt"] = "constant"
     warmup_steps: int = 0
+    warmup_fraction: float = 0.0
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999

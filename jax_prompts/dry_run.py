@@ -27,7 +27,8 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     Raises:
       ConfigError: settings that cannot work.
     """
-    model = make_model(run.model, place=place_of(run.method))
+    # A prompt on BERT comes with a classifier, of classes that only its data know.
+    model = make_model(run.model, place=place_of(run.method), classes=int(run.method is not None))
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     settings, method = run.training, run.method
     mesh = partition.make_mesh()
@@ -44,6 +45,7 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     tuned, frozen = jax.eval_shape(
         lambda weights: split(any_start, model, weights, None, (), seeds_E), weights
     )
+    tuned.pop("head", None)
     opt_state = jax.eval_shape(jax.vmap(optimizer.init), tuned)
     length = text_length(run.data, length_of(method))
     return {

@@ -23,6 +23,7 @@ _SHARED = {
     "learning_rate",
     "schedule",
     "warmup_steps",
+    "warmup_fraction",
     "weight_decay",
     "gradient_clip_norm",
     "network_learning_rate",
@@ -102,7 +103,8 @@ def _unclipped(config: Optimizer, steps: int) -> optax.GradientTransformation:
 
 
 def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:
-    """The rate of each update; the first has count 0, the last `steps` - 1. W is `warmup_steps`.
+    """The rate of each update; the first has count 0, the last `steps` - 1. W is `warmup_steps`, or
+    `warmup_fraction` of all steps.
 
     All rise linearly from 0 during the first W updates. Then `constant` stays at the peak; `linear` falls in
     a line that meets 0 at count `steps`; `rsqrt` is learning_rate / sqrt(max(count, W, 1)), so its peak is
@@ -113,7 +115,7 @@ def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:
       ConfigError: as `make_optimizer`.
     """
     _check(config, steps)
-    base, warmup = config.learning_rate, config.warmup_steps
+    base, warmup = config.learning_rate, _warmup(config, steps)
     peak, after = {  # `after` is called with the updates since the warm-up
         "constant": (base, optax.constant_schedule(base)),
         "linear": (base, optax.linear_schedule(base, 0.0, steps - warmup)),
@@ -146,10 +148,19 @@ def _check(config: Optimizer, steps: int) -> None:
                 raise ConfigError(f"Optimizer.{field.name} = {value!r} must be {wanted}")
     if not _whole(steps, 1):
         raise ConfigError(f"Training.steps = {steps!r} must be a whole number from 1")
+    if config.warmup_steps and config.warmup_fraction:
+        raise ConfigError(
+            f"Optimizer.warmup_steps = {config.warmup_steps} and warmup_fraction = {config.warmup_fraction} "
+            "exclude each other; leave one out"
+        )
     if config.warmup_steps >= steps:
         raise ConfigError(
             f"Optimizer.warmup_steps = {config.warmup_steps} must be less than Training.steps = {steps}"
         )
+
+
+def _warmup(config: Optimizer, steps: int) -> int:
+    return config.warmup_steps or round(config.warmup_fraction * steps)
 
 
 def _number(value: Any) -> bool:
@@ -167,6 +178,7 @@ def _positive(value: Any) -> bool:
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": (_positive, "a number above 0"),
     "warmup_steps": (lambda value: _whole(value, 0), "a whole number from 0"),
+    "warmup_fraction": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),
     "weight_decay": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),
     "beta1": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),
     "beta2": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1"),

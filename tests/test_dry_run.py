@@ -7,26 +7,76 @@ from jax_prompts.dry_run import dry_run
 from jax_prompts.main import resolve
 
 FROZEN = {"t5_small": 60_506_624, "t5_base": 222_903_552, "t5_large": 737_668_096}
-TUNED = {  # by prompt and recipe: small, base, large
-    ("prompt_tuning", "lester2021"): (51_200, 76_800, 102_400),
-    ("residual", "residual2023"): (416_656, 624_784, 832_912),
-    ("mlp", "residual2023"): (416_656, 624_784, 832_912),
-    ("decomposed", "decomposed2023"): (6_120, 8_680, 11_240),
-    ("p_tuning_mlp", "explosive"): (793_088, 1_779_456, 3_159_040),
-    ("explosive", "explosive"): (1_536, 2_304, 3_072),
-    ("explosive_star", "explosive"): (1_536, 2_304, 3_072),
+TUNED = {  # by prompt, recipe and further settings: small, base, large
+    "prompt_tuning lester2021": (51_200, 76_800, 102_400),
+    "prompt_tuning lester2021 PROMPT_LENGTH=10": (5_120, 7_680, 10_240),
+    "residual residual2023": (416_656, 624_784, 832_912),
+    "residual residual2023 PROMPT_LENGTH=100": (462_736, 693_904, 925_072),
+    "residual residual2023 Residual.passes=2": (416_656, 624_784, 832_912),
+    "mlp residual2023": (416_656, 624_784, 832_912),
+    "decomposed decomposed2023": (6_120, 8_680, 11_240),
+    "p_tuning_mlp explosive": (793_088, 1_779_456, 3_159_040),
+    "explosive explosive": (1_536, 2_304, 3_072),
+    "explosive explosive Explosive.passes=2": (1_536, 2_304, 3_072),
+    "explosive_star explosive": (1_536, 2_304, 3_072),
+}
+OTHERS = {  # by model, prompt, recipe and further settings: tuned, frozen
+    "t5_1_1_lm100k_xxl prompt_tuning lester2021 PROMPT_LENGTH=5": (20_480, 11_135_332_352),
+    "t5_base residual residual2023 PROMPT_LENGTH=100 Residual.hidden=250 Residual.bias=False": (
+        462_336,
+        FROZEN["t5_base"],
+    ),
+    "t5_large decomposed decomposed2023 Decomposed.rank=1000 PROMPT_LENGTH=100": (1_124_000, 737_668_096),
+    # Every position a network, 768 wide, of 400: 10 * (768 + 2*768*400 + 400 + 3*768).
+    "t5_base residual_separate residual2023": (6_178_720, FROZEN["t5_base"]),
+    # P rows of a key and a value at 12 encoder and 12 decoder layers, 768 wide; of 12 states.
+    "t5_base prefix explosive": (10 * 24 * 2 * 768, FROZEN["t5_base"]),
+    "t5_base prefix_mlp explosive": (
+        10 * 768 + 768 * 512 + 512 + 513 * 24 * 2 * 768,
+        FROZEN["t5_base"],
+    ),
+    "t5_base deep explosive": (10 * 12 * 768, FROZEN["t5_base"]),
+    "bert_base residual residual2023_bert": (624_784, 109_482_240),
 }
 
 
-@pytest.mark.parametrize(("prompt", "recipe"), TUNED)
-def test_parameter_counts_of_the_papers(prompt, recipe):
-    for (size, frozen), tuned in zip(FROZEN.items(), TUNED[prompt, recipe], strict=True):
-        files = f"models/{size} prompts/{prompt} recipes/{recipe} runs/train".split()
+def counts(model, prompt, recipe, *settings):
+    files = f"models/{model} prompts/{prompt} recipes/{recipe} runs/train".split()
+    report = dry_run_of(files, *settings, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", "BATCH_SIZE=16")
+    return report["tuned_parameters"], report["frozen_parameters"]
+
+
+def dry_run_of(files, *settings):
+    flags = [f"--gin_file=gin_configs/{file}.gin" for file in files]
+    flags += [f"--gin.{setting}" for setting in ("MODEL_DIR=never", *settings)]
+    return dry_run(resolve(parse(["train", *flags]), "TrainRun")[0])
+
+
+@pytest.mark.parametrize("words", TUNED)
+def test_parameter_counts_of_the_papers(words):
+    for (size, frozen), tuned in zip(FROZEN.items(), TUNED[words], strict=True):
+        assert counts(size, *words.split()) == (tuned, frozen)
+
+
+@pytest.mark.parametrize("words", OTHERS)
+def test_counts_of_other_settings(words):
+    assert counts(*words.split()) == OTHERS[words]
+
+
+@pytest.mark.parametrize("size", FROZEN)
+def test_model_tuning_tunes_everything(size):
+    files = [f"models/{size}", "recipes/explosive", "runs/pretrain"]
+    report = dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102")
+    assert (report["tuned_parameters"], report["frozen_parameters"]) == (FROZEN[size], 0)
+
+
+@pytest.mark.parametrize("recipe", ["lester2021", "decomposed2023", "residual2023"])
+def test_released_recipes_differ_from_the_papers_and_resolve(recipe):
+    runs = []
+    for name in (recipe, f"{recipe}_released"):
+        files = ["models/t5_small", "prompts/residual", f"recipes/{name}", "runs/train"]
         flags = [f"--gin_file=gin_configs/{file}.gin" for file in files]
-        task = [
-            "--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102",
-            "--gin.MODEL_DIR=never",
-            "--gin.BATCH_SIZE=16",
-        ]
-        report = dry_run(resolve(parse(["train", *flags, *task]), "TrainRun")[0])
-        assert (report["tuned_parameters"], report["frozen_parameters"]) == (tuned, frozen)
+        flags += ["--gin.MODEL_DIR=never", "--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102"]
+        runs.append(resolve(parse(["train", *flags]), "TrainRun")[0])
+    assert runs[0].optimizer != runs[1].optimizer
+    assert runs[0].data == runs[1].data

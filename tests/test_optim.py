@@ -188,6 +188,13 @@ def test_schedules(schedule, warmup, expected):
     np.testing.assert_allclose(under_jit, expected, atol=1e-7)
 
 
+def test_warm_up_as_a_share_of_all_steps():
+    share = Optimizer("adamw", 0.4, schedule="linear", warmup_fraction=0.1)
+    steps = Optimizer("adamw", 0.4, schedule="linear", warmup_steps=5)
+    rates = [[learning_rate_schedule(config, 50)(count) for count in range(50)] for config in (share, steps)]
+    assert rates[0] == rates[1] and max(rates[0]) == pytest.approx(0.4)
+
+
 def test_the_schedule_reaches_the_update():
     config = Optimizer("adafactor", 0.4, schedule="linear", warmup_steps=2)
     path, _ = trajectory(config, np.zeros(8, np.float32), [np.ones(8, np.float32)] * 6, steps=6)
@@ -215,6 +222,8 @@ def test_the_schedule_reaches_the_update():
         ({"weight_decay": -1e-5}, "weight_decay"),
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"warmup_steps": 10}, "warmup_steps"),
+        ({"warmup_fraction": 1.0}, "warmup_fraction"),
+        ({"warmup_fraction": 0.1, "warmup_steps": 2}, "leave one out"),
         ({"warmup_steps": 1.5}, "warmup_steps"),
         ({"step_offset": -1}, "step_offset"),
         ({"decay_rate": 0.0}, "decay_rate"),
