@@ -79,7 +79,11 @@ def split(
     labels: tuple[str, ...],
     seeds_E: np.ndarray,
 ) -> tuple[Tree, Tree]:
-    """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
+    """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none.
+
+    Raises:
+      ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.
+    """
     method = run.method
     keys_E = jax.vmap(jax.random.key)(seeds_E)
     head = jax.jit(jax.vmap(lambda key: random_head(model, key)))(keys_E)
@@ -93,7 +97,14 @@ def split(
         start = None if run.initializer is None else run.initializer.table_init(base)
         return init_members(method, keys_E, model.config.emb_dim, start)
 
-    prompt = fresh(weights["token_embedder"]["embedding"], keys_E)
+    embedding_VD = weights["token_embedder"]["embedding"]
+    tuned, frozen = parameter_count(jax.eval_shape(fresh, embedding_VD, keys_E)), parameter_count(weights)
+    if tuned > frozen * len(seeds_E):
+        raise ConfigError(
+            f"{type(method).__name__} would tune {tuned // len(seeds_E):,} parameters, more than the {frozen:,} "
+            "frozen ones: make its network smaller or shared, or the prompt shorter"
+        )
+    prompt = fresh(embedding_VD, keys_E)
     return {"prompt": prompt, **({"head": head} if head else {})}, weights
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from jax_prompts.arguments import parse
+from jax_prompts.config import ConfigError
 from jax_prompts.dry_run import dry_run
 from jax_prompts.main import resolve
 
@@ -80,3 +81,10 @@ def test_released_recipes_differ_from_the_papers_and_resolve(recipe):
         runs.append(resolve(parse(["train", *flags]), "TrainRun")[0])
     assert runs[0].optimizer != runs[1].optimizer
     assert runs[0].data == runs[1].data
+
+
+def test_networks_larger_than_the_model_are_refused():
+    settings = ["MIXTURE_OR_TASK_NAME=quickstart_reviews", "PROMPT_LENGTH=100", "Residual.hidden=400"]
+    files = ["models/micro", "prompts/residual_separate", "recipes/micro", "runs/train"]
+    with pytest.raises(ConfigError, match=r"Residual would tune 15,476,800 .* 4,082,688"):
+        dry_run_of(files, *settings)

@@ -8,6 +8,7 @@ It fills the table; a method with a network then computes the prompt from it.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.config import ConfigError
+from jax_prompts.config import ConfigError, SettingWarning
 from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.store import load_prompt
 
@@ -148,7 +149,9 @@ class Text:
 class FromFile:
     """Another prompt, read from its file: the transfer of SPoT (Vu et al. 2022). Every member starts there.
 
-    The other prompt may come from another base model of the same width.
+    The other prompt may come from another base model of the same width, and from another method: it is the folded
+    one, so that a method with a network starts its table there and its network anew. To go on with a run, give its
+    MODEL_DIR instead.
 
     Attributes:
       path: a prompt file of the same length and width.
@@ -157,7 +160,14 @@ class FromFile:
     path: str
 
     def table_init(self, base: Base) -> TableInit:
-        prompt_PD, _ = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
+        prompt_PD, about = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
+        if about.method not in ("", "PromptTuning"):
+            warnings.warn(
+                f"{self.path} was folded from {about.method}, whose network is not in it: this starts a new run at "
+                "its vectors (to go on with the old run, give its MODEL_DIR)",
+                SettingWarning,
+                stacklevel=2,
+            )
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             if prompt_PD.shape[0] != shape[0]:

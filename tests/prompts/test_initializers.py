@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_prompts.config import ConfigError
+from jax_prompts.config import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     Base,
     ClassLabels,
@@ -102,6 +102,9 @@ def prompt_file(tmp_path):
 def test_another_prompt(prompt_file):
     path, prompt_PD = prompt_file
     np.testing.assert_array_equal(FromFile(str(path)).table_init(BASE)(KEY, (4, D), jnp.float32), prompt_PD)
+    save_prompt(path, prompt_PD, PromptMetadata(method="Residual"))
+    with pytest.warns(SettingWarning, match="folded from Residual.*MODEL_DIR"):
+        FromFile(str(path)).table_init(BASE)
 
 
 @pytest.mark.parametrize(
