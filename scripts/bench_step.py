@@ -1,32 +1,65 @@
 """Time of one training step on random weights and tokens, beside the machine's own matrix-product rate.
 
     python scripts/bench_step.py --json
+    python scripts/bench_step.py --methods prompt_tuning residual explosive
 
-Prints seconds a step (median), examples/s, GFLOP/s by the compiler's count, the share of the rate that a
-float32 matrix product reaches in the same process, and the peak resident memory.
+Prints seconds a step (median), examples/s, GFLOP/s by the compiler's count, the share of the rate that a float32
+matrix product reaches in the same process, and the peak resident memory. Several methods take steps in turns and
+are related to the first.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import resource
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts import optim
+from jax_prompts.base import make_model
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
-from jax_prompts.prompts import PromptTuning, Residual, Uniform, init_members
+from jax_prompts.prompts import (
+    Decomposed,
+    Explosive,
+    LSTMPrompt,
+    PerLayer,
+    PromptTuning,
+    PTuningLSTM,
+    PTuningMLP,
+    RankProbe,
+    Residual,
+    for_model,
+    init_members,
+    place_of,
+)
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.weights import load_weights, make_model
+from jax_prompts.weights import load_weights
 
-METHODS = {"prompt_tuning": PromptTuning, "residual": Residual}
+METHODS: dict[str, Callable[..., Any]] = {
+    "prompt_tuning": PromptTuning,
+    "residual": Residual,
+    "residual_separate": functools.partial(Residual, shared=False),
+    "mlp": functools.partial(Residual, skip=False),
+    "lstm": LSTMPrompt,
+    "p_tuning_mlp": PTuningMLP,
+    "p_tuning_lstm": PTuningLSTM,
+    "decomposed": Decomposed,
+    "rank_probe": RankProbe,
+    "explosive": Explosive,
+    "prefix": PerLayer,
+    "prefix_mlp": functools.partial(PerLayer, hidden=512),
+    "deep": functools.partial(PerLayer, place="states"),
+}
 
 
 def matrix_product_rate(size: int = 2048, repeats: int = 5) -> float:
@@ -42,10 +75,57 @@ def matrix_product_rate(size: int = 2048, repeats: int = 5) -> float:
     return 2 * size**3 / min(seconds)
 
 
+def prepare(
+    args: argparse.Namespace, base: BaseModel, frozen: Any, name: str
+) -> tuple[Callable[[], None], dict]:
+    """A function that takes one step of a method, and what compiling it said."""
+    model = make_model(base, place=place_of(METHODS[name](length=1)))
+    method = for_model(METHODS[name](length=args.prompt), model.config.prompt_width)
+    rows = model.config.vocab_size
+    seeds_E = jnp.arange(args.members)
+    keys_E = jax.vmap(jax.random.key)(seeds_E)
+    tuned = {"prompt": jax.jit(lambda: init_members(method, keys_E, model.config.emb_dim))()}
+    optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3), args.steps)
+    state = (tuned, jax.jit(jax.vmap(optimizer.init))(tuned))
+
+    draw = np.random.default_rng(0)
+    text = draw.integers(3, rows - 128, (args.members, args.batch, args.inputs), dtype=np.int32)
+    prompt = np.broadcast_to(
+        np.arange(rows, rows + args.prompt, dtype=np.int32), (*text.shape[:2], args.prompt)
+    )
+    targets = draw.integers(3, rows - 128, (args.members, args.batch, args.targets), dtype=np.int32)
+    batch = {
+        "encoder_input_tokens": np.concatenate([prompt, text], axis=-1),
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (0, 0), (1, 0)))[..., :-1],
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": np.ones_like(targets),
+    }
+    batch, key_E = jax.device_put(batch), dropout_keys(seeds_E, 0)
+    step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
+    start = time.perf_counter()
+    compiled = (
+        jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler_options())
+        .lower(*state, frozen, batch, key_E)
+        .compile()
+    )
+    about = {
+        "compile_seconds": time.perf_counter() - start,
+        "step_gflop": compiled.cost_analysis()["flops"] / 1e9,
+        "tuned_parameters": sum(leaf.size for leaf in jax.tree.leaves(state[0])) // args.members,
+    }
+
+    def take() -> None:
+        nonlocal state
+        *state, metrics = compiled(*state, frozen, batch, key_E)
+        jax.block_until_ready((state, metrics))
+
+    return take, about
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="t5_1_1_small")
-    parser.add_argument("--method", choices=METHODS, default="prompt_tuning")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["prompt_tuning"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument("--targets", type=int, default=8)
@@ -65,67 +145,44 @@ def main() -> None:
         activation_dtype=args.dtype,
         weight_dtype=args.dtype,
     )
-    model = make_model(base)
-    rows = model.config.vocab_size
-    frozen = load_weights(base, model)
-    method = METHODS[args.method](length=args.prompt)
-    seeds_E = jnp.arange(args.members)
-    keys_E = jax.vmap(jax.random.key)(seeds_E)
-    tuned = {"prompt": init_members(method, keys_E, model.config.emb_dim, Uniform().table_init(None))}
-    optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3), args.steps)
-    opt_state = jax.vmap(optimizer.init)(tuned)
-
-    draw = np.random.default_rng(0)
-    text = draw.integers(3, rows - 128, (args.members, args.batch, args.inputs), dtype=np.int32)
-    prompt = np.broadcast_to(
-        np.arange(rows, rows + args.prompt, dtype=np.int32), (*text.shape[:2], args.prompt)
-    )
-    targets = draw.integers(3, rows - 128, (args.members, args.batch, args.targets), dtype=np.int32)
-    batch = {
-        "encoder_input_tokens": np.concatenate([prompt, text], axis=-1),
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (0, 0), (1, 0)))[..., :-1],
-        "decoder_target_tokens": targets,
-        "decoder_loss_weights": np.ones_like(targets),
-    }
-    batch = jax.device_put(batch)
-    step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
-    start = time.perf_counter()
-    compiled = (
-        jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler_options())
-        .lower(tuned, opt_state, frozen, batch, dropout_keys(seeds_E, 0))
-        .compile()
-    )
-    compile_seconds = time.perf_counter() - start
-    seconds = []
-    for index in range(args.steps + 1):
-        start = time.perf_counter()
-        tuned, opt_state, metrics = compiled(tuned, opt_state, frozen, batch, dropout_keys(seeds_E, index))
-        jax.block_until_ready((tuned, metrics))
-        seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds[1:])  # the first call touches memory for the first time
-    flops = compiled.cost_analysis()["flops"]
+    frozen = load_weights(base, make_model(base))
+    prepared = {name: prepare(args, base, frozen, name) for name in args.methods}
+    seconds: dict[str, list[float]] = {name: [] for name in prepared}
+    for _ in range(args.steps + 1):  # in turns, so that a slow minute is everybody's
+        for name, (take, _) in prepared.items():
+            start = time.perf_counter()
+            take()
+            seconds[name].append(time.perf_counter() - start)
     rate = matrix_product_rate()
-    report = {
-        "settings": vars(args),
-        "device": jax.devices()[0].device_kind,
-        "seconds_per_step": median,
-        "examples_per_second": args.members * args.batch / median,
-        "gflops_per_second": flops / median / 1e9,
-        "step_gflop": flops / 1e9,
-        "matrix_product_gflops_per_second": rate / 1e9,
-        "share_of_matrix_product_rate": flops / median / rate,
-        "limit_seconds": flops / rate,
-        "compile_seconds": compile_seconds,
-        "peak_rss_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "model": dataclasses.asdict(base),
-    }
+    first = statistics.median(seconds[args.methods[0]][1:])
+    reports = {}
+    for name, (_, about) in prepared.items():
+        median = statistics.median(seconds[name][1:])  # the first call touches memory for the first time
+        flops = about["step_gflop"] * 1e9
+        reports[name] = {
+            "seconds_per_step": median,
+            "relative_to_first": median / first,
+            "examples_per_second": args.members * args.batch / median,
+            "gflops_per_second": flops / median / 1e9,
+            "share_of_matrix_product_rate": flops / median / rate,
+            "limit_seconds": flops / rate,
+            **about,
+        }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if not args.json:
-        print(
-            f"{median:.3f} s/step, {report['examples_per_second']:.2f} examples/s, "
-            f"{report['gflops_per_second']:.0f} GFLOP/s = {report['share_of_matrix_product_rate']:.0%} of a "
-            f"matrix product, limit {report['limit_seconds']:.2f} s, peak {report['peak_rss_gigabytes']:.2f} GB"
-        )
-    print(json.dumps(report))
+        for name, report in reports.items():
+            print(
+                f"{name}: {report['seconds_per_step']:.3f} s/step ({report['relative_to_first']:.3f}x), "
+                f"{report['examples_per_second']:.2f} examples/s, {report['gflops_per_second']:.0f} GFLOP/s = "
+                f"{report['share_of_matrix_product_rate']:.0%} of a matrix product, "
+                f"limit {report['limit_seconds']:.2f} s, tuned {report['tuned_parameters']:,}"
+            )
+        print(f"peak {peak:.2f} GB")
+    settings = {**vars(args), "device": jax.devices()[0].device_kind, "model": dataclasses.asdict(base)}
+    machine = {"matrix_product_gflops_per_second": rate / 1e9, "peak_rss_gigabytes": peak}
+    # One method, one flat object.
+    results = reports[args.methods[0]] if len(reports) == 1 else {"methods": reports}
+    print(json.dumps({"settings": settings, **machine, **results}))
 
 
 if __name__ == "__main__":

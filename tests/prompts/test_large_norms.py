@@ -47,4 +47,4 @@ def test_bfloat16_trains_like_float32():
     for scan_layers in (False, True):
         narrow_losses, narrow_norms = train(dtype=jnp.bfloat16, scan_layers=scan_layers)
         np.testing.assert_allclose(narrow_losses[-20:], losses[-20:], rtol=0.005)
-        np.testing.assert_allclose(narrow_norms, norms, rtol=0.1, atol=1)
+        np.testing.assert_allclose(narrow_norms, norms, rtol=0.25, atol=1)
