@@ -1,9 +1,8 @@
-"""Trains every method on one task, several seeds side by side, and prints a table of scores and shapes.
+"""Trains every method on one task, several seeds side by side; prints scores and the curves of EPT's analysis.
 
     python scripts/compare_methods.py --output runs/compare --task glue_sst2_v200 --data_dir GLUE
 
 Each run is one `t5x train` in a folder of its own, so that an interrupted comparison goes on where it stopped.
-Curves of norms and similarities come from each run's metrics/train.jsonl.
 """
 
 from __future__ import annotations
@@ -47,14 +46,15 @@ def run_flags(args: argparse.Namespace, method: str, rate: str, folder: pathlib.
     ]
 
 
-def curve(folder: pathlib.Path, name: str) -> list[float]:
-    """A training metric at the first and the last record, averaged over members."""
+def curve(folder: pathlib.Path, name: str) -> dict[int, float]:
+    """A training metric by step, averaged over members."""
     lines = [json.loads(line) for line in (folder / "metrics" / "train.jsonl").read_text().splitlines()]
     steps = sorted({line["step"] for line in lines})
-    return [
-        statistics.fmean(line[name] for line in lines if line["step"] == step)
-        for step in (steps[0], steps[-1])
-    ]
+    return {step: statistics.fmean(line[name] for line in lines if line["step"] == step) for step in steps}
+
+
+def print_row(*cells: object) -> None:
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 def main() -> None:
@@ -72,8 +72,9 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    print("| method | prompt | tuned | rate | score | norm first, last | cosine first, last |")
-    print("|---|---|---|---|---|---|---|")
+    print_row("method", "prompt", "tuned", "rate", "score", "untuned", "seconds")
+    print_row(*["---"] * 7)
+    finished = []
     for method in args.methods:
         for rate in args.rates:
             folder = args.output / f"{method}-{rate}"
@@ -81,19 +82,29 @@ def main() -> None:
             command = [sys.executable, "-m", "jax_prompts.main", "train", *flags]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if done.returncode:
-                print(
-                    f"| {method} | {METHODS[method] or 1} | | {rate} | failed, status {done.returncode} | | |",
-                    flush=True,
-                )
+                print_row(method, METHODS[method] or 1, "", rate, f"failed, status {done.returncode}", "", "")
                 continue
             summary = json.loads(done.stdout.splitlines()[-1])
-            norm, cosine = curve(folder, "prompt_norm"), curve(folder, "prompt_similarity")
-            print(
-                f"| {method} | {METHODS[method] or 1} | {summary['tuned_parameters'] // args.members:,} | {rate} "
-                f"| {summary['best_metric']:.1f} ± {summary['best_metric_deviation']:.1f} "
-                f"| {norm[0]:.3g}, {norm[1]:.3g} | {cosine[0]:.2f}, {cosine[1]:.2f} |",
-                flush=True,
+            finished.append((method, rate, folder))
+            print_row(
+                method,
+                METHODS[method] or 1,
+                f"{summary['tuned_parameters'] // args.members:,}",
+                rate,
+                f"{summary['best_metric']:.1f} ± {summary['best_metric_deviation']:.1f}",
+                f"{summary['untuned_metric']:.1f}",
+                f"{summary['wall_seconds']:.0f}",
             )
+
+    for title, name in (("mean norm", "prompt_norm"), ("mean cosine", "prompt_similarity")):
+        curves = [(method, rate, curve(folder, name)) for method, rate, folder in finished]
+        steps = sorted(curves[0][2]) if curves else []
+        shown = steps[:: max(1, len(steps) // 5)]
+        print(f"\n{title} of the prompt's vectors, over the steps up to the one named\n")
+        print_row("method", "rate", *shown)
+        print_row(*["---"] * (2 + len(shown)))
+        for method, rate, values in curves:
+            print_row(method, rate, *(f"{values[step]:.3g}" for step in shown))
 
 
 if __name__ == "__main__":
