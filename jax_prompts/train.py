@@ -62,7 +62,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     # The model, which a BERT's task gives its classes and a per-layer prompt its places.
     labels = tuple(train_caches[0][1].labels or ())
     model = make_model(run.model, place=place_of(run.method), vocabulary=vocabulary, classes=len(labels))
-    check_model(run, model)
+    check_model(run, model, [cache for _, cache in train_caches])
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     method = run.method
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -12,6 +13,7 @@ import numpy as np
 from jax_prompts import decoding, optim, partition
 from jax_prompts.base import Model
 from jax_prompts.config import ConfigError, TrainRun
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
@@ -60,9 +62,13 @@ def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
 
 
-def check_model(run: TrainRun, model: Model) -> None:
-    """Raises ConfigError where a row would be longer than the model's learned positions."""
+def check_model(run: TrainRun, model: Model, caches: Sequence[TokenCache] = ()) -> None:
+    """Raises ConfigError where a BERT has too few positions for a row, or one classifier for unlike tasks."""
     if isinstance(model, Bert):
+        if len({cache.labels for cache in caches}) > 1:
+            raise ConfigError(
+                f"{run.data.task} mixes tasks with other labels, and a BERT has one classifier: choose one task"
+            )
         length = text_length(run.data, length_of(run.method)) + length_of(run.method)
         if length > model.config.max_length:
             raise ConfigError(

@@ -22,6 +22,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # FLOPs and compilations are counted in tests
 
 
+LONGEST = ("test_train.py", "test_contract.py", "test_bert_run.py", "test_main.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The directory of real data and upstream goldens: $JAX_PROMPTS_SHARED, or `../shared` beside the checkout."""

@@ -128,7 +128,7 @@ TRAIN += ["--gin_file=gin_configs/runs/train.gin"]
 
 @pytest.fixture(scope="module")
 def tuned(base):
-    more = {"TRAIN_STEPS": 100, "EVAL_PERIOD": 50, "LEARNING_RATE": 0.1, "MEMBERS": 2}
+    more = {"TRAIN_STEPS": 150, "EVAL_PERIOD": 50, "LEARNING_RATE": 0.05, "MEMBERS": 2}
     more |= {"PROMPT_LENGTH": 4, "Residual.hidden": 8}
     main(["train", *TRAIN, *tuning(base, base / "run", **more)])
     return base / "run"
@@ -136,7 +136,7 @@ def tuned(base):
 
 def test_prompt_and_classifier_are_tuned_together(tuned, folder, capsys):
     summary = json.loads((tuned / "summary.json").read_text())
-    assert all(member["best_metric"] > 80 for member in summary["members"])
+    assert all(member["best_metric"] > 70 for member in summary["members"])
     M, P, C = 8, 4, 2
     assert summary["tuned_parameters"] == 2 * (P * D + 2 * D * M + M + 3 * D + D * C + C)
     assert (

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_prompts.base import make_model
 from jax_prompts.config import BaseModel, ConfigError, RunError
 from jax_prompts.models import sizes
 from jax_prompts.models.t5 import T5Config
-from jax_prompts.weights import fingerprint, load_weights, make_model, save_model
+from jax_prompts.weights import fingerprint, load_weights, save_model
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 TINY = T5Config(96, 32, 4, 2, 3, 8, 64, ("gelu", "linear"), logits_via_embedding=False)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layers import MASKED, Embed
-from jax_prompts.models.per_layer import NO_ROWS, Rows, key_value_rows, placed, state_rows
+from jax_prompts.models.per_layer import Rows, input_rows, layer_rows, placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,19 +159,18 @@ class Bert(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B L D"]:
         """The last hidden state; undefined at padding. Without `segments_BL` the first [SEP] ends segment 0."""
-        c, input_QD, rows, length = self.config, prompts_QW, NO_ROWS, tokens_BL.shape[1]
-        if prompts_QW is not None and self.place != "input":
-            input_QD = jnp.zeros((1, c.emb_dim))  # replaced, or never attended to
-            if self.place == "states":
-                rows = state_rows(prompts_QW, c.num_layers)
-            else:
-                rows = key_value_rows(prompts_QW, c.num_layers, c.num_heads)
+        c, length = self.config, tokens_BL.shape[1]
+        rows = layer_rows(prompts_QW, self.place, c.num_layers, c.num_heads)
         if segments_BL is None:
             separators_BL = tokens_BL == c.separator_id
             segments_BL = jnp.cumsum(separators_BL, axis=1) - separators_BL > 0
         virtual_BL = tokens_BL - c.vocab_size
-        x_BLD = self.token_embedder(tokens_BL, input_QD).astype(jnp.float32)
-        x_BLD = x_BLD + self.positions[None, :length] + self.segments[segments_BL.astype(jnp.int32)]
+        x_BLD = self.token_embedder(tokens_BL, input_rows(prompts_QW, self.place, c.emb_dim))
+        x_BLD = (
+            x_BLD.astype(jnp.float32)
+            + self.positions[None, :length]
+            + self.segments[segments_BL.astype(jnp.int32)]
+        )
         x_BLD = self.dropout(self.embedding_norm(x_BLD), deterministic)
         bias_B11L = jnp.where(tokens_BL > 0, 0.0, MASKED)[:, None, None]
         for i, layer in enumerate(self.layers):

@@ -29,16 +29,22 @@ class Rows(NamedTuple):
 NO_ROWS = Rows()
 
 
-def state_rows(prompts_QW: Float[Array, "Q W"], layers: int) -> Rows:
-    """W = N*D: a hidden state a layer."""
-    return Rows(states_NQD=jnp.moveaxis(prompts_QW.reshape(len(prompts_QW), layers, -1), 1, 0))
+def input_rows(
+    prompts_QW: Float[Array, "Q W"] | None, place: str, emb_dim: int
+) -> Float[Array, "Q D"] | None:
+    """Embeddings of virtual tokens: the prompts themselves, or zeros where every layer replaces what they become."""
+    return prompts_QW if prompts_QW is None or place == "input" else jnp.zeros((1, emb_dim))
 
 
-def key_value_rows(prompts_QW: Float[Array, "Q W"], layers: int, heads: int) -> Rows:
-    """W = N*2*H*K: a key and a value a layer."""
+def layer_rows(prompts_QW: Float[Array, "Q W"] | None, place: str, layers: int, heads: int) -> Rows:
+    """What a prompt at `place` is at each of N layers: N*D states, or N*2*H*K keys and values."""
+    if prompts_QW is None or place == "input":
+        return NO_ROWS
+    if place == "states":
+        return Rows(states_NQD=jnp.moveaxis(prompts_QW.reshape(len(prompts_QW), layers, -1), 1, 0))
     rows_QN2HK = prompts_QW.reshape(len(prompts_QW), layers, 2, heads, -1)
-    keys_values_N2QHK = jnp.moveaxis(rows_QN2HK, 0, 2)
-    return Rows(keys_NQHK=keys_values_N2QHK[:, 0], values_NQHK=keys_values_N2QHK[:, 1])
+    rows_N2QHK = jnp.moveaxis(rows_QN2HK, 0, 2)
+    return Rows(keys_NQHK=rows_N2QHK[:, 0], values_NQHK=rows_N2QHK[:, 1])
 
 
 def placed(

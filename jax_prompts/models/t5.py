@@ -27,7 +27,7 @@ from jax_prompts.models.layers import (
     RelativePositionBias,
     RMSNorm,
 )
-from jax_prompts.models.per_layer import NO_ROWS, Rows, key_value_rows, placed, state_rows
+from jax_prompts.models.per_layer import NO_ROWS, Rows, input_rows, layer_rows, placed
 
 Cache = dict[str, Any]
 
@@ -314,17 +314,12 @@ class T5(nn.Module):
     ) -> tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]:
         """The encoder's output after its final norm (undefined at padding), the cross-attention's rows, and where
         virtual tokens stand."""
-        c, input_QD, encoder_rows, cross_rows = self.config, prompts_QW, NO_ROWS, NO_ROWS
-        if prompts_QW is not None and self.place != "input":
-            input_QD = jnp.zeros((1, c.emb_dim))  # replaced, or never attended to
-            if self.place == "states":
-                encoder_rows = state_rows(prompts_QW, c.num_encoder_layers)
-            else:
-                rows = key_value_rows(prompts_QW, c.num_encoder_layers + c.num_decoder_layers, c.num_heads)
-                encoder_rows = jax.tree.map(lambda x: x[: c.num_encoder_layers], rows)
-                cross_rows = jax.tree.map(lambda x: x[c.num_encoder_layers :], rows)
+        c, crossed = self.config, self.config.num_decoder_layers if self.place == "keys_values" else 0
+        rows = layer_rows(prompts_QW, self.place, c.num_encoder_layers + crossed, c.num_heads)
+        encoder_rows = jax.tree.map(lambda x: x[: c.num_encoder_layers], rows)
+        cross_rows = jax.tree.map(lambda x: x[c.num_encoder_layers :], rows) if crossed else NO_ROWS
         virtual_BL = encoder_input_tokens - c.vocab_size
-        x_BLD = self.token_embedder(encoder_input_tokens, input_QD)
+        x_BLD = self.token_embedder(encoder_input_tokens, input_rows(prompts_QW, self.place, c.emb_dim))
         encoded_BLD = self.encoder(x_BLD, encoder_rows, virtual_BL, encoder_input_tokens > 0, deterministic)
         return encoded_BLD, cross_rows, virtual_BL
 
