@@ -1,4 +1,4 @@
-"""How the tasks of GLUE and SuperGLUE that answer with a label's name are registered."""
+"""How tasks that answer with a label's name are registered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tasks import metrics, registration
 from tasks.files import Files
 from tasks.postprocessors import label_id
 from tasks.preprocessors import label_text, segment_text
-from tasks.sources import TfdsSource
+from tasks.sources import FilesOnly, TfdsSource
 
 
 def register(
     task_name: str,
     *,
-    tfds_name: str,
+    tfds_name: str | None,
     table: Files,
     name: str,
     fields: Sequence[str],
@@ -32,7 +32,7 @@ def register(
 
     Args:
       task_name: T5's registered name.
-      tfds_name: name and version in TFDS.
+      tfds_name: name and version in TFDS; None where TFDS lacks the set.
       table: the official files.
       name, fields, label_classes: see `preprocessors.label_text`.
       pair: the fields of BERT's two segments; the second may be empty.
@@ -49,7 +49,7 @@ def register(
         if prefix in forms:
             registration.add(
                 prefix + task_name,
-                TfdsSource(tfds_name, table, tfds_splits),
+                TfdsSource(tfds_name, table, tfds_splits) if tfds_name else FilesOnly(table),
                 (*before, to_text),
                 postprocess_fn=functools.partial(postprocess, label_classes=classes),
                 metric_fns=metric_fns,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.config import ConfigError
+from jax_prompts.data.bad_lines import BadLine, tolerated
 
 UNLABELLED = -1  # TFDS's class of an example without a label
 KEYS = ("idx", "id", "qid")  # what numbers or names an example, in one data set or another
@@ -25,11 +26,19 @@ class Files:
       folder: directory of the files (`CB`).
       suite: directory above it (`superglue`); `DATA_DIR/suite/folder` and `DATA_DIR/folder` will both do.
       names: file of each split, or several names that it may have; `*` stands for anything.
+      url: where the files are had.
     """
 
     folder: str
     suite: str
     names: Mapping[str, str | Sequence[str]]
+    url: str = dataclasses.field(default="", kw_only=True)
+
+    def wanted(self, split: str) -> str:
+        """What to put under DATA_DIR for a split, and where it is had."""
+        name = self.names[split]
+        file = pathlib.PurePath(self.suite, self.folder, name if isinstance(name, str) else name[0])
+        return f"{file} from {self.url}" if self.url else str(file)
 
     def examples(self, path: pathlib.Path, split: str) -> Iterator[tuple[Place, dict[str, Any]]]:
         """Each example, as the dictionary that TFDS makes of it, and where it stands.
@@ -55,7 +64,7 @@ class Files:
         places = " nor ".join(str(folder / pattern) for folder in folders for pattern in patterns)
         raise ConfigError(
             f"DATA_DIR {data_dir} has no {split} file: neither {places} exists; "
-            f"put the official {self.folder} files there"
+            f"put the official {self.folder} files there" + (f", from {self.url}" if self.url else "")
         )
 
     def read(self, path: pathlib.Path, split: str) -> list[dict[str, Any]]:
@@ -67,14 +76,13 @@ class Files:
         examples, places = [], dict[str, Place]()
         for place, example in self.examples(path, split):
             key = next((json.dumps(example[name]) for name in KEYS if name in example), str(len(places)))
-            if key in places:
-                raise place.error(f"the same number or name ({key}) as {places[key].where}")
-            places[key] = place
-            examples.append(example)
+            with tolerated():
+                if key in places:
+                    raise place.error(f"the same number or name ({key}) as {places[key].where}")
+                places[key] = place
+                examples.append(example)
         if not examples:
-            raise ConfigError(
-                f"{path} holds no examples; put the official {split} file of {self.folder} there"
-            )
+            raise ConfigError(f"{path} holds no examples; put {self.wanted(split)} there")
         return examples
 
 
@@ -112,11 +120,12 @@ class Table(Files):
         rows = (
             json_lines(path)
             if path.suffix == ".jsonl"
-            else _tab_separated(path, self.headers.get(split), self.incomplete)
+            else tab_separated(path, self.headers.get(split), self.incomplete)
         )
         for number, (place, row) in enumerate(rows):
-            if row:
-                yield place, self._example(row, number, place, split)
+            with tolerated():
+                if row:
+                    yield place, self._example(row, number, place, split)
 
     def _example(self, row: dict[str, Any], number: int, place: Place, split: str) -> dict[str, Any]:
         if self.nested is not None:
@@ -172,9 +181,9 @@ class Place:
         line = [] if self.line is None else [f"line {self.line}"]
         return ", ".join([*line, *filter(None, [self.inside])])
 
-    def error(self, reason: str) -> ConfigError:
+    def error(self, reason: str) -> BadLine:
         what = "line" if self.line is not None else "entry"
-        return ConfigError(f"{self.path}, {self.where}: {reason}; correct or remove the {what}")
+        return BadLine(f"{self.path}, {self.where}: {reason}; correct or remove the {what}")
 
 
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
@@ -187,7 +196,9 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
         # Split at line feeds alone: U+2028 and its kin are part of the text.
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
+                if not line.strip():
+                    continue
+                with tolerated():
                     yield number, _decoded(line.rstrip(b"\n").removesuffix(b"\r"), Place(path, number))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -209,29 +220,35 @@ def json_lines(path: pathlib.Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     """
     for number, line in read_lines(path):
         place = Place(path, number)
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise place.error(f"malformed JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise place.error(f"a JSON object is expected, not {type(row).__name__}")
-        yield place, row
+        with tolerated():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise place.error(f"malformed JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise place.error(f"a JSON object is expected, not {type(row).__name__}")
+            yield place, row
 
 
-def _tab_separated(
-    path: pathlib.Path, columns: Sequence[str] | None, incomplete: bool
+def tab_separated(
+    path: pathlib.Path, columns: Sequence[str] | None = None, incomplete: bool = False
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Rows by their columns' names; an empty one for a row that lacks fields, where that is allowed."""
+    """Rows by their columns' names; an empty one for a row that lacks fields, where that is allowed.
+
+    Raises:
+      ConfigError: see `read_lines`, or a line has other fields than the header.
+    """
     lines = read_lines(path)
     header = columns or next(lines, (0, ""))[1].removeprefix("\ufeff").split("\t")
     for number, line in lines:
         fields, place = line.split("\t"), Place(path, number)
-        if len(fields) < len(header) and incomplete:
-            yield place, {}
-        elif len(fields) != len(header):
-            raise place.error(f"{len(fields)} tab-separated fields, the header has {len(header)}")
-        else:
-            yield place, dict(zip(header, fields, strict=True))
+        with tolerated():
+            if len(fields) < len(header) and incomplete:
+                yield place, {}
+            elif len(fields) != len(header):
+                raise place.error(f"{len(fields)} tab-separated fields, the header has {len(header)}")
+            else:
+                yield place, dict(zip(header, fields, strict=True))
 
 
 def text_field(row: Mapping[str, Any], name: str, place: Place) -> str:

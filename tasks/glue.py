@@ -8,6 +8,7 @@ from tasks.files import Table
 _table = functools.partial(
     Table,
     suite="glue",
+    url="https://gluebenchmark.com/tasks",
     names={"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"},
 )
 

@@ -70,7 +70,9 @@ def segment_text(
 def index_of(example: Example) -> Example:
     """`idx`, or `idx/part` for each part of it."""
     index = example["idx"]
-    return {f"idx/{part}": value for part, value in index.items()} if isinstance(index, dict) else {"idx": index}
+    return (
+        {f"idx/{part}": value for part, value in index.items()} if isinstance(index, dict) else {"idx": index}
+    )
 
 
 def score_text(dataset: tf.data.Dataset, *, name: str, fields: Sequence[str]) -> tf.data.Dataset:
@@ -102,6 +104,13 @@ def strip_markup(dataset: tf.data.Dataset, *, fields: Sequence[str]) -> tf.data.
         lambda example: {**example, **{field: plain(example[field]) for field in fields}},
         num_parallel_calls=tf.data.AUTOTUNE,
     )
+
+
+def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Gives examples without an `idx` their number; some sets of TFDS have none."""
+    if "idx" in dataset.element_spec:
+        return dataset
+    return dataset.enumerate().map(lambda idx, example: {"idx": tf.cast(idx, tf.int32), **example})
 
 
 @seqio.map_over_dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,26 +36,40 @@ def directory(data_dir: str | pathlib.Path) -> pathlib.Path:
 class TfdsSource(seqio.TfdsDataSource):
     """Reads TFDS; `at` gives the same examples from official files."""
 
-    def __init__(
-        self, tfds_name: str, official: Files, tfds_splits: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, tfds_name: str, official: Files, tfds_splits: Mapping[str, str] | None = None) -> None:
         """Names both sources.
 
         Args:
           tfds_name: name and version, `super_glue/cb:1.0.2`.
-          official: the official files of the same data; they say which splits there are.
-          tfds_splits: TFDS's name of a split, where it differs.
+          official: the official files of the same data.
+          tfds_splits: TFDS's name of each split that TFDS has, where they are not those of the files.
         """
-        names = dict.fromkeys(official.names)
-        super().__init__(
-            tfds_name=tfds_name, splits={name: (tfds_splits or {}).get(name, name) for name in names}
-        )
+        super().__init__(tfds_name=tfds_name)
         self._official = official
+        self._names = dict(tfds_splits or {name: name for name in official.names})
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Known without asking TFDS, which may be out of reach."""
-        return tuple(self._official.names)
+        return tuple(self._names)
+
+    # SeqIO's own map of splits knows no slices.
+    def get_dataset(self, split: str = "train", *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        return super().get_dataset(self._in_tfds(split), *args, **kwargs)
+
+    def num_input_examples(self, split: str) -> int | None:
+        return super().num_input_examples(self._in_tfds(split))
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return super().list_shards(self._in_tfds(split))
+
+    def _in_tfds(self, split: str) -> str:
+        """A split, slices and sums included, with TFDS's names."""
+        return re.sub(r"(^|\+)\s*([\w-]+)", lambda part: part[1] + self._names.get(part[2], part[2]), split)
+
+    def wanted(self, split: str) -> str:
+        """What to put under DATA_DIR in place of TFDS, and where it is had."""
+        return self._official.wanted(parse(split, self._official.names)[0].name)
 
     def at(self, data_dir: str | pathlib.Path) -> FileSource:
         """The same data read from files under `data_dir`."""
@@ -112,6 +127,33 @@ class FileSource(seqio.DataSource):
     def _examples(self, split: str) -> list[dict[str, Any]]:
         parts = [(part, self._read(part.name)) for part in parse(split, self._official.names)]
         return [examples[i] for part, examples in parts for i in part.range(len(examples))]
+
+
+class FilesOnly(seqio.DataSource):
+    """A set that TFDS lacks: read from DATA_DIR, which has to be set."""
+
+    supports_arbitrary_sharding = False
+
+    def __init__(self, official: Files) -> None:
+        super().__init__(splits=tuple(official.names))
+        self._official = official
+
+    def at(self, data_dir: str | pathlib.Path) -> FileSource:
+        """The set, read from files under `data_dir`."""
+        return FileSource(self._official, directory(data_dir))
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def num_input_examples(self, split: str) -> None:
+        return None
+
+    def get_dataset(self, split: str = "train", *_: Any, **__: Any) -> tf.data.Dataset:
+        """Raises ConfigError: what to download and where to put it."""
+        wanted = self._official.wanted(parse(split, self._official.names)[0].name)
+        raise ConfigError(
+            f"this data set is not in TFDS: put {wanted} into a directory and set DATA_DIR to it"
+        )
 
 
 def as_dataset(examples: Sequence[dict[str, Any]]) -> tf.data.Dataset:

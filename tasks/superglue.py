@@ -12,6 +12,7 @@ from tasks.files import Table
 _table = functools.partial(
     Table,
     suite="superglue",
+    url="https://super.gluebenchmark.com/tasks",
     names={"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"},
 )
 

@@ -18,7 +18,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ import pyarrow as pa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import ConfigError, Data, RunError, nearest
+from jax_prompts.data.bad_lines import SHOWN, skipping
 from jax_prompts.data.cache import Directory, digest
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
@@ -52,6 +53,7 @@ with _stderr_closed():
     import tensorflow as tf
 
     from jax_prompts.data.bert_features import bert_features, label_classes
+    from jax_prompts.data.reach import check_reach
 
 TEXTS = ("inputs", "targets")
 BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
@@ -101,9 +103,11 @@ def fill(
         with (
             _temporary(directory(task.name), lambda name=task.name: usable(name)) as temporary,
             _one_line(task.name),
+            skipping(data.skip_bad_lines) as skipped,
         ):
             task = _adapted(task, data, vocabulary, temporary)
-            _write(task, data, split, vocabulary, temporary)
+            check_reach(task, split)
+            _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
         with _temporary(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
             rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
@@ -111,7 +115,7 @@ def fill(
 
 
 def _provider(data: Data) -> seqio.Task | seqio.Mixture:
-    """The registered task or mixture."""
+    """The registered task or mixture, or the task of the user's own files."""
     try:
         importlib.import_module(data.task_module)
     except (ConfigError, RunError):
@@ -119,15 +123,31 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and data.task_module.startswith(str(error.name)):
             raise ConfigError(f"MIXTURE_OR_TASK_MODULE {data.task_module}: no module {error.name}") from error
+        if unknown := re.search(r"(?:Provider name not registered: |found with name ')([^\s']+)", str(error)):
+            raise ConfigError(
+                f"{data.task_module}: a mixture names the task {unknown[1]}, which is not registered before it; "
+                f"did you mean {nearest(unknown[1], _registered())}?"
+            ) from error
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
-    names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    names = _registered()
+    if data.own_task is not None:
+        if data.task in names:
+            raise ConfigError(
+                f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
+            )
+        own = importlib.import_module("tasks.own")
+        return own.own_task(data.task, data.own_task, data.data_dir)
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
             f"use {nearest(data.task, names)}"
         )
     return seqio.get_mixture_or_task(data.task)
+
+
+def _registered() -> set[str]:
+    return {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
 
 
 def _adapted(
@@ -155,9 +175,14 @@ def _adapted(
 
 
 def _write(
-    task: seqio.Task, data: Data, split: str, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
+    task: seqio.Task,
+    data: Data,
+    split: str,
+    vocabulary: Vocabulary | WordPiece,
+    directory: pathlib.Path,
+    skipped: Collection[str],
 ) -> None:
-    """One task's `tokens.arrow` and `info.json`."""
+    """One task's `tokens.arrow` and `info.json`; `skipped` fills with bad lines while the data is read."""
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
     splits = list(task.source.splits or ())
@@ -195,6 +220,7 @@ def _write(
         "label_counts": label_counts,
         **functions,
         "source": _files(task, split, data),
+        "bad_lines": {"count": len(skipped), "first": list(skipped)[:SHOWN]},
         "tokens": digest(directory / "tokens.arrow"),
     }
     (directory / "vocabulary.model").unlink(missing_ok=True)
@@ -272,13 +298,13 @@ def _functions(task: seqio.Task, package: str) -> dict[str, Any]:
 def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
     """Where the examples came from: the kind of source, and files under DATA_DIR by content."""
     source = task.source
-    if data.data_dir is None or not hasattr(source, "files"):
+    if (data.data_dir is None and data.own_task is None) or not hasattr(source, "files"):
         return {"kind": "tfds" if isinstance(source, seqio.TfdsDataSource) else "task", "files": []}
-    root = pathlib.Path(data.data_dir).expanduser().absolute()  # links may lead elsewhere: leave them
+    root = pathlib.Path(data.data_dir or ".").expanduser().absolute()  # links may lead elsewhere: leave them
     paths = [pathlib.Path(path).absolute() for path in source.files(split)]
     return {
         "kind": "files",
-        "files": [{"path": str(path.relative_to(root)), **digest(path)} for path in paths],
+        "files": [{"path": os.path.relpath(path, root), **digest(path)} for path in paths],
     }
 
 
@@ -339,9 +365,9 @@ def _one_line(task: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         # TensorFlow wraps what Python code raised inside a dataset; the reason is still in its text.
-        own = re.search(r"(ConfigError|RunError): (.+)", str(error))
+        own = re.search(r"(ConfigError|BadLine|RunError): (.+)", str(error))
         if own:
-            raise (ConfigError if own[1] == "ConfigError" else RunError)(own[2]) from error
+            raise (RunError if own[1] == "RunError" else ConfigError)(own[2]) from error
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise RunError(
             f"{task} cannot be read: {reason} (DATA_DIR reads official files instead of TFDS)"
