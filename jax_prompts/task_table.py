@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.console import Console
+from rich.table import Column, Table
 
 from jax_prompts.config import ConfigError, Data, RunError, nearest
 from jax_prompts.data.cache import open_caches
 from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.display import console
+from jax_prompts.display import say
 
 NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the whole text
+WIDE = 1000  # characters: wider than the table
 
 
 def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str | None) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
         )
     pieces = None if vocabulary is None else Vocabulary(vocabulary)
     try:
+        from jax_prompts.data import fill  # noqa: F401  (it keeps TensorFlow quiet while that is imported)
         from tasks import catalogue
     except ModuleNotFoundError as error:
         raise RunError(f"tasks are listed where {error.name} is installed") from error
@@ -51,13 +54,13 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
         counted = {}
         for split in row["splits"]:
             if pieces is None:
-                counted[split] = {"missing": "not counted: no --vocabulary"}
+                counted[split] = {"missing": "give --vocabulary to count"}
             elif not row["examples"]:
-                counted[split] = {"missing": "not counted: rows are as long as a run asks for"}
+                counted[split] = {"missing": "rows are as long as a run asks for"}
             elif names or (data_dir is not None and catalogue.has_files(name, data_dir, split)):
                 counted[split] = _count(name, split, data_dir, pieces)
             else:
-                counted[split] = {"missing": "not available"}
+                counted[split] = {"missing": "no files under --data_dir"}
         rows.append(
             {**{key: row[key] for key in ("task", "forms", "source", "labels", "metrics")}, "splits": counted}
         )
@@ -65,8 +68,9 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
 
 
 def show(found: dict[str, Any]) -> None:
-    """The table, on stderr."""
-    table = Table("task", "source", "metrics", "split", "examples", "labels", "input tokens", "target tokens")
+    """The table, on stderr, as wide as it needs to be."""
+    heads = ("task", "source", "metrics", "split", "examples", "labels", "input tokens", "target tokens")
+    table = Table(*(Column(head, no_wrap=True) for head in heads))
     for task in found["tasks"]:
         first = ["\n".join([task["task"], *task["forms"]]), task["source"], "\n".join(task["metrics"])]
         for split, facts in task["splits"].items():
@@ -74,16 +78,16 @@ def show(found: dict[str, Any]) -> None:
             first = ["", "", ""]
         table.add_section()
     for name, parts in found["mixtures"].items():
-        table.add_row(name, "mixture of\n" + "\n".join(parts))
-    console.print(table)
+        table.add_row(name, "mixture of", "", "", "", "\n".join(parts))
+    Console(stderr=True, width=WIDE, highlight=False).print(table)
 
 
 def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> list[str]:
     """The last four columns of a split."""
     if "missing" in facts:
-        return [facts["missing"], "\n".join(labels or ()), "", ""]
+        return ["not available", "\n".join(labels or ()), "", ""]
     shares = [f"{label} {100 * count / facts['examples']:.1f} %" for label, count in facts["labels"].items()]
-    lengths = [f"{facts[side]['mean']:.1f}, 99 %: {facts[side]['p99']:.0f}" for side in ("inputs", "targets")]
+    lengths = [f"{facts[side]['mean']:.1f}, 99 %: {facts[side]['p99']}" for side in ("inputs", "targets")]
     return [f"{facts['examples']:,}", "\n".join(shares), *lengths]
 
 
@@ -93,6 +97,7 @@ def _count(task: str, split: str, data_dir: str | None, vocabulary: Vocabulary) 
     try:
         ((_, cache),) = open_caches(data, split, vocabulary)
     except (ConfigError, RunError) as error:
+        say(f"{task} {split}: {error}")
         return {"missing": str(error)}
     inputs, targets = cache.rows(range(len(cache)))
     counts = {
@@ -107,4 +112,8 @@ def _count(task: str, split: str, data_dir: str | None, vocabulary: Vocabulary) 
 
 
 def _summary(lengths_B: np.ndarray) -> dict[str, float]:
-    return {"mean": float(np.mean(lengths_B)), "p99": float(np.percentile(lengths_B, 99))}
+    """`p99`: the length that 99 % of the rows do not exceed."""
+    return {
+        "mean": float(np.mean(lengths_B)),
+        "p99": int(np.percentile(lengths_B, 99, method="inverted_cdf")),
+    }

@@ -35,7 +35,7 @@ def test_without_data_every_task_is_listed(capsys):
         "labels": ["entailment", "not_entailment"],
         "metrics": ["accuracy"],
         "splits": {
-            split: {"missing": "not counted: no --vocabulary"} for split in ("train", "validation", "test")
+            split: {"missing": "give --vocabulary to count"} for split in ("train", "validation", "test")
         },
     }
     assert rows["mr"]["source"] == "files" and rows["quickstart_reviews"]["source"] == "generated"
@@ -59,9 +59,9 @@ def test_files_are_counted_and_the_rest_is_not_available(tmp_path: pathlib.Path,
     assert train["inputs"]["p99"] > 250 > train["inputs"]["mean"] > 100
     assert train["targets"]["mean"] < 10
     assert "val.jsonl, line 1: malformed JSON" in row["splits"]["validation"]["missing"]
-    assert row["splits"]["test"] == {"missing": "not available"}
+    assert row["splits"]["test"] == {"missing": "no files under --data_dir"}
     other = next(row for row in found["tasks"] if row["task"] == "glue_sst2_v200")
-    assert {facts["missing"] for facts in other["splits"].values()} == {"not available"}
+    assert {facts["missing"] for facts in other["splits"].values()} == {"no files under --data_dir"}
     assert "┃" not in err
 
 
