@@ -1,5 +1,5 @@
 """Registers every task and mixture: what MIXTURE_OR_TASK_MODULE names."""
 
-from tasks import glue, micro, pretraining, superglue
+from tasks import glue, micro, mixtures, pretraining, qa, residual, superglue, wsc
 
-__all__ = ["glue", "micro", "pretraining", "superglue"]
+__all__ = ["glue", "micro", "mixtures", "pretraining", "qa", "residual", "superglue", "wsc"]
