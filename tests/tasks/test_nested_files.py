@@ -116,7 +116,7 @@ def test_squad_and_mrqa(tmp_path: pathlib.Path):
 def test_other_domains_are_validated_on_the_test_split_of_tfds():
     task = seqio.TaskRegistry.get("mrqa_drop_v100_examples")
     assert task.source.splits == ("validation",)
-    assert task.source._splits["validation"] == "test"
+    assert task.source.tfds_dataset._split_map == {"validation": "test"}
     assert seqio.TaskRegistry.get("mrqa_hotpot_qa_v100_examples").source.splits == ("train", "validation")
 
 

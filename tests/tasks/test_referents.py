@@ -12,6 +12,7 @@ import tasks.registry  # noqa: F401
 from jax_prompts.config import ConfigError
 from tasks.metrics_qa import normalized, normalized_match
 from tasks.preprocessors_referent import mark_first, mark_pronoun, substituted
+from tasks.sources import as_dataset
 from tasks.wsc import repair_spans
 
 
@@ -84,11 +85,10 @@ def test_residual_scores_the_first_word_of_right_referents(shared: pathlib.Path)
         "grouped_accuracy",
         "grouped_exact_match",
     ]
-    assert any(b"<b>" in row["inputs"] or b"<br>" in row["inputs"] for row in multirc_rows(shared))
-
-
-def multirc_rows(shared: pathlib.Path) -> list[dict]:
-    return _texts("residual_super_glue_multirc", shared / "data", "validation[:200]")
+    raw = {"question": "q<br>", "answer": "<b>a</b>", "paragraph": "p", "label": 0, "idx": {"question": 3}}
+    (row,) = multirc.preprocessors[0](as_dataset([raw])).as_numpy_iterator()
+    assert row["inputs"] == b"multirc question: q<br> answer: <b>a</b> paragraph: p"
+    assert row["targets"] == b"false"
 
 
 def test_dpr(tmp_path: pathlib.Path):
@@ -108,15 +108,17 @@ def test_dpr(tmp_path: pathlib.Path):
     assert mark_first("She said she, too.", "she") == "She said *she*, too."
 
 
-def test_wnli_finds_a_referent_in_every_real_example(shared: pathlib.Path):
+def test_wnli_finds_the_referents_of_real_examples(shared: pathlib.Path):
     known = json.loads((shared / "goldens/task_text/metrics/task_glue_wnli_simple.json").read_text())
-    for split, count in {"validation": 71, "test": 146}.items():
+    # The hypotheses of the others are no piece of their premise ("hear over it", "hear the subway").
+    for split, count in {"validation": 70, "test": 144}.items():
         rows = _texts("glue_wnli_v200_simple_eval", shared / "data", split)
-        assert len(rows) == count
-        assert all(row["inputs"].count(b"*") == 2 and row["targets"] for row in rows)
+        found = [row for row in rows if row["targets"]]
+        assert len(found) == count
+        assert all(row["inputs"].count(b"*") == 2 for row in found)
         if split == "validation":
-            found = {row["targets"].decode() for row in rows}
-            assert {example["targets_pretokenized"] for example in known["examples"]} <= found
+            referents = {row["targets"].decode() for row in rows}
+            assert {example["targets_pretokenized"] for example in known["examples"]} <= referents
 
 
 def test_wnli_without_a_pronoun_stays():

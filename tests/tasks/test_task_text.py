@@ -128,7 +128,11 @@ OFFICIAL_SIZES = {
     "super_glue_axg_v102": {"test": 356},
     "glue_cola_v200": {"train": 8551, "validation": 1043, "test": 1063},
     "glue_sst2_v200": {"train": 67349, "validation": 872, "test": 1821},
-    "glue_mrpc_v200": {"train": 3667, "validation": 408, "test": 1725},  # officially 3,668: this copy lacks one
+    "glue_mrpc_v200": {
+        "train": 3667,
+        "validation": 408,
+        "test": 1725,
+    },  # officially 3,668: this copy lacks one
     "glue_stsb_v200": {"train": 5749, "validation": 1500, "test": 1379},
     "glue_qnli_v200": {"validation": 5463, "test": 5463},
     "glue_rte_v200": {"train": 2490, "validation": 277, "test": 3000},
