@@ -137,16 +137,16 @@ def substituted(premise: str, hypothesis: str) -> tuple[str, str]:
         if word in PRONOUNS:
             before = _overlap(words[:index], plain_said)
             after = _overlap(words[:index:-1], plain_said[::-1])
-            # Words before the pronoun may be the referent itself, so that either side alone is tried too.
-            for start, end in ((before, after), (0, after), (before, 0)):
-                if start + end < len(said):
-                    best = max(best, (start + end, -index, start, end))
+            # Words before the pronoun may be the referent itself, so that they may count as none in common.
+            for start in (before, 0):
+                if start + after < len(said):
+                    best = max(best, (start + after, -index, start, after))
     common, index, before, after = best
     if not common:
         return premise, ""
     place = places[-index]
     marked = re.sub(r"(\w+)(.*)", lambda m: f"*{m[1]}*" + (f" {m[2]}" if m[2] else ""), place[0], count=1)
-    referent = " ".join(said[before : len(said) - after]).rstrip(string.punctuation)
+    referent = " ".join(said[before : len(said) - after]).rstrip(string.punctuation).removesuffix("'s")
     return premise[: place.start()] + marked + premise[place.end() :], referent
 
 
