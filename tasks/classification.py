@@ -26,7 +26,7 @@ def register(
     forms: Sequence[str] = ("", "bert_"),
     before: Sequence[Callable[..., Any]] = (),
     postprocess: Callable[..., Any] = label_id,
-    tfds_splits: Mapping[str, str] | None = None,
+    tfds_splits: Mapping[str, str | None] | None = None,
 ) -> None:
     """Registers `task_name`, `taskless_{task_name}` without the task's name, and `bert_{task_name}` for BERT.
 

@@ -36,17 +36,20 @@ def directory(data_dir: str | pathlib.Path) -> pathlib.Path:
 class TfdsSource(seqio.TfdsDataSource):
     """Reads TFDS; `at` gives the same examples from official files."""
 
-    def __init__(self, tfds_name: str, official: Files, tfds_splits: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, tfds_name: str, official: Files, tfds_splits: Mapping[str, str | None] | None = None
+    ) -> None:
         """Names both sources.
 
         Args:
           tfds_name: name and version, `super_glue/cb:1.0.2`.
           official: the official files of the same data.
-          tfds_splits: TFDS's name of each split that TFDS has, where they are not those of the files.
+          tfds_splits: TFDS's name of a split, where it differs; None where TFDS lacks the split.
         """
         super().__init__(tfds_name=tfds_name)
         self._official = official
-        self._names = dict(tfds_splits or {name: name for name in official.names})
+        names = {name: name for name in official.names} | dict(tfds_splits or {})
+        self._names = {name: tfds_split for name, tfds_split in names.items() if tfds_split is not None}
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def _register(
         pair=(("text",), ()),
         label_classes=label_classes,
         before=(*before, numbered) if tfds_name else (),
-        tfds_splits={"train": "train", "test": "test"} if tfds_name else None,
+        tfds_splits={"validation": None},
     )
 
 

@@ -26,5 +26,5 @@ register(
     pair=(("sentence",), ("option1", "option2")),
     label_classes=("1", "2"),
     before=(numbered,),
-    tfds_splits={"train": "train_xl", "validation": "validation", "test": "test"},
+    tfds_splits={"train": "train_xl"},
 )

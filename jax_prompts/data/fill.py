@@ -1,4 +1,4 @@
-"""Makes token caches by running SeqIO tasks: besides `tasks`, the only importer of TensorFlow.
+"""Makes token caches by running SeqIO tasks: besides `tasks`, only this and its helpers import TensorFlow.
 
 A task whose source has `at(data_dir)` (the same source on official files) and `files(split)` (their paths)
 can be made with DATA_DIR; sources without them are used as they are.
@@ -21,8 +21,8 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import ConfigError, Data, RunError, nearest
@@ -54,20 +54,10 @@ with _stderr_closed():
 
     from jax_prompts.data.bert_features import bert_features, label_classes
     from jax_prompts.data.reach import check_reach
+    from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
 
-TEXTS = ("inputs", "targets")
-BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 UNLABELLED = "<unk>"  # the target T5's text format gives examples whose label is hidden
-SCHEMA = pa.schema(
-    {
-        "inputs": pa.list_(pa.int32()),
-        "targets": pa.list_(pa.int32()),
-        "inputs_pretokenized": pa.string(),
-        "targets_pretokenized": pa.string(),
-        "example": pa.string(),
-    }
-)
 
 
 def fill(
@@ -96,7 +86,7 @@ def fill(
     with contextlib.suppress(RuntimeError, ValueError):  # too late where TensorFlow already runs
         tf.config.set_visible_devices([], "GPU")  # the GPU's memory is JAX's
     provider = _provider(data)
-    tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
+    tasks = _tasks(provider, split)
     for task in tasks:
         if usable(task.name):
             continue
@@ -150,6 +140,20 @@ def _registered() -> set[str]:
     return {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
 
 
+def _tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
+    """The task, or those of a mixture's that have the split; if none has, all, so that the error names one."""
+    if isinstance(provider, seqio.Task):
+        return [provider]
+    with _one_line(provider.name):
+        having = [task for task in provider.tasks if _has_split(task, split)]
+    return having or provider.tasks
+
+
+def _has_split(task: seqio.Task, split: str) -> bool:
+    splits = task.source.splits or ()
+    return not splits or re.split(r"[\[+]", split)[0] in splits
+
+
 def _adapted(
     task: seqio.Task, data: Data, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
 ) -> seqio.Task:
@@ -186,25 +190,24 @@ def _write(
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
     splits = list(task.source.splits or ())
-    if splits and re.split(r"[\[+]", split)[0] not in splits:
+    if not _has_split(task, split):
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
     say(f"tokenising {task.name} {split} (once)")
-    dataset = task.get_dataset(
-        sequence_length=data.task_feature_lengths, split=split, shuffle=False, seed=0, try_in_mem_cache=False
-    )
-
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()
     with pa.OSFile(str(directory / "tokens.arrow"), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        for rows in _chunks(_counted(dataset.as_numpy_iterator(), task.num_input_examples(split))):
-            columns = [_row(example, vocabulary) for example in rows]
-            for number, row in enumerate(columns, start=count):
-                for feature in longest:
-                    longest[feature] = max(longest[feature], len(row[feature]))
-                if labels is not None:
-                    _check_label(task.name, split, number, row["targets_pretokenized"], labels)
-                    label_counts[row["targets_pretokenized"]] += 1
-            writer.write_batch(pa.RecordBatch.from_pylist(columns, SCHEMA))
-            count += len(rows)
+        found = batches(task, split, data.task_feature_lengths)
+        for columns in _counted(found, task.num_input_examples(split)):
+            rows = rows_of(columns, task, vocabulary, data.task_feature_lengths)
+            for feature in TEXTS:
+                lengths = rows.column(feature).value_lengths()
+                longest[feature] = max(longest[feature], pc.max(lengths).as_py())
+            if labels is not None:
+                texts = rows.column("targets_pretokenized").to_pylist()
+                for number, text in enumerate(texts, start=count):
+                    _check_label(task.name, split, number, text, labels)
+                label_counts.update(texts)
+            writer.write_batch(rows)
+            count += rows.num_rows
     if not count:
         raise ConfigError(
             f"{task.name} has no examples in split {split!r}: look at {data.data_dir or 'its source'}"
@@ -225,33 +228,6 @@ def _write(
     }
     (directory / "vocabulary.model").unlink(missing_ok=True)
     (directory / "info.json").write_text(json.dumps(info, indent=2) + "\n")
-
-
-def _row(example: dict[str, Any], vocabulary: Vocabulary | WordPiece) -> dict[str, Any]:
-    """An example of the dataset as a row of the cache."""
-    row: dict[str, Any] = {}
-    for feature in TEXTS:
-        row[feature] = np.asarray(example.pop(feature, ()), np.int32)
-        text = example.pop(f"{feature}_pretokenized", None)
-        row[f"{feature}_pretokenized"] = vocabulary.decode(row[feature]) if text is None else _plain(text)
-    row["example"] = json.dumps({name: _plain(value) for name, value in example.items()})
-    return row
-
-
-def _plain(value: Any) -> Any:
-    """A value of a dataset as JSON knows it."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if hasattr(value, "to_list"):  # ragged tensors
-        value = value.to_list()
-    elif isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-        return value if not isinstance(value, bytes | list) else _plain(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value
 
 
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:
@@ -308,22 +284,14 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
     }
 
 
-def _counted(examples: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
+def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
     """Shows on a terminal how many examples have passed."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield from progress.track(examples, total=total)
-
-
-def _chunks(examples: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for example in examples:
-        chunk.append(example)
-        if len(chunk) == BATCH_ROWS:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    shown = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
+    with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        for batch in batches:
+            yield batch
+            progress.advance(bar, BATCH_ROWS)
 
 
 @contextlib.contextmanager

@@ -98,3 +98,20 @@ def test_only_bad_lines_are_tolerated():
             raise KeyError
     with pytest.raises(BadLine), tolerated():
         raise BadLine("outside")
+
+
+def test_a_bad_passage_of_nested_files_is_left_out(official: Data, small_vocabulary: Vocabulary, tmp_path):
+    def passage(idx: int, **more) -> dict:
+        answers = [{"text": "a", "idx": 10 * idx, "label": 1}, {"text": "b", "idx": 10 * idx + 1, "label": 0}]
+        questions = [{"question": "q", "idx": idx, "answers": answers}]
+        return {"idx": idx, "passage": {"text": "p", "questions": questions, **more}}
+
+    (tmp_path / "MultiRC").mkdir()
+    rows = [passage(0), passage(1, text=7), passage(2)]
+    (tmp_path / "MultiRC/val.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    multirc = dataclasses.replace(official, task="super_glue_multirc_v102")
+    with pytest.raises(ConfigError, match=r"val.jsonl, line 2.*'text' must be text, found 7"):
+        open_caches(multirc, "validation", small_vocabulary)
+    skip = dataclasses.replace(multirc, skip_bad_lines=True)
+    ((_, cache),) = open_caches(skip, "validation", small_vocabulary)
+    assert len(cache) == 4 and cache.bad_lines["count"] == 1
