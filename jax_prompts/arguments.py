@@ -14,8 +14,10 @@ COMMANDS = {
     "infer": "answer lines of text with one prompt or several",
     "cache": "fill the token caches of a run",
     "inspect": "describe a prompt file, a model or a MODEL_DIR",
+    "tasks": "list the tasks: source, splits and sizes, labels, metrics, lengths",
 }
 
+_WITHOUT_GIN = ("inspect", "tasks")
 _SETTINGS = (
     "Settings: --gin_file=FILE ... --gin.NAME=VALUE ..., where NAME is a macro of gin_configs/defaults.gin "
     "(MODEL_DIR, MIXTURE_OR_TASK_NAME, ...) or Class.field; later ones win."
@@ -51,9 +53,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     command = commands[args.command]
     if unknown:
         command.error(_unknown(unknown[0], command))
-    if bindings and args.command == "inspect":
+    if bindings and args.command in _WITHOUT_GIN:
         command.error(f"--gin.{bindings[0]} means nothing here")
-    args.bindings = bindings
+    args.bindings = [*bindings, *(["SKIP_BAD_LINES=True"] if getattr(args, "skip_bad_lines", False) else [])]
     if args.command == "infer":
         args.prompt = _named_files(args.prompt, command)
     return args
@@ -67,7 +69,9 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = {
-        name: subparsers.add_parser(name, help=text, description=text, epilog=_SETTINGS)
+        name: subparsers.add_parser(
+            name, help=text, description=text, epilog=None if name in _WITHOUT_GIN else _SETTINGS
+        )
         for name, text in COMMANDS.items()
     }
     for name, command in commands.items():
@@ -75,10 +79,22 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         add("--debug", action="store_true", help="a traceback for every error")
         if name == "inspect":
             add("path", metavar="PATH")
+        if name == "tasks":
+            add("--task", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+            add("--data_dir", metavar="DIR", help="official files, to be counted")
+            add("--vocabulary", metavar="FILE", help="SentencePiece model that lengths are counted with")
+            add("--json", action="store_true", help="no table, only JSON")
+        if name in _WITHOUT_GIN:
             continue
         add("--gin_file", action="append", default=[], metavar="FILE", help="read in order; later wins")
         add("--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files")
         add("--tfds_data_dir", metavar="DIR", help="where TFDS keeps its data")
+        if name in ("train", "pretrain", "eval", "cache"):
+            add(
+                "--skip_bad_lines",
+                action="store_true",
+                help="leave out bad lines of data files, and list them",
+            )
         if name in ("train", "pretrain"):
             add("--dry_run", action="store_true", help="shapes only: reads no weights and no data")
         if name == "infer":

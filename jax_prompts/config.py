@@ -66,6 +66,32 @@ class BaseModel:
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnTask:
+    """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
+
+    Files are `.jsonl` (one object a line), `.csv` (quoted where needed) or `.tsv` (no quotes), each with named
+    columns; paths are relative to DATA_DIR, or to the working directory where that is not set.
+
+    Attributes:
+      train, validation, test: file of each split; None where there is none.
+      inputs: the text the model reads; `{column}` stands for the column's text, `{{` for a brace.
+      target: the text it should answer, or what `labels` translates.
+      labels: word of each label, `{'0': 'negative', '1': 'positive'}`; None: answers are free text.
+      metrics: functions of `tasks/metrics.py` by name.
+      id: column that tells rows apart; it must not repeat, and stands beside predictions.
+    """
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    inputs: str = "{text}"
+    target: str = "{label}"
+    labels: dict[str, str] | None = None
+    metrics: tuple[str, ...] = ("accuracy",)
+    id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Which text is used, and how it is cut into batches.
 
@@ -80,6 +106,8 @@ class Data:
       train_split, eval_split: split names, TFDS slices allowed (`validation[:2470]`).
       eval_batch_size: rows decoded at once.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
+      own_task: what `task` is, where it is made of the user's own files.
+      skip_bad_lines: leave out and list lines of data files that cannot be used, instead of stopping at the first.
     """
 
     task: str
@@ -93,6 +121,8 @@ class Data:
     eval_split: str = "validation"
     eval_batch_size: int = 32
     prompt_inside_length: bool = False
+    own_task: OwnTask | None = None
+    skip_bad_lines: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

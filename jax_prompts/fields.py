@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal, Union
 
+from jax_prompts.config import OwnTask
 from jax_prompts.prompts import Initializer, Method
 
 _NAMES = {"Method": Method, "Initializer": Initializer}  # config.py imports them for type checkers only
@@ -31,7 +32,7 @@ def misfits(settings: Any) -> Iterator[tuple[str, Any, str]]:
         value, hint = getattr(settings, field.name), hints[field.name]
         if not _fits(value, hint):
             yield f"{type(settings).__name__}.{field.name}", value, _words(hint)
-        elif dataclasses.is_dataclass(hint):
+        elif dataclasses.is_dataclass(hint) or isinstance(value, OwnTask):
             yield from misfits(value)
 
 

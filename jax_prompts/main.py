@@ -114,6 +114,7 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
             "split": split,
             "rate": rate,
             "examples": len(cache),
+            "bad_lines": cache.bad_lines["count"],
             "directory": str(cache.directory),
         }
         for split in splits
@@ -128,6 +129,15 @@ def _inspect(args: argparse.Namespace) -> dict[str, Any]:
     return describe(args.path)
 
 
+def _tasks(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.task_table import describe_tasks, show
+
+    found = describe_tasks(args.task, args.data_dir, args.vocabulary)
+    if not args.json:
+        show(found)
+    return found
+
+
 _COMMANDS = {
     "train": _train,
     "pretrain": _train,
@@ -135,6 +145,7 @@ _COMMANDS = {
     "infer": _infer,
     "cache": _cache,
     "inspect": _inspect,
+    "tasks": _tasks,
 }
 
 
@@ -205,7 +216,14 @@ def _register(gin: Any) -> None:
     """Makes the settings, methods and initialisers known to gin by their class names."""
     from jax_prompts import prompts
 
-    settings = [config.BaseModel, config.Data, config.Optimizer, config.Decoding, config.Training]
+    settings = [
+        config.BaseModel,
+        config.Data,
+        config.OwnTask,
+        config.Optimizer,
+        config.Decoding,
+        config.Training,
+    ]
     runs = [config.TrainRun, config.EvalRun, config.InferRun]
     for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration

@@ -1,54 +1,57 @@
-"""How the tasks of GLUE and SuperGLUE that answer with a label's name are registered."""
+"""How tasks that answer with a label's name are registered."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import seqio
-
-from tasks import metrics
-from tasks.features import OUTPUT_FEATURES
-from tasks.files import Table
+from tasks import metrics, registration
+from tasks.files import Files
 from tasks.postprocessors import label_id
-from tasks.preprocessors import label_text, remove_first_token, segment_text
-from tasks.sources import TfdsSource
+from tasks.preprocessors import label_text, segment_text
+from tasks.sources import FilesOnly, TfdsSource
 
 
 def register(
     task_name: str,
     *,
-    tfds_name: str,
-    table: Table,
+    tfds_name: str | None,
+    table: Files,
     name: str,
     fields: Sequence[str],
     pair: tuple[Sequence[str], Sequence[str]],
     label_classes: Sequence[str],
     metric_fns: Sequence[Callable[..., dict[str, float]]] = (metrics.accuracy,),
-    forms: Sequence[str] = ("", "taskless_", "bert_"),
+    forms: Sequence[str] = ("", "bert_"),
+    before: Sequence[Callable[..., Any]] = (),
+    postprocess: Callable[..., Any] = label_id,
+    tfds_splits: Mapping[str, str | None] | None = None,
 ) -> None:
     """Registers `task_name`, `taskless_{task_name}` without the task's name, and `bert_{task_name}` for BERT.
 
     Args:
       task_name: T5's registered name.
-      tfds_name: name and version in TFDS.
+      tfds_name: name and version in TFDS; None where TFDS lacks the set.
       table: the official files.
       name, fields, label_classes: see `preprocessors.label_text`.
       pair: the fields of BERT's two segments; the second may be empty.
-      metric_fns: of the numbers of gold and predicted classes.
-      forms: which of the three, by their prefixes.
+      metric_fns: of what `postprocess` makes of gold and prediction.
+      forms: "" for the first two, "bert_" for the third.
+      before: preprocessors of the raw examples.
+      postprocess: a function with a keyword `label_classes`.
+      tfds_splits: see `TfdsSource`.
     """
     classes = tuple(label_classes)
     text = functools.partial(label_text, name=name, fields=tuple(fields), label_classes=classes)
     segments = functools.partial(segment_text, segments=tuple(map(tuple, pair)), label_classes=classes)
-    tokens = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
-    to_text = {"": (text,), "taskless_": (text, remove_first_token), "bert_": (segments,)}
-    for prefix in forms:
-        seqio.TaskRegistry.add(
-            prefix + task_name,
-            source=TfdsSource(tfds_name, table),
-            preprocessors=[*to_text[prefix], *tokens],
-            output_features=OUTPUT_FEATURES,
-            postprocess_fn=functools.partial(label_id, label_classes=classes),
-            metric_fns=list(metric_fns),
-        )
+    for prefix, to_text in {"": text, "bert_": segments}.items():
+        if prefix in forms:
+            registration.add(
+                prefix + task_name,
+                TfdsSource(tfds_name, table, tfds_splits) if tfds_name else FilesOnly(table),
+                (*before, to_text),
+                postprocess_fn=functools.partial(postprocess, label_classes=classes),
+                metric_fns=metric_fns,
+                taskless=not prefix,
+            )

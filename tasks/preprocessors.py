@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import seqio
 import tensorflow as tf
+
+Example = dict[str, Any]
 
 NO_LABEL = "<unk>"  # T5's target of an example without a label
 
@@ -15,8 +18,8 @@ def label_text(
 ) -> tf.data.Dataset:
     """T5's form of classification: `name field: text field: text` and the label's name.
 
-    As in Raffel et al. 2020, appendix D. White space within texts is kept, `idx` passes through, and a label
-    below 0 becomes `<unk>`.
+    As in Raffel et al. 2020, appendix D. White space within texts is kept, `idx` passes through (its parts as
+    `idx/part`, where it has parts), and a label below 0 becomes `<unk>`.
 
     Args:
       dataset: examples with `idx`, `label` and `fields`.
@@ -26,10 +29,10 @@ def label_text(
     """
     classes = tf.constant([NO_LABEL, *label_classes])
 
-    def to_text(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def to_text(example: Example) -> Example:
         words = [word for field in fields for word in (f"{field}:", example[field])]
         return {
-            "idx": example["idx"],
+            **index_of(example),
             "inputs": tf.strings.join([name, *words], separator=" "),
             "targets": classes[tf.maximum(example["label"], -1) + 1],
         }
@@ -49,14 +52,14 @@ def segment_text(
     """
     classes = tf.constant([NO_LABEL, *label_classes])
 
-    def to_text(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def to_text(example: Example) -> Example:
         texts = [
             tf.strings.join([example[field] for field in fields], separator=" ")
             for fields in segments
             if fields
         ]
         return {
-            "idx": example["idx"],
+            **index_of(example),
             "inputs": tf.strings.join(texts, separator=" [SEP] "),
             "targets": classes[tf.maximum(example["label"], -1) + 1],
         }
@@ -64,8 +67,54 @@ def segment_text(
     return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)
 
 
+def index_of(example: Example) -> Example:
+    """`idx`, or `idx/part` for each part of it."""
+    index = example["idx"]
+    return (
+        {f"idx/{part}": value for part, value in index.items()} if isinstance(index, dict) else {"idx": index}
+    )
+
+
+def score_text(dataset: tf.data.Dataset, *, name: str, fields: Sequence[str]) -> tf.data.Dataset:
+    """T5's form of STS-B: the score as text, rounded to a multiple of 0.2, halves to even.
+
+    Args:
+      dataset: examples with `idx`, a float `label`, and `fields`.
+      name, fields: see `label_text`.
+    """
+
+    def to_text(example: Example) -> Example:
+        words = [word for field in fields for word in (f"{field}:", example[field])]
+        return {
+            "idx": example["idx"],
+            "inputs": tf.strings.join([name, *words], separator=" "),
+            "targets": tf.strings.as_string(tf.round(example["label"] * 5) / 5, precision=1),
+        }
+
+    return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def strip_markup(dataset: tf.data.Dataset, *, fields: Sequence[str]) -> tf.data.Dataset:
+    """MultiRC's markup: each `<br>` becomes a space, `<b>` and `</b>` vanish."""
+
+    def plain(text: tf.Tensor) -> tf.Tensor:
+        return tf.strings.regex_replace(tf.strings.regex_replace(text, "<br>", " "), "</?b>", "")
+
+    return dataset.map(
+        lambda example: {**example, **{field: plain(example[field]) for field in fields}},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Gives examples without an `idx` their number; some sets of TFDS have none."""
+    if "idx" in dataset.element_spec:
+        return dataset
+    return dataset.enumerate().map(lambda idx, example: {"idx": tf.cast(idx, tf.int32), **example})
+
+
 @seqio.map_over_dataset
-def remove_first_token(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def remove_first_token(example: Example) -> Example:
     """Cuts `inputs` up to its first space: the task's name, which a prompt replaces (Lester et al. 2021)."""
     inputs = tf.strings.regex_replace(example["inputs"], r"^[^ ]* ", "", replace_global=False)
     return {**example, "inputs": inputs}

@@ -1,5 +1,17 @@
 """Registers every task and mixture: what MIXTURE_OR_TASK_MODULE names."""
 
-from tasks import glue, micro, pretraining, superglue
+from tasks import glue, micro, mixtures, pairs, pretraining, qa, residual, superglue, texts, winogrande, wsc
 
-__all__ = ["glue", "micro", "pretraining", "superglue"]
+__all__ = [
+    "glue",
+    "micro",
+    "mixtures",
+    "pairs",
+    "pretraining",
+    "qa",
+    "residual",
+    "superglue",
+    "texts",
+    "winogrande",
+    "wsc",
+]

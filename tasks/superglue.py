@@ -1,19 +1,22 @@
-"""SuperGLUE (Wang et al. 2019): `super_glue_{boolq,cb,copa,rte,wic}_v102` in T5's text form, taskless and for BERT.
+"""SuperGLUE (Wang et al. 2019): `super_glue_X_v102` in T5's text form, taskless and, but for ReCoRD, for BERT.
 
-WSC is here as BERT sees it, a choice between two classes.
+X is boolq, cb, copa, multirc, record, rte, wic, axb or axg; WSC is in `tasks.wsc`.
 """
 
 import functools
 
-from tasks import metrics
+import seqio
+
+from tasks import metrics, metrics_qa, nested, postprocessors, preprocessors_qa, registration
 from tasks.classification import register
 from tasks.files import Table
+from tasks.preprocessors import strip_markup
+from tasks.sources import TfdsSource
 
-_table = functools.partial(
-    Table,
-    suite="superglue",
-    names={"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"},
-)
+_NAMES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
+_URL = "https://super.gluebenchmark.com/tasks"
+_nested = functools.partial(nested.Nested, suite="superglue", names=_NAMES, url=_URL)
+_table = functools.partial(Table, suite="superglue", names=_NAMES, url=_URL)
 
 register(
     "super_glue_boolq_v102",
@@ -67,18 +70,59 @@ register(
     label_classes=("False", "True"),
 )
 register(
-    "super_glue_wsc_v102",
-    tfds_name="super_glue/wsc.fixed:1.0.2",
-    table=_table(
-        "WSC",
-        texts=("text", "span1_text", "span2_text"),
-        numbers=("span1_index", "span2_index"),
-        labels=(False, True),
-        nested="target",
-    ),
-    name="wsc",
-    fields=("text", "span1_text", "span2_text"),
-    pair=(("text",), ("span2_text", "span1_text")),
+    "super_glue_multirc_v102",
+    tfds_name="super_glue/multirc:1.0.2",
+    table=_nested("MultiRC", parse=nested.multirc),
+    before=(functools.partial(strip_markup, fields=("paragraph", "question", "answer")),),
+    name="multirc",
+    fields=("question", "answer", "paragraph"),
+    pair=(("paragraph",), ("question", "answer")),
     label_classes=("False", "True"),
-    forms=("bert_",),
+    postprocess=postprocessors.multirc,
+    metric_fns=(metrics.grouped_f1, metrics.grouped_exact_match),
+)
+registration.add(
+    "super_glue_record_v102",
+    TfdsSource("super_glue/record:1.0.2", _nested("ReCoRD", parse=nested.record)),
+    (preprocessors_qa.record,),
+    postprocess_fn=postprocessors.record,
+    metric_fns=(metrics_qa.squad_by_group,),
+)
+
+# The two diagnostic sets are read as RTE is. Their labels are public, so that they are scored.
+register(
+    "super_glue_axb_v102",
+    tfds_name="super_glue/axb:1.0.2",
+    table=_table(
+        "AX-b",
+        names={"test": "AX-b.jsonl"},
+        texts=("sentence1", "sentence2"),
+        labels=("entailment", "not_entailment"),
+        counted=True,  # the file has its numbers as text
+    ),
+    before=(
+        functools.partial(
+            seqio.preprocessors.rekey,
+            key_map={"premise": "sentence1", "hypothesis": "sentence2", "label": "label", "idx": "idx"},
+        ),
+    ),
+    name="rte",
+    fields=("hypothesis", "premise"),
+    pair=(("premise",), ("hypothesis",)),
+    label_classes=("entailment", "not_entailment"),
+    metric_fns=(metrics.matthews, metrics.accuracy),
+)
+register(
+    "super_glue_axg_v102",
+    tfds_name="super_glue/axg:1.0.2",
+    table=_table(
+        "AX-g",
+        names={"test": "AX-g.jsonl"},
+        texts=("premise", "hypothesis"),
+        labels=("entailment", "not_entailment"),
+    ),
+    name="rte",
+    fields=("hypothesis", "premise"),
+    pair=(("premise",), ("hypothesis",)),
+    label_classes=("entailment", "not_entailment"),
 )

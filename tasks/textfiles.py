@@ -14,6 +14,7 @@ import seqio
 import tensorflow as tf
 
 from jax_prompts.config import ConfigError
+from jax_prompts.data.bad_lines import tolerated
 from tasks.files import Place
 from tasks.sources import directory
 from tasks.splits import parse
@@ -100,7 +101,8 @@ def read_paragraphs(files: Sequence[pathlib.Path], split: str) -> Iterator[bytes
                 for number, line in enumerate(lines, start=1):
                     text = line.strip()
                     if text and (zlib.crc32(text) % _VALIDATION_ONE_IN == 0) == (split == "validation"):
-                        yield _checked(text, path, number)
+                        with tolerated():
+                            yield _checked(text, path, number)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise ConfigError(f"{path} cannot be read to its end ({error}); replace the file") from error
 

@@ -40,6 +40,10 @@ def bert_features(task: seqio.Task, vocabulary: WordPiece) -> dict[str, seqio.Fe
 class _NumPyVocabulary(seqio.Vocabulary):
     """A vocabulary whose TensorFlow form calls its Python one."""
 
+    def encode_rows(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of each text."""
+        return [self._encode(text) for text in texts]
+
     def _encode_tf(self, text: tf.Tensor) -> tf.Tensor:
         def encode(text: bytes) -> Any:
             return np.asarray(self._encode(text.decode()), np.int32)
@@ -71,6 +75,9 @@ class WordPieceVocabulary(_NumPyVocabulary):
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """The pieces of many texts, without [CLS]."""
         return self.wordpiece.encode_all(texts)
+
+    def encode_rows(self, texts: list[str]) -> list[list[int]]:
+        return [[*self.wordpiece.begin_ids, *ids] for ids in self.encode_all(texts)]
 
     def _encode(self, s: str) -> list[int]:
         return [*self.wordpiece.begin_ids, *self.wordpiece.encode(s)]

@@ -3,11 +3,13 @@
 A cache is a directory `TASK-SPLIT-KEY` with `tokens.arrow` (Arrow IPC, memory-mapped) and `info.json`; a
 mixture's holds `mixture.json` alone, its tasks and rates. The key covers everything that decides the
 tokens and can be known without making them: task, split, vocabulary, lengths, the source code of the
-tasks' package. Files under DATA_DIR are compared by content when a cache is opened.
+tasks' package, the settings of a task of one's own, and whether bad lines are skipped. Files under
+DATA_DIR are compared by content when a cache is opened.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -29,7 +31,7 @@ from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.display import say
 
-FORMAT = 1  # raise it when a change here or in fill.py makes other tokens or other files
+FORMAT = 2  # raise it when a change here or in fill.py makes other tokens or other files
 Directory = Callable[[str], pathlib.Path]
 
 
@@ -46,6 +48,7 @@ class TokenCache:
       label_counts: examples of each label; empty without labels.
       longest_inputs, longest_targets: in tokens, end of sentence included.
       source: kind of the source, and the files read with their size and SHA-256.
+      bad_lines: how many lines of the files were left out, and the first of them.
     """
 
     def __init__(self, directory: pathlib.Path, package: str) -> None:
@@ -73,6 +76,7 @@ class TokenCache:
             self.longest_inputs: int = info["longest"]["inputs"]
             self.longest_targets: int = info["longest"]["targets"]
             self.source: dict[str, Any] = info["source"]
+            self.bad_lines: dict[str, Any] = info["bad_lines"]
             self._functions: dict[str, Any] = {"postprocess": info["postprocess"], "metrics": info["metrics"]}
         except FileNotFoundError as error:
             raise Unusable("") from error
@@ -162,7 +166,9 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
         )
     package = data.task_module.partition(".")[0]
-    key = [FORMAT, vocabulary.fingerprint, data.task_feature_lengths, code_fingerprint(data.task_module)]
+    own = data.own_task and dataclasses.asdict(data.own_task)
+    code = code_fingerprint(data.task_module)
+    key = [FORMAT, vocabulary.fingerprint, data.task_feature_lengths, code, own, data.skip_bad_lines]
 
     def directory(name: str) -> pathlib.Path:
         text = json.dumps([name, split, *key], sort_keys=True)
@@ -171,7 +177,7 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
 
     def opened(name: str) -> TokenCache:
         cache = TokenCache(directory(name), package)
-        _compare_source(cache, data.data_dir)
+        _compare_source(cache, data)
         return cache
 
     # A second turn reads what the first one made; a third, what another process put in its place meanwhile.
@@ -184,6 +190,10 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
             for _, cache in caches:
                 source = data.data_dir or cache.source["kind"]
                 say(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
+                if cache.bad_lines["count"]:
+                    say(
+                        f"{cache.bad_lines['count']} bad lines left out: {'; '.join(cache.bad_lines['first'])}"
+                    )
             return caches
         except Unusable as reason:
             if str(reason):
@@ -234,14 +244,16 @@ def _composition(directory: pathlib.Path, name: str) -> list[tuple[str, float]]:
         raise Unusable("mixture.json is damaged") from error
 
 
-def _compare_source(cache: TokenCache, data_dir: str | None) -> None:
-    """Raises Unusable if the cache was not made from the files in `data_dir`; None takes what there is."""
-    if data_dir is None:
+def _compare_source(cache: TokenCache, data: Data) -> None:
+    """Raises Unusable if the cache was not made from the files in DATA_DIR; without it, takes what there is."""
+    if data.data_dir is None and data.own_task is None:
         return
     if cache.source["kind"] == "tfds":
         raise Unusable("made from TFDS, not from DATA_DIR")
     for recorded in cache.source["files"]:
-        file = pathlib.Path(data_dir, recorded["path"]).expanduser()
+        file = pathlib.Path(data.data_dir or ".", recorded["path"]).expanduser()
+        if data.data_dir is None and not file.exists():
+            continue  # a cache may be used where the files are not
         found = {name: recorded[name] for name in ("bytes", "sha256")}
         # The size first: it spares reading large files that cannot be equal.
         if not file.is_file() or file.stat().st_size != found["bytes"] or digest(file) != found:

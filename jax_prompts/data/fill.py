@@ -1,4 +1,4 @@
-"""Makes token caches by running SeqIO tasks: besides `tasks`, the only importer of TensorFlow.
+"""Makes token caches by running SeqIO tasks: besides `tasks`, only this and its helpers import TensorFlow.
 
 A task whose source has `at(data_dir)` (the same source on official files) and `files(split)` (their paths)
 can be made with DATA_DIR; sources without them are used as they are.
@@ -18,14 +18,15 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import ConfigError, Data, RunError, nearest
+from jax_prompts.data.bad_lines import SHOWN, skipping
 from jax_prompts.data.cache import Directory, digest
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
@@ -52,20 +53,11 @@ with _stderr_closed():
     import tensorflow as tf
 
     from jax_prompts.data.bert_features import bert_features, label_classes
+    from jax_prompts.data.reach import check_reach
+    from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
 
-TEXTS = ("inputs", "targets")
-BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 UNLABELLED = "<unk>"  # the target T5's text format gives examples whose label is hidden
-SCHEMA = pa.schema(
-    {
-        "inputs": pa.list_(pa.int32()),
-        "targets": pa.list_(pa.int32()),
-        "inputs_pretokenized": pa.string(),
-        "targets_pretokenized": pa.string(),
-        "example": pa.string(),
-    }
-)
 
 
 def fill(
@@ -94,16 +86,18 @@ def fill(
     with contextlib.suppress(RuntimeError, ValueError):  # too late where TensorFlow already runs
         tf.config.set_visible_devices([], "GPU")  # the GPU's memory is JAX's
     provider = _provider(data)
-    tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
+    tasks = _tasks(provider, split)
     for task in tasks:
         if usable(task.name):
             continue
         with (
             _temporary(directory(task.name), lambda name=task.name: usable(name)) as temporary,
             _one_line(task.name),
+            skipping(data.skip_bad_lines) as skipped,
         ):
             task = _adapted(task, data, vocabulary, temporary)
-            _write(task, data, split, vocabulary, temporary)
+            check_reach(task, split)
+            _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
         with _temporary(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
             rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
@@ -111,7 +105,7 @@ def fill(
 
 
 def _provider(data: Data) -> seqio.Task | seqio.Mixture:
-    """The registered task or mixture."""
+    """The registered task or mixture, or the task of the user's own files."""
     try:
         importlib.import_module(data.task_module)
     except (ConfigError, RunError):
@@ -119,15 +113,45 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and data.task_module.startswith(str(error.name)):
             raise ConfigError(f"MIXTURE_OR_TASK_MODULE {data.task_module}: no module {error.name}") from error
+        if unknown := re.search(r"(?:Provider name not registered: |found with name ')([^\s']+)", str(error)):
+            raise ConfigError(
+                f"{data.task_module}: a mixture names the task {unknown[1]}, which is not registered before it; "
+                f"did you mean {nearest(unknown[1], _registered())}?"
+            ) from error
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
-    names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    names = _registered()
+    if data.own_task is not None:
+        if data.task in names:
+            raise ConfigError(
+                f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
+            )
+        own = importlib.import_module("tasks.own")
+        return own.own_task(data.task, data.own_task, data.data_dir)
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
             f"use {nearest(data.task, names)}"
         )
     return seqio.get_mixture_or_task(data.task)
+
+
+def _registered() -> set[str]:
+    return {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+
+
+def _tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
+    """The task, or those of a mixture's that have the split; if none has, all, so that the error names one."""
+    if isinstance(provider, seqio.Task):
+        return [provider]
+    with _one_line(provider.name):
+        having = [task for task in provider.tasks if _has_split(task, split)]
+    return having or provider.tasks
+
+
+def _has_split(task: seqio.Task, split: str) -> bool:
+    splits = task.source.splits or ()
+    return not splits or re.split(r"[\[+]", split)[0] in splits
 
 
 def _adapted(
@@ -155,31 +179,35 @@ def _adapted(
 
 
 def _write(
-    task: seqio.Task, data: Data, split: str, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
+    task: seqio.Task,
+    data: Data,
+    split: str,
+    vocabulary: Vocabulary | WordPiece,
+    directory: pathlib.Path,
+    skipped: Collection[str],
 ) -> None:
-    """One task's `tokens.arrow` and `info.json`."""
+    """One task's `tokens.arrow` and `info.json`; `skipped` fills with bad lines while the data is read."""
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
     splits = list(task.source.splits or ())
-    if splits and re.split(r"[\[+]", split)[0] not in splits:
+    if not _has_split(task, split):
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
     say(f"tokenising {task.name} {split} (once)")
-    dataset = task.get_dataset(
-        sequence_length=data.task_feature_lengths, split=split, shuffle=False, seed=0, try_in_mem_cache=False
-    )
-
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()
     with pa.OSFile(str(directory / "tokens.arrow"), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        for rows in _chunks(_counted(dataset.as_numpy_iterator(), task.num_input_examples(split))):
-            columns = [_row(example, vocabulary) for example in rows]
-            for number, row in enumerate(columns, start=count):
-                for feature in longest:
-                    longest[feature] = max(longest[feature], len(row[feature]))
-                if labels is not None:
-                    _check_label(task.name, split, number, row["targets_pretokenized"], labels)
-                    label_counts[row["targets_pretokenized"]] += 1
-            writer.write_batch(pa.RecordBatch.from_pylist(columns, SCHEMA))
-            count += len(rows)
+        found = batches(task, split, data.task_feature_lengths)
+        for columns in _counted(found, task.num_input_examples(split)):
+            rows = rows_of(columns, task, vocabulary, data.task_feature_lengths)
+            for feature in TEXTS:
+                lengths = rows.column(feature).value_lengths()
+                longest[feature] = max(longest[feature], pc.max(lengths).as_py())
+            if labels is not None:
+                texts = rows.column("targets_pretokenized").to_pylist()
+                for number, text in enumerate(texts, start=count):
+                    _check_label(task.name, split, number, text, labels)
+                label_counts.update(texts)
+            writer.write_batch(rows)
+            count += rows.num_rows
     if not count:
         raise ConfigError(
             f"{task.name} has no examples in split {split!r}: look at {data.data_dir or 'its source'}"
@@ -195,37 +223,11 @@ def _write(
         "label_counts": label_counts,
         **functions,
         "source": _files(task, split, data),
+        "bad_lines": {"count": len(skipped), "first": list(skipped)[:SHOWN]},
         "tokens": digest(directory / "tokens.arrow"),
     }
     (directory / "vocabulary.model").unlink(missing_ok=True)
     (directory / "info.json").write_text(json.dumps(info, indent=2) + "\n")
-
-
-def _row(example: dict[str, Any], vocabulary: Vocabulary | WordPiece) -> dict[str, Any]:
-    """An example of the dataset as a row of the cache."""
-    row: dict[str, Any] = {}
-    for feature in TEXTS:
-        row[feature] = np.asarray(example.pop(feature, ()), np.int32)
-        text = example.pop(f"{feature}_pretokenized", None)
-        row[f"{feature}_pretokenized"] = vocabulary.decode(row[feature]) if text is None else _plain(text)
-    row["example"] = json.dumps({name: _plain(value) for name, value in example.items()})
-    return row
-
-
-def _plain(value: Any) -> Any:
-    """A value of a dataset as JSON knows it."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if hasattr(value, "to_list"):  # ragged tensors
-        value = value.to_list()
-    elif isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-        return value if not isinstance(value, bytes | list) else _plain(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value
 
 
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:
@@ -272,32 +274,24 @@ def _functions(task: seqio.Task, package: str) -> dict[str, Any]:
 def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
     """Where the examples came from: the kind of source, and files under DATA_DIR by content."""
     source = task.source
-    if data.data_dir is None or not hasattr(source, "files"):
+    if (data.data_dir is None and data.own_task is None) or not hasattr(source, "files"):
         return {"kind": "tfds" if isinstance(source, seqio.TfdsDataSource) else "task", "files": []}
-    root = pathlib.Path(data.data_dir).expanduser().absolute()  # links may lead elsewhere: leave them
+    root = pathlib.Path(data.data_dir or ".").expanduser().absolute()  # links may lead elsewhere: leave them
     paths = [pathlib.Path(path).absolute() for path in source.files(split)]
     return {
         "kind": "files",
-        "files": [{"path": str(path.relative_to(root)), **digest(path)} for path in paths],
+        "files": [{"path": os.path.relpath(path, root), **digest(path)} for path in paths],
     }
 
 
-def _counted(examples: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
+def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
     """Shows on a terminal how many examples have passed."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield from progress.track(examples, total=total)
-
-
-def _chunks(examples: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for example in examples:
-        chunk.append(example)
-        if len(chunk) == BATCH_ROWS:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    shown = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
+    with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        for batch in batches:
+            yield batch
+            progress.advance(bar, BATCH_ROWS)
 
 
 @contextlib.contextmanager
@@ -339,9 +333,9 @@ def _one_line(task: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         # TensorFlow wraps what Python code raised inside a dataset; the reason is still in its text.
-        own = re.search(r"(ConfigError|RunError): (.+)", str(error))
+        own = re.search(r"(ConfigError|BadLine|RunError): (.+)", str(error))
         if own:
-            raise (ConfigError if own[1] == "ConfigError" else RunError)(own[2]) from error
+            raise (RunError if own[1] == "RunError" else ConfigError)(own[2]) from error
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise RunError(
             f"{task} cannot be read: {reason} (DATA_DIR reads official files instead of TFDS)"

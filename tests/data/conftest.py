@@ -78,17 +78,17 @@ class Files(seqio.DataSource):
         return dataset(rows())
 
 
-def add(name, source, labels=("no", "yes")):
+def add(name, source, labels=("no", "yes"), steps=STEPS):
     seqio.TaskRegistry.add(
-        name, source=source, preprocessors=STEPS, output_features=FEATURES,
+        name, source=source, preprocessors=steps, output_features=FEATURES,
         postprocess_fn=functools.partial(scoring.class_of, label_classes=list(labels)),
         metric_fns=[scoring.accuracy],
     )
 
 
-def generated(number):
+def generated(number, splits=SPLITS):
     return seqio.FunctionDataSource(
-        lambda split, shuffle_files=False, seed=None: dataset(sentences(number, split)), splits=SPLITS
+        lambda split, shuffle_files=False, seed=None: dataset(sentences(number, split)), splits=splits
     )
 
 
@@ -96,7 +96,15 @@ add("toy_ten", generated(10))
 add("toy_many", generated(5000))
 add("toy_wrong_label", generated(10), labels=("true", "false"))
 add("toy_files", Files())
+add("toy_train_only", generated(10, ("train",)))
+add("toy_placeholder", generated(10), steps=[STEPS[0], seqio.CacheDatasetPlaceholder(), STEPS[1]])
+# Steps that are SeqIO's but do not say so: these are run one by one.
+add("toy_wrapped", generated(10), steps=[
+    lambda dataset, output_features: STEPS[0](dataset, output_features),
+    lambda dataset, output_features, sequence_length: STEPS[1](dataset, output_features, sequence_length),
+])
 seqio.MixtureRegistry.add("toy_mixture", [("toy_ten", 3), ("toy_many", 1)])
+seqio.MixtureRegistry.add("toy_and_dev", [("toy_ten", lambda task: 2.5), ("toy_train_only", 1)])
 '''
 
 SCORING = """

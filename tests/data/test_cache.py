@@ -85,6 +85,15 @@ def test_tokens_are_those_of_our_vocabulary(toy: Data, small_vocabulary: Vocabul
     assert cache.longest_inputs == 16
 
 
+@pytest.mark.parametrize("task", ["toy_placeholder", "toy_wrapped"])
+def test_tokens_made_many_at_once_are_those_of_seqio(
+    toy: Data, small_vocabulary: Vocabulary, task: str
+) -> None:
+    for split in ("train", "validation"):
+        expected = contents(only(toy, small_vocabulary, split))
+        assert contents(only(dataclasses.replace(toy, task=task), small_vocabulary, split)) == expected
+
+
 def test_scoring_functions_come_back_without_seqio(toy: Data, small_vocabulary: Vocabulary) -> None:
     cache = only(toy, small_vocabulary)
     assert cache.postprocess("yes", example=cache.example(0), is_target=True) == 1
@@ -237,6 +246,22 @@ def test_a_mixture_gives_its_tasks_and_rates(
     (record,) = pathlib.Path(toy.cache_dir).glob("toy_mixture-*/mixture.json")
     record.write_text("[[")
     assert len(open_caches(mixture, "train", small_vocabulary)) == 2
+
+
+def test_a_mixtures_tasks_take_part_in_the_splits_they_have(
+    toy: Data, small_vocabulary: Vocabulary, fills: list[str]
+) -> None:
+    mixture = dataclasses.replace(toy, task="toy_and_dev")
+    for split, expected in {
+        "train[:10]": [(2.5, "toy_ten"), (1.0, "toy_train_only")],
+        "validation": [(2.5, "toy_ten")],
+    }.items():
+        for _ in range(2):
+            found = open_caches(mixture, split, small_vocabulary)
+            assert [(rate, cache.task) for rate, cache in found] == expected
+    assert fills == ["toy_ten", "toy_train_only", "toy_ten"]
+    with pytest.raises(ConfigError, match="toy_ten has no split 'tset': use"):
+        open_caches(mixture, "tset", small_vocabulary)
 
 
 def settings_code(toy: Data, vocabulary_path: pathlib.Path, vocabulary: Vocabulary) -> str:

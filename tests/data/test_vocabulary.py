@@ -49,6 +49,7 @@ def test_ids_equal_seqios(t5_vocabulary_path: str) -> None:
         assert ids == list(theirs.encode(text)), repr(text)
         assert ids == theirs.encode_tf(text).numpy().tolist(), repr(text)
         assert ours.decode(ids) == theirs.decode(ids), repr(text)
+    assert ours.encode_all(ODD_TEXTS + noise) == [ours.encode(text) for text in ODD_TEXTS + noise]
     for _ in range(50):
         ids = [draw.randrange(2, 32_200) for _ in range(20)]
         assert ours.decode([*ids, 1, 5, 6]) == theirs.decode([*ids, 1, 5, 6])

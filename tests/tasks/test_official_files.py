@@ -76,7 +76,8 @@ def test_tsv_rows_are_counted_and_quotes_are_text(tmp_path: pathlib.Path):
         ({**CB[0], "idx": True}, "field 'idx' must be a whole number"),
         ({name: CB[0][name] for name in ("premise", "label", "idx")}, "no field 'hypothesis'"),
         ({name: CB[0][name] for name in ("premise", "hypothesis", "idx")}, "no field 'label'"),
-        (json.dumps({**CB[0], "premise": "\ud800"}), "surrogate"),
+        (json.dumps({**CB[0], "premise": "\ud800", "idx": 10}), "surrogate"),
+        ({**CB[2], "idx": 7}, "the same number or name (7) as line 1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: pathlib.Path, line: Any, reason: str):
@@ -90,7 +91,8 @@ def test_a_bad_line_is_named(tmp_path: pathlib.Path, line: Any, reason: str):
 
 
 def test_labels_are_compared_with_their_type(tmp_path: pathlib.Path):
-    rows = [{"passage": "p", "question": "q", "label": label, "idx": 0} for label in (True, False, 1)]
+    labels = (True, False, 1)
+    rows = [{"passage": "p", "question": "q", "label": label, "idx": i} for i, label in enumerate(labels)]
     path = _write(tmp_path / "BoolQ/train.jsonl", rows)
     with pytest.raises(ConfigError, match=r"line 3: label 1 is none of the task's classes false, true"):
         _source(tmp_path, "super_glue_boolq_v102").get_dataset("train")
@@ -112,6 +114,53 @@ def test_a_bad_tsv_line_is_named(tmp_path: pathlib.Path, lines: list[str], reaso
     with pytest.raises(ConfigError, match=r"SST-2/train\.tsv") as caught:
         _source(tmp_path, "glue_sst2_v200").get_dataset("train")
     assert reason in str(caught.value)
+
+
+def _examples(data_dir: pathlib.Path, task: str, split: str) -> list[dict[str, Any]]:
+    return list(_source(data_dir, task).get_dataset(split).as_numpy_iterator())
+
+
+def test_columns_are_found_by_their_names(tmp_path: pathlib.Path):
+    header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String"
+    _write(tmp_path / "MRPC/dev.tsv", [header, "1\t7\t8\tA b .\tB ."])
+    (row,) = _examples(tmp_path, "glue_mrpc_v200", "validation")
+    assert (row["sentence1"], row["sentence2"], row["label"]) == (b"A b .", b"B .", 1)
+    _write(
+        tmp_path / "MNLI/dev_mismatched.tsv",
+        ["index\tsentence1\tsentence2\tlabel1\tgold_label", "0\tP\tH\tx\tneutral"],
+    )
+    for task, split in (
+        ("glue_mnli_mismatched_v200", "validation"),
+        ("glue_mnli_v200", "validation_mismatched"),
+    ):
+        (row,) = _examples(tmp_path, task, split)
+        assert (row["premise"], row["hypothesis"], row["label"]) == (b"P", b"H", 1)
+    _write(tmp_path / "CoLA/train.tsv", ["gj04\t0\t*\tThey drank the pub."])
+    _write(tmp_path / "CoLA/test.tsv", ["index\tsentence", "0\tBill left."])
+    (row,) = _examples(tmp_path, "glue_cola_v200", "train")
+    assert (row["sentence"], row["label"]) == (b"They drank the pub.", 0)
+    assert [row["label"] for row in _examples(tmp_path, "glue_cola_v200", "test")] == [-1]
+
+
+def test_rows_of_qqp_that_break_off_are_left_out(tmp_path: pathlib.Path):
+    header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate"
+    rows = ["1\t2\t3\tWho?\tWhat?\t0", "4\t5\t6\tWhy", "7\t8\t9\tHow?\tHow so?\t1"]
+    _write(tmp_path / "QQP/train.tsv", [header, *rows])
+    examples = _examples(tmp_path, "glue_qqp_v200", "train")
+    assert [(row["idx"], row["question1"], row["label"]) for row in examples] == [
+        (0, b"Who?", 0),
+        (2, b"How?", 1),
+    ]
+
+
+def test_scores_are_numbers(tmp_path: pathlib.Path):
+    _write(tmp_path / "STS-B/dev.tsv", ["sentence1\tsentence2\tscore", "a\tb\t3.25"])
+    (row,) = _examples(tmp_path, "glue_stsb_v200", "validation")
+    assert (row["label"], row["label"].dtype) == (3.25, "float32")
+    for value in ("good", "nan", ""):
+        _write(tmp_path / "STS-B/dev.tsv", ["sentence1\tsentence2\tscore", f"a\tb\t{value}"])
+        with pytest.raises(ConfigError, match=rf"dev\.tsv, line 2: score \"{value}\" is no number"):
+            _source(tmp_path, "glue_stsb_v200").get_dataset("validation")
 
 
 def test_bytes_that_are_not_utf8_are_named(tmp_path: pathlib.Path):

@@ -7,66 +7,130 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from tasks import metrics
-from tasks.postprocessors import label_id
+from tasks import metrics, metrics_qa, postprocessors
 
-GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "task_text" / "metrics"
+LOCAL = pathlib.Path(__file__).parents[1] / "goldens" / "task_text" / "metrics"
 METRICS = {
     "accuracy": metrics.accuracy,
+    "f1_score_with_invalid": metrics.f1_with_invalid,
+    "matthews_corrcoef": metrics.matthews,
     "mean_3class_f1": functools.partial(metrics.mean_multiclass_f1, num_classes=3),
+    "mean_group_all_match": metrics.grouped_exact_match,
+    "multirc_f1_over_all_answers": metrics.grouped_f1,
+    "pearson_corrcoef": metrics.pearson,
+    "spearman_corrcoef": metrics.spearman,
+    "squad": metrics_qa.squad,
+    "deduplicate_squad": metrics_qa.squad_by_group,
 }
-TASKS = sorted(path.stem.removeprefix("task_") for path in GOLDENS.glob("task_*.json"))
+POSTPROCESSORS = {
+    "string_label_to_class_id": postprocessors.label_id,
+    "multirc": functools.partial(postprocessors.multirc, label_classes=("False", "True")),
+    "qa": postprocessors.answers,
+    "record": postprocessors.record,
+    "string_to_float": postprocessors.score,
+    "wsc_simple": postprocessors.referent,
+}
 
 
-def _load(name: str):
-    return json.loads((GOLDENS / f"{name}.json").read_text())
+@pytest.fixture(params=["here", "shared"])
+def goldens(request: pytest.FixtureRequest) -> pathlib.Path:
+    """The goldens kept here, which are some, and those of the data directory, which are all."""
+    if request.param == "here":
+        return LOCAL
+    return request.getfixturevalue("shared") / "goldens" / "task_text" / "metrics"
 
 
-def test_label_ids_of_the_original():
-    cases = _load("postprocess_string_label_to_class_id")
-    assert len(cases) > 20
-    for case in cases:
-        assert label_id(case["decoded"], label_classes=case["label_classes"]) == case["output"], case
+def _all(goldens: pathlib.Path, kind: str) -> dict[str, Any]:
+    found = {
+        path.stem.removeprefix(kind): json.loads(path.read_text()) for path in goldens.glob(f"{kind}*.json")
+    }
+    assert found
+    return found
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_metrics_of_the_original(name: str):
-    for case in _load(f"metric_{name}")["cases"]:
-        scores = METRICS[name](case["targets"], case["predictions"])
-        assert scores == pytest.approx(case["scores"], abs=1e-6), case["name"]
+def _numbers(scores: dict[str, float | str]) -> Any:
+    return pytest.approx({name: float(value) for name, value in scores.items()}, abs=1e-6, nan_ok=True)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_whole_evaluations_of_the_original(name: str):
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def test_postprocessors_of_the_original(goldens: pathlib.Path):
+    for name, cases in _all(goldens, "postprocess_").items():
+        if name == "prompt_tuning_extras":
+            continue
+        for case in cases:
+            arguments = {key: case[key] for key in ("label_classes", "example", "is_target") if key in case}
+            found = POSTPROCESSORS[name](case["decoded"], **arguments)
+            assert _plain(found) == case["output"], (name, case)
+
+
+def test_words_of_the_other_paraphrase_set(shared: pathlib.Path):
+    path = shared / "goldens" / "task_text" / "metrics" / "postprocess_prompt_tuning_extras.json"
+    for case in json.loads(path.read_text()):
+        for old, new, key in (
+            ("equivalent", "duplicate", "mrpc_to_qqp"),
+            ("duplicate", "equivalent", "qqp_to_mrpc"),
+        ):
+            classes = (case[key], "")  # class 0 is what the original makes of the text
+            found = postprocessors.translated_label_id(
+                case["decoded"], old=old, new=new, label_classes=classes
+            )
+            assert found == 0
+
+
+def test_metrics_of_the_original(goldens: pathlib.Path):
+    for name, golden in _all(goldens, "metric_").items():
+        for case in golden["cases"]:
+            scores = METRICS[name](case["targets"], case["predictions"])
+            assert scores == _numbers(case["scores"]), (name, case["name"])
+
+
+def test_whole_evaluations_of_the_original(goldens: pathlib.Path):
     import tasks.registry  # noqa: F401
+    from tests.tasks.test_task_text import registered
     import seqio  # isort: skip
 
-    golden = _load(f"task_{name}")
-    version = "v102" if name.startswith("super_glue") else "v200"
-    for prefix in ("", "taskless_"):
-        task = seqio.TaskRegistry.get(f"{prefix}{name}_{version}")
-        targets = [
-            task.postprocess_fn(example["targets_pretokenized"], example=example, is_target=True)
-            for example in golden["examples"]
-        ]
-        assert targets == golden["targets"]
-        for run in golden["runs"]:
-            predictions = [
-                task.postprocess_fn(text, example=example, is_target=False)
-                for text, example in zip(run["predictions_text"], golden["examples"], strict=True)
+    for name, golden in _all(goldens, "task_").items():
+        forms = ("", "taskless_") if f"taskless_{registered(name)}" in seqio.TaskRegistry.names() else ("",)
+        for prefix in forms:
+            task = seqio.TaskRegistry.get(prefix + registered(name))
+            targets = [
+                task.postprocess_fn(example["targets_pretokenized"], example=example, is_target=True)
+                for example in golden["examples"]
             ]
-            assert predictions == run["predictions"]
-            scores = {}
-            for metric in task.metric_fns:
-                scores |= metric(targets, predictions)
-            assert list(scores) == list(run["scores"])
-            assert scores == pytest.approx(run["scores"], abs=1e-6)
+            assert _plain(targets) == golden["targets"], name
+            for run in golden["runs"]:
+                predictions = [
+                    task.postprocess_fn(text, example=example, is_target=False)
+                    for text, example in zip(run["predictions_text"], golden["examples"], strict=True)
+                ]
+                assert _plain(predictions) == run["predictions"], name
+                scores = {}
+                for metric in task.metric_fns:
+                    scores |= metric(targets, predictions)
+                assert list(scores) == list(run["scores"])
+                assert scores == _numbers(run["scores"]), name
+
+
+def test_answers_without_gold_score_nothing():
+    assert metrics_qa.squad([[]], ["Paris"]) == {"em": 0, "f1": 0}
+
+
+def test_micro_f1_of_single_labels_is_accuracy():
+    targets = [{"value": value, "group": 0} for value in (0, 0, 0, 1)]
+    predictions = [{"value": 0}] * 4
+    assert metrics.grouped_accuracy(targets, predictions) == {"micro_f1": 75}
+    assert metrics.grouped_f1(targets, predictions) == {"f1": 0}
 
 
 def test_scoring_imports_no_tensorflow():
-    code = "import sys, tasks.metrics, tasks.postprocessors; print({'tensorflow', 'seqio'} & {*sys.modules})"
+    modules = "tasks.metrics, tasks.metrics_qa, tasks.postprocessors"
+    code = f"import sys, {modules}; print({{'tensorflow', 'seqio'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

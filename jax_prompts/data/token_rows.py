@@ -1,0 +1,129 @@
+"""Rows of a token cache from a SeqIO task, many at once: one at a time TensorFlow takes most of the time."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import seqio
+import tensorflow as tf
+
+from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.wordpiece import WordPiece
+
+Columns = Mapping[str, tf.Tensor | tf.RaggedTensor]
+
+TEXTS = ("inputs", "targets")
+TOKENIZE = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
+BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
+SCHEMA = pa.schema(
+    {
+        "inputs": pa.list_(pa.int32()),
+        "targets": pa.list_(pa.int32()),
+        "inputs_pretokenized": pa.string(),
+        "targets_pretokenized": pa.string(),
+        "example": pa.string(),
+    }
+)
+
+
+def batches(task: seqio.Task, split: str, lengths: Mapping[str, int]) -> tf.data.Dataset:
+    """The task's examples, many at once, as text where its last steps only make tokens of it.
+
+    Args:
+      task: with the run's vocabulary.
+      split: split name, TFDS slices allowed.
+      lengths: of `inputs` and `targets`.
+    """
+    options: dict[str, Any] = {"sequence_length": lengths, "split": split, "shuffle": False, "seed": 0}
+    if _ends_in_tokens(task):
+        task = task.replace(
+            preprocessors=_steps(task)[: -len(TOKENIZE)],
+            output_features={
+                name: dataclasses.replace(
+                    feature, vocabulary=seqio.PassThroughVocabulary(1), dtype=tf.string, rank=0, add_eos=False
+                )
+                for name, feature in task.output_features.items()
+            },
+        )
+        options["trim_output_features"] = False
+    return task.get_dataset(**options, try_in_mem_cache=False).ragged_batch(BATCH_ROWS)
+
+
+def _steps(task: seqio.Task) -> list[Callable[..., Any]]:
+    return [step for step in task.preprocessors if not isinstance(step, seqio.CacheDatasetPlaceholder)]
+
+
+def _ends_in_tokens(task: seqio.Task) -> bool:
+    features = task.output_features
+    return (
+        tuple(_steps(task)[-len(TOKENIZE) :]) == TOKENIZE
+        and set(features) <= set(TEXTS)
+        and all(feature.rank == 1 for feature in features.values())
+    )
+
+
+def rows_of(
+    columns: Columns, task: seqio.Task, vocabulary: Vocabulary | WordPiece, lengths: Mapping[str, int]
+) -> pa.RecordBatch:
+    """One of `batches` as rows of the cache."""
+    columns = dict(columns)
+    first = next(iter(columns.values()))
+    count = int(first.nrows() if isinstance(first, tf.RaggedTensor) else first.shape[0])
+    rows: dict[str, pa.Array] = {}
+    for name in TEXTS:
+        value, text = columns.pop(name, None), columns.pop(f"{name}_pretokenized", None)
+        texts = None if text is None else _plain(text)
+        if value is None:
+            rows[name] = _lists([[]] * count)
+        elif value.dtype == tf.string:
+            texts = _plain(value)
+            rows[name] = _lists(_tokens(texts, task.output_features[name], vocabulary, lengths[name]))
+        else:
+            rows[name] = _lists(value)
+        if texts is None:
+            texts = [vocabulary.decode(ids) for ids in rows[name].to_pylist()]
+        rows[f"{name}_pretokenized"] = pa.array(texts, pa.string())
+    rest = {name: _plain(value) for name, value in columns.items()}
+    examples = [{name: values[row] for name, values in rest.items()} for row in range(count)]
+    rows["example"] = pa.array(map(json.dumps, examples), pa.string())
+    return pa.RecordBatch.from_arrays([rows[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _tokens(
+    texts: list[str], feature: seqio.Feature, vocabulary: Vocabulary | WordPiece, length: int
+) -> list[list[int]]:
+    """What SeqIO's `tokenize` and `append_eos_after_trim` make of texts."""
+    own = isinstance(feature.vocabulary, seqio.SentencePieceVocabulary)
+    encoded = vocabulary.encode_all(texts) if own else feature.vocabulary.encode_rows(texts)
+    if not feature.add_eos:
+        return [ids[:length] for ids in encoded]
+    return [[*ids[: length - 1], feature.vocabulary.eos_id] for ids in encoded]
+
+
+def _lists(rows: list[list[int]] | tf.Tensor | tf.RaggedTensor) -> pa.ListArray:
+    if isinstance(rows, list):
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+        values = np.fromiter(itertools.chain.from_iterable(rows), np.int32, offsets[-1])
+    else:
+        ragged = rows if isinstance(rows, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(rows)
+        offsets, values = ragged.row_splits.numpy().astype(np.int32), ragged.flat_values.numpy()
+    return pa.ListArray.from_arrays(offsets, values.astype(np.int32))
+
+
+def _plain(value: Any) -> Any:
+    """A column of a batch as JSON knows it."""
+    if isinstance(value, tf.RaggedTensor):
+        value = value.to_list()
+    elif hasattr(value, "numpy"):
+        value = value.numpy().tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

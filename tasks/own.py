@@ -1,0 +1,166 @@
+"""A task made of the user's own files, by settings alone (`config.OwnTask`)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import inspect
+import json
+import pathlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import seqio
+
+from jax_prompts.config import ConfigError, OwnTask, nearest
+from jax_prompts.data.bad_lines import tolerated
+from tasks import metrics
+from tasks.features import OUTPUT_FEATURES, TOKENIZE
+from tasks.files import Files, Place
+from tasks.postprocessors import label_id
+from tasks.rows import columns_of, read_rows
+from tasks.sources import FileSource
+from tasks.templates import Template
+
+SPLITS = ("train", "validation", "test")
+
+
+def own_task(name: str, settings: OwnTask, data_dir: str | None) -> seqio.Task:
+    """The task that the settings describe; it is not registered.
+
+    Raises:
+      ConfigError: no files, a template without columns, an unknown metric, a name that SeqIO refuses.
+    """
+    names = {split: getattr(settings, split) for split in SPLITS if getattr(settings, split) is not None}
+    if not names:
+        raise ConfigError("OWN_TASK has no files: set OwnTask.train and OwnTask.validation")
+    files = OwnFiles(
+        folder=".",
+        suite=".",
+        names=names,
+        inputs=Template(settings.inputs, "OwnTask.inputs"),
+        target=Template(settings.target, "OwnTask.target"),
+        labels=settings.labels,
+        id=settings.id,
+    )
+    labels = tuple(dict.fromkeys((settings.labels or {}).values()))
+    metric_fns = [_metric(metric, labels) for metric in settings.metrics]
+    try:
+        return seqio.Task(
+            name,
+            source=FileSource(files, pathlib.Path(data_dir or ".").expanduser()),
+            preprocessors=TOKENIZE,
+            output_features=OUTPUT_FEATURES,
+            postprocess_fn=functools.partial(label_id, label_classes=labels) if labels else None,
+            metric_fns=metric_fns,
+        )
+    except ValueError as error:
+        raise ConfigError(f"MIXTURE_OR_TASK_NAME {name!r}: use letters, digits, _, . and : alone") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnFiles(Files):
+    """The files of `OwnTask`; a row becomes `inputs` and `targets`, with its number or id.
+
+    Attributes:
+      inputs, target: what the columns of a row are put into.
+      labels: word of each label; None: targets are free text.
+      id: column that tells rows apart, if there is one.
+    """
+
+    inputs: Template
+    target: Template
+    labels: Mapping[str, str] | None
+    id: str | None
+
+    def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
+        """Where a split is.
+
+        Raises:
+          ConfigError: it is not there.
+        """
+        path = data_dir / str(self.names[split])
+        if not path.is_file():
+            raise ConfigError(
+                f"OwnTask.{split}: {path} is not there; set it to a file of yours, or set DATA_DIR"
+            )
+        return path
+
+    def examples(self, path: pathlib.Path, split: str) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Every row, checked.
+
+        Raises:
+          ConfigError: the file lacks a column or has one twice, or a row is malformed, has an empty text or an
+            unknown label.
+        """
+        wanted = [*self.inputs.columns, *self.target.columns, *filter(None, [self.id])]
+        _check_columns(path, columns_of(path), wanted)
+        for number, (place, row) in enumerate(read_rows(path)):
+            with tolerated():
+                cells = _Cells(row, place)
+                target = self.target.fill(cells)
+                if self.labels is not None:
+                    if target not in self.labels:
+                        known = ", ".join(map(repr, self.labels))
+                        raise place.error(f"label {target!r} is none of OwnTask.labels {known}")
+                    target = self.labels[target]
+                key = {"idx": number} if self.id is None else {"id": cells[self.id]}
+                yield place, {**key, "inputs": self.inputs.fill(cells), "targets": target}
+
+
+class _Cells(Mapping[str, str]):
+    """A row's columns as text that is not empty: numbers, true and false as JSON writes them."""
+
+    def __init__(self, row: Mapping[str, Any], place: Place) -> None:
+        self._row, self._place = row, place
+
+    def __getitem__(self, column: str) -> str:
+        if column not in self._row:
+            raise self._place.error(f"no column {column!r}; did you mean {nearest(column, self._row)}?")
+        value = self._row[column]
+        text = json.dumps(value) if isinstance(value, bool | int | float) else value
+        if not isinstance(text, str):
+            raise self._place.error(
+                f"column {column!r} must be text or a number, found {json.dumps(value)[:80]}"
+            )
+        if not text.strip():
+            raise self._place.error(f"column {column!r} is empty")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise self._place.error(f"column {column!r} holds half a surrogate pair") from error
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+
+def _check_columns(path: pathlib.Path, header: Collection[str], wanted: Collection[str]) -> None:
+    for column in wanted:
+        if header and column not in header:
+            raise ConfigError(
+                f"{path} has no column {column!r}, only {', '.join(header)}: correct OwnTask.inputs, target or id"
+            )
+    repeated = [column for column, count in collections.Counter(header).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"{path} has two columns {repeated[0]!r}: rename one")
+
+
+def _metric(name: str, labels: Collection[str]) -> Callable[..., dict[str, float]]:
+    """A function of `tasks/metrics.py`, told the number of classes where it asks for it."""
+    known = {
+        key: value
+        for key, value in vars(metrics).items()
+        if inspect.isfunction(value) and value.__module__ == metrics.__name__ and not key.startswith("_")
+    }
+    if name not in known:
+        raise ConfigError(f"OwnTask.metrics: {name} is unknown; did you mean {nearest(name, known)}?")
+    if "num_classes" not in inspect.signature(known[name]).parameters:
+        return known[name]
+    if not labels:
+        raise ConfigError(f"OwnTask.metrics: {name} compares classes, and OwnTask.labels is not set")
+    return functools.partial(known[name], num_classes=len(labels))
