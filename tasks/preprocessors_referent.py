@@ -127,12 +127,8 @@ def substituted(premise: str, hypothesis: str) -> tuple[str, str]:
     places = [*re.finditer(r"\S+", premise)]
     words, said = [_plain(place[0]) for place in places], hypothesis.split()
     plain_said = [_plain(word) for word in said]
-    best = (
-        0,
-        0,
-        0,
-        0,
-    )  # words in common; the pronoun, counted back from 0; words before and after the referent
+    # Words in common; the pronoun's index, negative so that the first wins; words before and after the referent.
+    best = (0, 0, 0, 0)
     for index, word in enumerate(words):
         if word in PRONOUNS:
             before = _overlap(words[:index], plain_said)
