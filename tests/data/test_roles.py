@@ -103,6 +103,8 @@ def test_a_mixture_divides_each_task_by_its_own_sizes(toy: Data, small_vocabular
     }
     alone = open_roles(dataclasses.replace(data, task="toy_ten"), small_vocabulary)
     assert numbers(alone["test"]) == numbers(found["test"][1:])
+    other = open_roles(dataclasses.replace(data, subset_seed=7), small_vocabulary)
+    assert numbers(other["test"][:1]) != numbers(found["test"][:1])
 
 
 def test_roles_open_no_more_than_they_need(toy: Data, small_vocabulary: Vocabulary, tmp_path) -> None:
