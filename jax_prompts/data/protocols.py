@@ -148,6 +148,10 @@ def _attempt_half(task: str, sizes: Sizes, seed: int) -> Shares:
         return _halved(torch_order(sizes["validation"]))
     if _named(task, HELD_OUT) and "train" in sizes:
         return _held_out(sizes["train"], torch_order(sizes["train"], min(1000, sizes["train"])))
+    if _named(task, "mnli_mismatched"):
+        return {"validation": Share("validation")}
+    if _named(task, "mnli_matched"):
+        return {"test": Share("validation")}
     validation, test = ("validation_mismatched", "validation_matched") if _named(task, "mnli") else ROLES[1:]
     return {"train": Share("train"), "validation": Share(validation), "test": Share(test)}
 

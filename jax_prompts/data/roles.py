@@ -90,9 +90,10 @@ def _divided(data: Data, vocabulary: Vocabulary | WordPiece) -> dict[str, Caches
         for role, share in protocols.rows(data.protocol, task, sizes, data.subset_seed).items():
             try:
                 rate, cache = opened(share.split)[task]
-            except ConfigError as error:
+            except (ConfigError, KeyError) as error:  # of a mixture, the other tasks may have it
+                reason = "there is none" if isinstance(error, KeyError) else error
                 raise ConfigError(
-                    f"PROTOCOL {data.protocol} takes split {share.split} of {task}: {error}, or PROTOCOL ept_b1"
+                    f"PROTOCOL {data.protocol} takes split {share.split} of {task}: {reason}; use PROTOCOL ept_b1"
                 ) from error
             chosen = cache if share.index_N is None else cache.subset(cache.rows_of(share.index_N))
             found.setdefault(role, []).append((rate, chosen))

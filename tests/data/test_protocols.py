@@ -119,6 +119,9 @@ def test_tasks_outside_attempts_lists_are_divided_as_officially():
         "validation_mismatched",
         "validation_matched",
     ]
+    for half, role in (("mismatched", "validation"), ("matched", "test")):  # tasks of their own in mixtures
+        found = rows("attempt_half", f"glue_mnli_{half}_v200", {"validation": 9832}, 42)
+        assert found == {role: ("validation", None)}
     found = rows("attempt_half", "paws_labeled_final", {"train": 49401, "validation": 8000}, 42)
     assert [share.split for share in found.values()] == ["train", "validation", "test"]
     # `nq` and `cb` are words of names, never parts of words.

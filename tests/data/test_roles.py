@@ -117,7 +117,7 @@ def test_roles_open_no_more_than_they_need(toy: Data, small_vocabulary: Vocabula
 def test_roles_and_subsets_that_are_not_there(toy: Data, small_vocabulary: Vocabulary) -> None:
     with pytest.raises(ConfigError, match="EVAL_ROLE is test, and PROTOCOL dev_as_test has train and"):
         open_role(toy, small_vocabulary, "test")
-    with pytest.raises(ConfigError, match=r"takes split test of toy_ten: .*, or PROTOCOL ept_b1"):
+    with pytest.raises(ConfigError, match=r"takes split test of toy_ten: .*; use PROTOCOL ept_b1"):
         open_roles(dataclasses.replace(toy, protocol="attempt_half"), small_vocabulary)
     with pytest.raises(ConfigError, match="FEW_SHOT_PER_CLASS is 6, and toy_ten has 5 no, 5 yes"):
         open_roles(dataclasses.replace(toy, few_shot_per_class=6), small_vocabulary)
