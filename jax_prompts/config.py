@@ -103,7 +103,11 @@ class Data:
       data_dir: directory with the official files; None reads TFDS.
       tfds_data_dir: where TFDS keeps its data.
       cache_dir: where token caches are kept; None: `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`.
-      train_split, eval_split: split names, TFDS slices allowed (`validation[:2470]`).
+      train_split, eval_split: split names, TFDS slices allowed (`validation[:2470]`), with `dev_as_test`.
+      protocol: which examples train, choose and test: `dev_as_test`, `ept_b1` or `attempt_half`
+        (`data/protocols.py`).
+      few_shot, few_shot_per_class: train on so many examples in all, or of each class; None: on all there are.
+      subset_seed: of the random halves of `ept_b1` and of few-shot subsets, whatever the seed of the run.
       eval_batch_size: rows decoded at once.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
       own_task: what `task` is, where it is made of the user's own files.
@@ -119,6 +123,10 @@ class Data:
     cache_dir: str | None = None
     train_split: str = "train"
     eval_split: str = "validation"
+    protocol: str = "dev_as_test"
+    few_shot: int | None = None
+    few_shot_per_class: int | None = None
+    subset_seed: int = 42
     eval_batch_size: int = 32
     prompt_inside_length: bool = False
     own_task: OwnTask | None = None
@@ -240,12 +248,16 @@ class TrainRun:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRun:
-    """`t5x eval`: prompt files scored on one task or mixture, each alone and as an ensemble by majority vote."""
+    """`t5x eval`: prompt files scored on one task or mixture, each alone and as an ensemble by majority vote.
+
+    `role` says on which examples: `train`, `validation` or, where the protocol has some, `test`.
+    """
 
     output_dir: str | None
     model: BaseModel
     data: Data
     prompt_files: tuple[str, ...] = ()
+    role: Literal["train", "validation", "test"] = "validation"
     decoding: Decoding = Decoding()
 
 

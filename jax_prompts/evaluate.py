@@ -17,8 +17,9 @@ from jax_prompts import decoding
 from jax_prompts.base import Model, make_model, make_vocabulary
 from jax_prompts.config import ConfigError, Data, Decoding, EvalRun
 from jax_prompts.cpu import compiler_options
-from jax_prompts.data.cache import TokenCache, open_caches
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import Frame, text_length
+from jax_prompts.data.roles import open_role, split_of
 from jax_prompts.data.sampler import eval_batches
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
@@ -249,7 +250,7 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
     """
     decoding.check(run.decoding)
     vocabulary = make_vocabulary(run.model)
-    caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
+    caches, split = open_role(run.data, vocabulary, run.role), split_of(run.data, run.role)
     labels = tuple(caches[0].labels or ())
     model = make_model(run.model, vocabulary=vocabulary, classes=len(labels))
     params = load_weights(run.model, model)
@@ -269,7 +270,7 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
     names = list(run.prompt_files) or ["no prompt"]
     report: dict[str, Any] = {
         "task": run.data.task,
-        "split": run.data.eval_split,
+        "split": split,
         "examples": {cache.task: len(cache) for cache in caches},
         "metrics": {
             name: {task: scores.metrics for task, scores in found.items()}
@@ -288,6 +289,6 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
         for number, found in enumerate([*results, ensembles] if ensembles else results):
             which = "ensemble" if found is ensembles else str(number)
             for task, scores in found.items():
-                records.predictions(f"{task}-{which}", run.data.eval_split, scores.predictions)
+                records.predictions(f"{task}-{which}", split, scores.predictions)
         records.write("eval.json", report)
     return report

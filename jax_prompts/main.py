@@ -103,22 +103,22 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
 def _cache(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "TrainRun", "EvalRun")
     from jax_prompts.base import make_vocabulary
-    from jax_prompts.data.cache import open_caches
+    from jax_prompts.data.protocols import ROLES
+    from jax_prompts.data.roles import open_roles, split_of
 
     vocabulary = make_vocabulary(run.model)
-    training = isinstance(run, config.TrainRun)
-    splits = [run.data.train_split, run.data.eval_split] if training else [run.data.eval_split]
+    roles = ROLES if isinstance(run, config.TrainRun) else [run.role]
     caches = [
         {
             "task": cache.task,
-            "split": split,
+            "split": split_of(run.data, role),
             "rate": rate,
             "examples": len(cache),
             "bad_lines": cache.bad_lines["count"],
             "directory": str(cache.directory),
         }
-        for split in splits
-        for rate, cache in open_caches(run.data, split, vocabulary)
+        for role, found in open_roles(run.data, vocabulary, roles).items()
+        for rate, cache in found
     ]
     return {"caches": caches}
 

@@ -69,10 +69,10 @@ class Records:
         with _writing(self.directory):
             write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
 
-    def write(self, name: str, report: dict[str, Any]) -> None:
+    def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:
         """Writes a JSON file, such as the summary.json of a finished run."""
         with _writing(self.directory):
-            write_text(self.directory / name, json.dumps(report, indent=2) + "\n")
+            write_text(self.directory / name, json.dumps(report, indent=indent) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file written before; None where there is none."""

@@ -12,25 +12,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts import optim, partition
-from jax_prompts.base import make_model, make_vocabulary
+from jax_prompts.base import Model, make_model, make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
 from jax_prompts.cpu import compiler_options
-from jax_prompts.data.cache import open_caches
 from jax_prompts.data.layout import Frame, text_length
+from jax_prompts.data.roles import open_roles, subset_record
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, say
-from jax_prompts.evaluate import Scorer, Scores
-from jax_prompts.prompts import Method, PromptMetadata, for_model, place_of, save_prompt
+from jax_prompts.evaluate import Scorer, Scores, checked_head
+from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, place_of, save_prompt
 from jax_prompts.prompts.store import settings_of
 from jax_prompts.records import Records, Window
 from jax_prompts.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, make_train_step
 from jax_prompts.trees import assemble, check, check_model, head_arrays, length_of, parameter_count, split
-from jax_prompts.weights import abstract_weights, fingerprint, load_weights, save_model
+from jax_prompts.weights import abstract_weights, fingerprint, load_saved, load_weights, save_model
 
 Tree = Any
 
@@ -53,8 +54,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
-    train_caches = open_caches(run.data, run.data.train_split, vocabulary)
-    eval_caches = [cache for _, cache in open_caches(run.data, run.data.eval_split, vocabulary)]
+    roles = open_roles(run.data, vocabulary)
+    train_caches = roles["train"]
     examples = sum(len(cache) for _, cache in train_caches)
     steps, eval_period = settings.in_steps(examples, run.data.batch_size)
     optimizer = optim.make_optimizer(run.optimizer, steps)
@@ -90,10 +91,13 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     )
 
     # Where the run stands: at the beginning, or at its newest whole checkpoint.
+    validation = [cache for _, cache in roles["validation"]]
     score = Scorer(
-        model, vocabulary, eval_caches, run.data, run.decoding, partition.batch_sharding(mesh, members=False)
+        model, vocabulary, validation, run.data, run.decoding, partition.batch_sharding(mesh, members=False)
     )
     records = Records(run.model_dir, config_text)
+    if subsets := subset_record(run.data, roles):
+        records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
     restored = checkpoints.restore_latest(tuned, opt_state)
     window = Window(settings.members)
@@ -189,6 +193,14 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     tuning_seconds += time.monotonic() - begun
     checkpoints.close()
 
+    # The best of each member on examples that chose nothing, where the protocol has some.
+    tests_E = []
+    if "test" in roles:
+        score_tests = dataclasses.replace(score, caches=[cache for _, cache in roles["test"]])
+        results_E = score_tests(*_best(method, files, model, frozen, labels))
+        _write_predictions(records, run, "test", results_E)
+        tests_E = [{task: scores.metrics for task, scores in results.items()} for results in results_E]
+
     # The summary.
     best, values = selection.found(), selection.values()
     summary = {
@@ -198,6 +210,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         "best_step": best[0]["step"] if len(best) == 1 else [found["step"] for found in best],
         "untuned_metric": selection_metric(untuned_metrics, settings.metric)[0],
         "metrics": best[0]["metrics"] if len(best) == 1 else [found["metrics"] for found in best],
+        **({"test_metrics": tests_E[0] if len(tests_E) == 1 else tests_E} if tests_E else {}),
         "tuned_parameters": parameter_count(tuned),
         "frozen_parameters": parameter_count(frozen),
         "checkpoint_bytes": _checkpoint_bytes(records.directory / "checkpoints"),
@@ -214,6 +227,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     say(
         f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})"
     )
+    for metrics in tests_E:
+        say(f"on test examples: {_line(metrics)}")
     say("written: " + ", ".join(str(file) for file in files))
     return summary
 
@@ -225,6 +240,12 @@ def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str
         for task, scores in results.items():
             where = {"task": task, "split": run.data.eval_split, **which}
             records.scalars("eval", step, {**where, **scores.metrics})
+    _write_predictions(records, run, step, results_E)
+
+
+def _write_predictions(
+    records: Records, run: TrainRun, name: int | str, results_E: list[dict[str, Scores]]
+) -> None:
     for task in results_E[0]:
         rows = [
             {"member": member, **row} if run.training.members > 1 else row
@@ -232,7 +253,17 @@ def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str
             for row in results[task].predictions
         ]
         if rows:
-            records.predictions(task, step, rows)
+            records.predictions(task, name, rows)
+
+
+def _best(
+    method: Method | None, files: list[pathlib.Path], model: Model, frozen: Tree, labels: tuple[str, ...]
+) -> tuple[list[Tree], jax.Array | None]:
+    """The parameters and prompts that `files` hold, for scoring."""
+    if method is None:
+        return [load_saved(files[0])], None
+    params_E = [{**frozen, **checked_head(model, str(file), labels)} for file in files]
+    return params_E, jnp.stack([load_prompt(file)[0] for file in files])
 
 
 def _files(directory: pathlib.Path, method: Method | None, members: int) -> list[pathlib.Path]:

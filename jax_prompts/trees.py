@@ -13,6 +13,7 @@ import numpy as np
 from jax_prompts import decoding, optim, partition
 from jax_prompts.base import Model
 from jax_prompts.config import ConfigError, TrainRun
+from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabulary import Vocabulary
@@ -57,6 +58,7 @@ def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
     text_length(run.data, length_of(run.method))
+    protocols.check(run.data)
     decoding.check(run.decoding)
     partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.flax import save_file
+from safetensors.flax import load_file, save_file
 
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base import Model
@@ -94,6 +94,18 @@ def save_model(
     architecture = "t5" if isinstance(config, T5Config) else "bert"
     text = json.dumps({"architecture": architecture, "sizes": sizes, **about}, indent=2)
     (directory / "config.json").write_text(text + "\n")
+
+
+def load_saved(directory: pathlib.Path) -> Tree:
+    """The weights that `save_model` wrote, a tuned classifier included.
+
+    Raises:
+      RunError: they cannot be read.
+    """
+    try:
+        return flax.traverse_util.unflatten_dict(load_file(directory / "model.safetensors"), sep="/")
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{directory} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def fingerprint(weights: Tree) -> str:

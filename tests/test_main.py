@@ -446,12 +446,13 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("run", "splits"), [("train", ["train", "validation"]), ("eval", ["validation"])])
 def test_cache_fills_what_the_run_reads(monkeypatch, capsys, run, splits):
-    from jax_prompts.data import cache
+    from jax_prompts.data import roles
 
     class Filled(list):
-        task, directory, bad_lines = "quickstart_reviews", pathlib.Path("somewhere"), {"count": 0}
+        task, directory = "quickstart_reviews", pathlib.Path("somewhere")
+        bad_lines, index_N = {"count": 0}, None
 
-    monkeypatch.setattr(cache, "open_caches", lambda data, split, vocabulary: [(1.0, Filled([0, 0, 0]))])
+    monkeypatch.setattr(roles, "open_caches", lambda data, split, vocabulary: [(1.0, Filled([0, 0, 0]))])
     model = "--gin_file=gin_configs/models/micro.gin"
     lengths = "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 2}"
     files = (

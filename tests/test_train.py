@@ -76,6 +76,8 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert summary["frozen_parameters"] == 4_082_688
     assert summary["tuned_parameters"] == 4 * 192 + 2 * 192 * 8 + 8 + 3 * 192
     assert {"best_metric", "best_step", "untuned_metric", "metrics", "checkpoint_bytes"} <= summary.keys()
+    assert "test_metrics" not in summary  # validation is reported, and all examples are used
+    assert not (directory / "subset.json").exists()
     assert summary["best_step"] in (12, 24)
     lines = [json.loads(line) for line in (directory / "metrics" / "train.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]

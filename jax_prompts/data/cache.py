@@ -9,11 +9,14 @@ DATA_DIR are compared by content when a cache is opened.
 
 from __future__ import annotations
 
+import collections
+import copy
 import dataclasses
 import functools
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -40,12 +43,13 @@ class Unusable(Exception):
 
 
 class TokenCache:
-    """The examples of one task and split.
+    """The examples of one task and split, or (`subset`) some of them.
 
     Attributes:
       task, split: where they come from.
+      index_N: of a subset, its rows' numbers in the whole split; None for all of it.
       labels: the task's class labels as targets spell them, or None.
-      label_counts: examples of each label; empty without labels.
+      label_counts: rows of each label; empty without labels.
       longest_inputs, longest_targets: in tokens, end of sentence included.
       source: kind of the source, and the files read with their size and SHA-256.
       bad_lines: how many lines of the files were left out, and the first of them.
@@ -71,6 +75,7 @@ class TokenCache:
             batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
             self.task: str = info["task"]
             self.split: str = info["split"]
+            self.index_N: Int[np.ndarray, " N"] | None = None
             self.labels: tuple[str, ...] | None = None if info["labels"] is None else tuple(info["labels"])
             self.label_counts: dict[str, int] = info["label_counts"]
             self.longest_inputs: int = info["longest"]["inputs"]
@@ -88,7 +93,42 @@ class TokenCache:
         self._targets = [_Lists(batch.column("targets")) for batch in batches]
 
     def __len__(self) -> int:
-        return int(self._first_rows[-1])
+        return int(self._first_rows[-1]) if self.index_N is None else len(self.index_N)
+
+    def subset(self, index_K: Int[np.ndarray, " K"]) -> TokenCache:
+        """A view of the rows numbered `index_K`, in that order; tokens are shared."""
+        view = copy.copy(self)
+        view.__dict__.pop("first_rows", None)  # the one property that does not hold for a part
+        view.index_N = index_K if self.index_N is None else self.index_N[index_K]
+        view.longest_inputs, view.longest_targets = (
+            int(np.concatenate([lists.lengths for lists in column])[view.index_N].max(initial=0))
+            for column in (self._inputs, self._targets)
+        )
+        if self.labels is not None:
+            view.label_counts = dict(collections.Counter(view.texts("targets_pretokenized")))
+        return view
+
+    def texts(self, name: str) -> list[str]:
+        """`inputs_pretokenized`, `targets_pretokenized` or `example` (the task's other fields, JSON) of each row."""
+        column = pa.chunked_array([batch.column(name) for batch in self._batches])
+        return (column if self.index_N is None else column.take(pa.array(self.index_N))).to_pylist()
+
+    @functools.cached_property
+    def first_rows(self) -> Int[np.ndarray, " N"]:
+        """The first row of each raw example.
+
+        A task may make several rows of one (ReCoRD: one an answer): they follow each other and share their `idx`.
+        """
+        if not any(field.partition("/")[0] == "idx" for field in self.example(0)):
+            return np.arange(len(self))
+        texts = self.texts("example")
+        return np.flatnonzero([True, *(text != before for before, text in itertools.pairwise(texts))])
+
+    def rows_of(self, examples_K: Int[np.ndarray, " K"]) -> Int[np.ndarray, " N"]:
+        """The rows of these raw examples, in rising order."""
+        taken = np.zeros(len(self.first_rows), bool)
+        taken[examples_K] = True
+        return np.flatnonzero(np.repeat(taken, np.diff(self.first_rows, append=len(self))))
 
     def rows(self, index_B: Sequence[int] | Int[np.ndarray, " B"]) -> tuple[Rows, Rows]:
         """Inputs and targets of the examples numbered `index_B`."""
@@ -127,6 +167,7 @@ class TokenCache:
         return [self._function(spec) for spec in self._functions["metrics"]]
 
     def _locate(self, index: int) -> tuple[int, int]:
+        index = index if self.index_N is None else int(self.index_N[index])
         batch = int(np.searchsorted(self._first_rows, index, side="right")) - 1
         return batch, index - int(self._first_rows[batch])
 
@@ -149,6 +190,10 @@ class _Lists:
     def __init__(self, column: pa.ListArray) -> None:
         self._values = column.values.to_numpy()
         self._offsets = column.offsets.to_numpy()
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " R"]:
+        return np.diff(self._offsets)
 
     def __getitem__(self, row: int) -> Int[np.ndarray, " N"]:
         return self._values[self._offsets[row] : self._offsets[row + 1]]

@@ -86,15 +86,21 @@ def add(name, source, labels=("no", "yes"), steps=STEPS):
     )
 
 
-def generated(number, splits=SPLITS):
-    return seqio.FunctionDataSource(
-        lambda split, shuffle_files=False, seed=None: dataset(sentences(number, split)), splits=splits
-    )
+def generated(number, splits=SPLITS, rows_an_example=1):
+    def rows(split, shuffle_files=False, seed=None):
+        return dataset([{**row, "idx": row["idx"] // rows_an_example} for row in sentences(number, split)])
+
+    return seqio.FunctionDataSource(rows, splits=splits)
 
 
 add("toy_ten", generated(10))
 add("toy_many", generated(5000))
+add("toy_qnli", generated(1200))
+add("toy_wic", generated(10, rows_an_example=2))
 add("toy_wrong_label", generated(10), labels=("true", "false"))
+seqio.TaskRegistry.add(
+    "toy_free", source=generated(10), preprocessors=STEPS, output_features=FEATURES, metric_fns=[scoring.accuracy]
+)
 add("toy_files", Files())
 add("toy_train_only", generated(10, ("train",)))
 add("toy_placeholder", generated(10), steps=[STEPS[0], seqio.CacheDatasetPlaceholder(), STEPS[1]])

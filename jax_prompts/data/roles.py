@@ -1,0 +1,115 @@
+"""The token caches of a run by what they are for, as its protocol and its few-shot settings say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from typing import Any
+
+from jax_prompts.config import ConfigError, Data
+from jax_prompts.data import protocols
+from jax_prompts.data.cache import TokenCache, open_caches
+from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.display import say
+
+Caches = list[tuple[float, TokenCache]]
+
+
+def open_roles(
+    data: Data, vocabulary: Vocabulary | WordPiece, roles: Collection[str] = protocols.ROLES
+) -> dict[str, Caches]:
+    """The (rate, cache) pairs of those `roles` that the protocol has, each task by its own sizes.
+
+    Raises:
+      ConfigError: see `cache.open_caches` and `protocols`; a few-shot subset that cannot be drawn.
+      RunError: see `cache.open_caches`.
+    """
+    protocols.check(data)
+    if data.protocol == "dev_as_test":
+        splits = {role: split_of(data, role) for role in ("train", "validation") if role in roles}
+        found = {role: open_caches(data, split, vocabulary) for role, split in splits.items()}
+    else:
+        found = {role: caches for role, caches in _divided(data, vocabulary).items() if role in roles}
+    if "train" in found:
+        found["train"] = [(rate, _few_shot(data, cache)) for rate, cache in found["train"]]
+    for role, caches in found.items():
+        for _, cache in caches:
+            if cache.index_N is not None:
+                say(f"{role}: {len(cache)} examples of {cache.task} {cache.split} ({data.protocol})")
+    return found
+
+
+def open_role(data: Data, vocabulary: Vocabulary | WordPiece, role: str) -> list[TokenCache]:
+    """The caches of one role.
+
+    Raises:
+      ConfigError: the protocol has no such role; else see `open_roles`.
+      RunError: see `open_roles`.
+    """
+    found = open_roles(data, vocabulary, [role])
+    if role not in found:
+        has = "train and validation" if data.protocol == "dev_as_test" else "train, validation and test"
+        raise ConfigError(
+            f"EVAL_ROLE is {role}, and PROTOCOL {data.protocol} has {has}: set one of them, or another PROTOCOL"
+        )
+    return [cache for _, cache in found[role]]
+
+
+def split_of(data: Data, role: str) -> str:
+    """What a role's examples are called in records: an official split or slice, or (divided anew) the role."""
+    if data.protocol != "dev_as_test":
+        return role
+    return {"train": data.train_split, "validation": data.eval_split}.get(role, role)
+
+
+def subset_record(data: Data, found: dict[str, Caches]) -> dict[str, Any] | None:
+    """What was taken of the official splits, as plain JSON; None where all of them was."""
+    subsets = [
+        {"role": role, "task": cache.task, "split": cache.split, "rows": cache.index_N.tolist()}
+        for role, caches in found.items()
+        for _, cache in caches
+        if cache.index_N is not None
+    ]
+    settings = ("protocol", "few_shot", "few_shot_per_class", "subset_seed")
+    return {**{name: getattr(data, name) for name in settings}, "subsets": subsets} if subsets else None
+
+
+def _divided(data: Data, vocabulary: Vocabulary | WordPiece) -> dict[str, Caches]:
+    @functools.cache
+    def opened(split: str) -> dict[str, tuple[float, TokenCache]]:
+        official = protocols.official_split(data.task, split)
+        return {cache.task: (rate, cache) for rate, cache in open_caches(data, official, vocabulary)}
+
+    official = {split: opened(split) for split in ("train", "validation")}
+    found: dict[str, Caches] = {}
+    for task in {**official["train"], **official["validation"]}:
+        sizes = {
+            split: len(caches[task][1].first_rows) for split, caches in official.items() if task in caches
+        }
+        for role, share in protocols.rows(data.protocol, task, sizes, data.subset_seed).items():
+            try:
+                rate, cache = opened(share.split)[task]
+            except (ConfigError, KeyError) as error:  # of a mixture, the other tasks may have it
+                reason = "there is none" if isinstance(error, KeyError) else error
+                raise ConfigError(
+                    f"PROTOCOL {data.protocol} takes split {share.split} of {task}: {reason}; use PROTOCOL ept_b1"
+                ) from error
+            chosen = cache if share.index_N is None else cache.subset(cache.rows_of(share.index_N))
+            found.setdefault(role, []).append((rate, chosen))
+    return found
+
+
+def _few_shot(data: Data, cache: TokenCache) -> TokenCache:
+    if data.few_shot is not None:
+        chosen = protocols.few_shot(cache.task, len(cache.first_rows), data.few_shot, data.subset_seed)
+        return cache.subset(cache.rows_of(chosen))
+    if data.few_shot_per_class is None:
+        return cache
+    if cache.labels is None:
+        raise ConfigError(f"FEW_SHOT_PER_CLASS is set, and {cache.task} has no classes: set FEW_SHOT instead")
+    labels = cache.texts("targets_pretokenized")
+    chosen = protocols.few_shot_per_class(
+        cache.task, labels, cache.labels, data.few_shot_per_class, data.subset_seed
+    )
+    return cache.subset(chosen)
