@@ -80,6 +80,9 @@ class Data:
       train_split, eval_split: split names, TFDS slices allowed (`validation[:2470]`).
       eval_batch_size: rows decoded at once.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
+      verbalizer: label of the task -> word that the model writes in its place, all labels; None: the labels.
+      rank_classification: score every label too, and report `rank/...` beside the metrics of generated answers.
+      bootstrap: resamples behind a 95 % interval of every metric; 0: no intervals.
     """
 
     task: str
@@ -93,6 +96,9 @@ class Data:
     eval_split: str = "validation"
     eval_batch_size: int = 32
     prompt_inside_length: bool = False
+    verbalizer: dict[str, str] | None = None
+    rank_classification: bool = False
+    bootstrap: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +177,7 @@ class Training:
       seed: of initial values, dropout and batch order.
       z_loss: weight of log(Z)^2 (T5X: 1e-4).
       loss_normalization: `sum` over target tokens (T5X) or `mean`.
-      metric: validation metric that chooses the best prompt; None: mean of the task's metrics.
+      metric: validation metric that chooses the best prompt; None: mean of the task's metrics (of generated answers).
     """
 
     steps: int | None

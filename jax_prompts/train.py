@@ -16,6 +16,7 @@ import numpy as np
 
 from jax_prompts import optim, partition
 from jax_prompts.base import make_model, make_vocabulary
+from jax_prompts.baselines import warn_of_constants
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
 from jax_prompts.cpu import compiler_options
@@ -23,10 +24,11 @@ from jax_prompts.data.cache import open_caches
 from jax_prompts.data.layout import Frame, text_length
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, say
-from jax_prompts.evaluate import Scorer, Scores
+from jax_prompts.evaluate import Scorer
 from jax_prompts.prompts import Method, PromptMetadata, for_model, place_of, save_prompt
 from jax_prompts.prompts.store import settings_of
 from jax_prompts.records import Records, Window
+from jax_prompts.scores import Scores, report
 from jax_prompts.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, make_train_step
 from jax_prompts.trees import assemble, check, check_model, head_arrays, length_of, parameter_count, split
@@ -103,7 +105,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         params_E, _ = assemble(method, tuned, frozen, model.config.emb_dim)
         untuned = score(params_E[:1], None)[0]
         _record(records, run, step, [untuned])
-        untuned_metrics = {task: scores.metrics for task, scores in untuned.items()}
+        untuned_metrics = report(untuned)["metrics"]
     else:
         step, tuned, opt_state, progress = restored
         selection = Selection(**progress["selection"])
@@ -165,15 +167,15 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 params_E, prompts_EPD = assemble(method, tuned, frozen, model.config.emb_dim)
                 results_E = score(params_E, prompts_EPD)
                 _record(records, run, step, results_E)
-                metrics_E = [{task: s.metrics for task, s in results.items()} for results in results_E]
-                for member in selection.update(step, metrics_E):
+                reports_E = [report(results) for results in results_E]
+                for member in selection.update(step, reports_E):
                     chosen = dataclasses.replace(about, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
                         save_model(files[member], params_E[0], model.config, dataclasses.asdict(chosen))
                     else:
                         head = head_arrays(tuned, member)
                         save_prompt(files[member], np.asarray(prompts_EPD[member]), chosen, head)
-                display.status(step, f"validation {_line(metrics_E[0])}")
+                display.status(step, f"validation {_line(reports_E[0]['metrics'])}")
                 begun = time.monotonic()
             if saving or stop.requested:
                 window.settle(step)
@@ -191,13 +193,14 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
 
     # The summary.
     best, values = selection.found(), selection.values()
+    reported = [part for part in best[0] if part not in ("value", "step")]
     summary = {
         "task": run.data.task,
         "best_metric": statistics.fmean(values),
         "best_metric_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
         "best_step": best[0]["step"] if len(best) == 1 else [found["step"] for found in best],
         "untuned_metric": selection_metric(untuned_metrics, settings.metric)[0],
-        "metrics": best[0]["metrics"] if len(best) == 1 else [found["metrics"] for found in best],
+        **{part: best[0][part] if len(best) == 1 else [found[part] for found in best] for part in reported},
         "tuned_parameters": parameter_count(tuned),
         "frozen_parameters": parameter_count(frozen),
         "checkpoint_bytes": _checkpoint_bytes(records.directory / "checkpoints"),
@@ -211,6 +214,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     }
     records.write("summary.json", summary)
     records.close()
+    for found, file in zip(best, files, strict=True):
+        warn_of_constants(found.get("about_scores", {}), str(file))
     say(
         f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})"
     )
@@ -224,7 +229,8 @@ def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str
         which = {"member": member} if run.training.members > 1 else {}
         for task, scores in results.items():
             where = {"task": task, "split": run.data.eval_split, **which}
-            records.scalars("eval", step, {**where, **scores.metrics})
+            more = {"about_scores": scores.about, "intervals": scores.intervals}
+            records.scalars("eval", step, {**where, **scores.metrics, **{k: v for k, v in more.items() if v}})
     for task in results_E[0]:
         rows = [
             {"member": member, **row} if run.training.members > 1 else row

@@ -2,8 +2,8 @@
 
 A cache is a directory `TASK-SPLIT-KEY` with `tokens.arrow` (Arrow IPC, memory-mapped) and `info.json`; a
 mixture's holds `mixture.json` alone, its tasks and rates. The key covers everything that decides the
-tokens and can be known without making them: task, split, vocabulary, lengths, the source code of the
-tasks' package. Files under DATA_DIR are compared by content when a cache is opened.
+tokens and can be known without making them: task, split, vocabulary, lengths, verbalizer, the source code of
+the tasks' package. Files under DATA_DIR are compared by content when a cache is opened.
 """
 
 from __future__ import annotations
@@ -162,7 +162,13 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
         )
     package = data.task_module.partition(".")[0]
-    key = [FORMAT, vocabulary.fingerprint, data.task_feature_lengths, code_fingerprint(data.task_module)]
+    key = [
+        FORMAT,
+        vocabulary.fingerprint,
+        data.task_feature_lengths,
+        data.verbalizer,
+        code_fingerprint(data.task_module),
+    ]
 
     def directory(name: str) -> pathlib.Path:
         text = json.dumps([name, split, *key], sort_keys=True)

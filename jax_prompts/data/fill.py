@@ -52,6 +52,7 @@ with _stderr_closed():
     import tensorflow as tf
 
     from jax_prompts.data.bert_features import bert_features, label_classes
+    from jax_prompts.data.verbalizer import verbalized
 
 TEXTS = ("inputs", "targets")
 BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
@@ -133,7 +134,8 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
 def _adapted(
     task: seqio.Task, data: Data, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
 ) -> seqio.Task:
-    """The task with the run's vocabulary, and its files where DATA_DIR says."""
+    """The task with the run's vocabulary and words for its labels, and its files where DATA_DIR says."""
+    task = verbalized(task, data.verbalizer)
     if isinstance(vocabulary, WordPiece):
         features = bert_features(task, vocabulary)
     else:
