@@ -30,7 +30,8 @@ def constant_answers(
         known: list[Constant] = [text for text in texts if text in labels]
         two: tuple[Constant, ...] = tuple(labels)
     elif all(isinstance(target, int | float) for target in targets):
-        known, two = list(targets), tuple(sorted(set(targets)))
+        known = [target for target in targets if target >= 0]  # -1: hidden
+        two = tuple(sorted(set(known)))
         two = two if two == (0, 1) else ()
     else:
         known, two = list(texts), ()

@@ -40,7 +40,7 @@ def intervals(
         chosen = draw.integers(len(groups), size=len(groups))
         rows = [(number, index) for number, group in enumerate(chosen) for index in groups[group]]
         drawn = [
-            {**targets[index], "group": number} if _grouped(targets[index]) else targets[index]
+            {**targets[index], "group": (number,)} if _grouped(targets[index]) else targets[index]
             for number, index in rows
         ]
         for name, value in compute(drawn, [predictions[index] for _, index in rows]).items():

@@ -53,6 +53,7 @@ def test_answers_of_the_baselines():
     assert constant_answers(("a", "b"), ["<unk>"], [-1]) == {}
     # WSC as generation: the metric compares right and wrong, whatever the text.
     assert constant_answers(None, ["Bob", "Ann", "Bob"], [0, 0, 1]) == {"majority": 0, "all_positive": 1}
+    assert constant_answers(None, ["Bob", "Ann"], [-1, 1]) == {"majority": 1}
     # Free text, and numbers that are no classes.
     assert constant_answers(None, ["x", "y", "y"], [["x"], ["y"], ["y"]]) == {"majority": "y"}
     assert constant_answers(None, ["0.2", "3.0", "3.0"], [0.2, 3.0, 3.0]) == {"majority": 3.0}
@@ -154,7 +155,7 @@ def test_groups_are_drawn_whole_and_count_each_time():
     def groups(targets, predictions):
         found = {}
         for target, prediction in zip(targets, predictions, strict=True):
-            found.setdefault(target["group"], []).append(target["value"] == prediction["value"])
+            found.setdefault(tuple(target["group"]), []).append(target["value"] == prediction["value"])
         assert all(len(answers) == 3 for answers in found.values())
         return {"exact_match": 100 * np.mean([all(answers) for answers in found.values()]), "n": len(found)}
 
