@@ -31,8 +31,7 @@ def constant_answers(
         two: tuple[Constant, ...] = tuple(labels)
     elif all(isinstance(target, int | float) for target in targets):
         known = [target for target in targets if target >= 0]  # -1: hidden
-        two = tuple(sorted(set(known)))
-        two = two if two == (0, 1) else ()
+        two = (0, 1) if set(known) == {0, 1} else ()
     else:
         known, two = list(texts), ()
     if not known:
