@@ -112,6 +112,9 @@ class Data:
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
       own_task: what `task` is, where it is made of the user's own files.
       skip_bad_lines: leave out and list lines of data files that cannot be used, instead of stopping at the first.
+      verbalizer: label of the task -> word that the model writes in its place, all labels; None: the labels.
+      rank_classification: score every label too, and report `rank/...` beside the metrics of generated answers.
+      bootstrap: resamples behind a 95 % interval of every metric; 0: no intervals.
     """
 
     task: str
@@ -131,6 +134,9 @@ class Data:
     prompt_inside_length: bool = False
     own_task: OwnTask | None = None
     skip_bad_lines: bool = False
+    verbalizer: dict[str, str] | None = None
+    rank_classification: bool = False
+    bootstrap: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +215,7 @@ class Training:
       seed: of initial values, dropout and batch order.
       z_loss: weight of log(Z)^2 (T5X: 1e-4).
       loss_normalization: `sum` over target tokens (T5X) or `mean`.
-      metric: validation metric that chooses the best prompt; None: mean of the task's metrics.
+      metric: validation metric that chooses the best prompt; None: mean of the task's metrics (of generated answers).
     """
 
     steps: int | None

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding
 from jax_prompts.base import Model, make_model, make_vocabulary
+from jax_prompts.baselines import warn_of_constants
 from jax_prompts.config import ConfigError, Data, Decoding, EvalRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import TokenCache
@@ -25,7 +26,9 @@ from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import load_head, load_prompt, load_prompts
+from jax_prompts.ranking import Rank, make_rank, rank_labels
 from jax_prompts.records import Records
+from jax_prompts.scores import Judge, Scores, majority_vote, report
 from jax_prompts.step import Metrics, loss_sums
 from jax_prompts.trees import head_tree
 from jax_prompts.weights import HEAD, fingerprint, load_weights
@@ -33,14 +36,6 @@ from jax_prompts.weights import HEAD, fingerprint, load_weights
 Tree = Any
 Predict = Callable[..., Int[Array, "B U"]]
 LossStep = Callable[..., Metrics]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Metrics of one prompt on one task, and the predictions they were made from."""
-
-    metrics: dict[str, float]
-    predictions: list[dict[str, Any]]
 
 
 def make_predict(model: Model, settings: Decoding, max_length: int) -> Predict:
@@ -95,34 +90,6 @@ def predict_texts(
     return texts
 
 
-def score(cache: TokenCache, texts: list[str]) -> Scores:
-    """Postprocesses predicted texts and targets as the task says, and computes its metrics."""
-    targets, predictions, rows = [], [], []
-    for index, text in enumerate(texts):
-        example = cache.example(index)
-        target = cache.postprocess(example["targets_pretokenized"], example=example, is_target=True)
-        prediction = cache.postprocess(text, example=example, is_target=False)
-        targets.append(target)
-        predictions.append(prediction)
-        rows.append(
-            {
-                "index": index,
-                "inputs": example["inputs_pretokenized"],
-                "targets": example["targets_pretokenized"],
-                "prediction": text,
-            }
-        )
-    metrics: dict[str, float] = {}
-    for metric in cache.metrics:
-        metrics |= {name: float(value) for name, value in metric(targets, predictions).items()}
-    return Scores(metrics, rows)
-
-
-def majority_vote(texts_E: list[list[str]]) -> list[str]:
-    """The ensemble's answers (Lester et al. 2021, section 6): the commonest, the earliest prompt's among equals."""
-    return [max(answers, key=answers.count) for answers in zip(*texts_E, strict=True)]
-
-
 def mean_loss(
     loss_step: LossStep,
     params: Tree,
@@ -157,7 +124,11 @@ def mean_loss(
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """Scores members on every task of an evaluation split: by generation, or by loss where a task has no metric."""
+    """Scores members on every task of an evaluation split.
+
+    By generation, and with `Data.rank_classification` by ranking the labels of tasks that have some, too (a
+    BERT's answer is its likeliest label already); by loss where a task has no metric.
+    """
 
     model: Model
     vocabulary: Vocabulary | WordPiece
@@ -165,6 +136,15 @@ class Scorer:
     data: Data
     decoding: Decoding
     sharding: jax.sharding.Sharding | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a setting that cannot work."""
+        if self.data.bootstrap < 0:
+            raise ConfigError(f"BOOTSTRAP is {self.data.bootstrap}: set it to a number of resamples, or to 0")
+        if self.data.rank_classification and all(cache.labels is None for cache in self.caches):
+            raise ConfigError(
+                f"RANK_CLASSIFICATION is True, but {self.data.task} answers with free text: set it to False"
+            )
 
     def __call__(
         self, params_E: Sequence[Tree], prompts_EPD: Float[Array, "E P D"] | None
@@ -194,15 +174,28 @@ class Scorer:
             "frame": Frame.of(self.vocabulary),
             "sharding": self.sharding,
         }
+        targets_length = self.data.task_feature_lengths["targets"]
+        asked = params, prompts_QD, prompt_ids, cache
         if not cache.metrics:
-            common["targets_length"] = self.data.task_feature_lengths["targets"]
-            metrics = mean_loss(self._loss_step, params, prompts_QD, prompt_ids, cache, **common)
-            return Scores(metrics, [])
+            return Scores(mean_loss(self._loss_step, *asked, targets_length=targets_length, **common), [])
+        if isinstance(self.model, Bert):
+            texts = predict_texts(self._predict(1), *asked, label_of(cache.labels or ()), **common)
+            return self.judges[cache.task](texts)
         predict = self._predict(cache.longest_targets)
-        classifies = isinstance(self.model, Bert)
-        read = label_of(cache.labels or ()) if classifies else self.vocabulary.decode
-        texts = predict_texts(predict, params, prompts_QD, prompt_ids, cache, read, **common)
-        return score(cache, texts)
+        texts = predict_texts(predict, *asked, self.vocabulary.decode, **common)
+        ranked = None
+        if self.data.rank_classification and cache.labels is not None:
+            ranked = rank_labels(self._rank, *asked, self.vocabulary, targets_length=targets_length, **common)
+        return self.judges[cache.task](texts, ranked)
+
+    @functools.cached_property
+    def judges(self) -> dict[str, Judge]:
+        """By task."""
+        return {cache.task: Judge(cache, self.data.bootstrap) for cache in self.caches}
+
+    @functools.cached_property
+    def _rank(self) -> Rank:
+        return make_rank(self.model)
 
     @functools.cached_property
     def _loss_step(self) -> LossStep:
@@ -268,27 +261,36 @@ def evaluate_run(run: EvalRun) -> dict[str, Any]:
         for prompt_PD, head in zip(prompts, heads, strict=True)
     ] or scorer([params], None)
     names = list(run.prompt_files) or ["no prompt"]
-    report: dict[str, Any] = {
+    if len(prompts) > 1:
+        names.append("ensemble")
+        results.append(_ensemble(scorer, results))
+    summary: dict[str, Any] = {
         "task": run.data.task,
         "split": split,
         "examples": {cache.task: len(cache) for cache in caches},
-        "metrics": {
-            name: {task: scores.metrics for task, scores in found.items()}
-            for name, found in zip(names, results, strict=True)
-        },
     }
-    ensembles: dict[str, Scores] = {}
+    for name, scores in zip(names, results, strict=True):
+        about = report(scores)
+        warn_of_constants(about.get("about_scores", {}), name)
+        for part, values in about.items():
+            summary.setdefault(part, {})[name] = values
     if len(prompts) > 1:
-        for cache in caches:
-            texts_E = [[row["prediction"] for row in found[cache.task].predictions] for found in results]
-            if cache.metrics:
-                ensembles[cache.task] = score(cache, majority_vote(texts_E))
-        report["ensemble"] = {task: scores.metrics for task, scores in ensembles.items()}
+        summary["ensemble"] = summary["metrics"].pop("ensemble")
     if run.output_dir is not None:
         records = Records(run.output_dir, None)
-        for number, found in enumerate([*results, ensembles] if ensembles else results):
-            which = "ensemble" if found is ensembles else str(number)
-            for task, scores in found.items():
-                records.predictions(f"{task}-{which}", split, scores.predictions)
-        records.write("eval.json", report)
-    return report
+        for number, (name, tasks) in enumerate(zip(names, results, strict=True)):
+            which = name if name == "ensemble" else str(number)
+            for task, found in tasks.items():
+                records.predictions(f"{task}-{which}", split, found.predictions)
+        records.write("eval.json", summary)
+    return summary
+
+
+def _ensemble(scorer: Scorer, results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
+    """Scores of the prompts' majority vote, on every task that is scored by its answers."""
+    scores = {}
+    for task, judge in scorer.judges.items():
+        if judge.cache.metrics:
+            texts_E = [[row["prediction"] for row in found[task].predictions] for found in results]
+            scores[task] = judge(majority_vote(texts_E))
+    return scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from typing import Any
 
@@ -14,8 +15,8 @@ TaskMetrics = dict[str, dict[str, float]]  # task -> metric -> value
 def selection_metric(metrics: TaskMetrics, name: str | None) -> tuple[float, bool]:
     """The number that chooses (mean over tasks), and whether higher is better.
 
-    Without a `name` it is the mean of each task's metrics, as Lester et al. 2021 average two-metric tasks;
-    of tasks scored by their loss it is the loss.
+    Without a `name` it is the mean of each task's metrics, as Lester et al. 2021 average two-metric tasks, those
+    of ranked labels (`rank/...`) left out; of tasks scored by their loss it is the loss.
 
     Raises:
       ConfigError: a task has no metric of that name.
@@ -26,7 +27,8 @@ def selection_metric(metrics: TaskMetrics, name: str | None) -> tuple[float, boo
             raise ConfigError(f"Training.metric {name!r} is no metric of {task}; use {nearest(name, found)}")
         if name is None and "loss" in found:
             name = "loss"
-        values.append(found[name] if name else statistics.fmean(found.values()))
+        generated = [value for metric, value in found.items() if "/" not in metric]
+        values.append(found[name] if name else statistics.fmean(generated))
         higher = name != "loss"
     return statistics.fmean(values), higher
 
@@ -37,7 +39,7 @@ class Selection:
 
     Attributes:
       metric: `Training.metric`.
-      best: for each member None, or `{"value", "step", "metrics"}`.
+      best: for each member None, or `{"value", "step"}` and the report of that evaluation (`scores.report`).
       stale: evaluations since any member last improved.
     """
 
@@ -45,14 +47,19 @@ class Selection:
     best: list[dict[str, Any] | None]
     stale: int = 0
 
-    def update(self, step: int, metrics_E: list[TaskMetrics]) -> list[int]:
-        """Takes one evaluation of all members; returns the members that improved (ties keep the earlier)."""
+    def update(self, step: int, reports_E: list[dict[str, Any]]) -> list[int]:
+        """Takes one evaluation of all members, `{"metrics": by task, ...}` each; returns the members that improved.
+
+        Ties keep the earlier; any number is better than none (a correlation with constant answers).
+        """
         improved = []
-        for member, metrics in enumerate(metrics_E):
-            value, higher = selection_metric(metrics, self.metric)
+        for member, report in enumerate(reports_E):
+            value, higher = selection_metric(report["metrics"], self.metric)
             best = self.best[member]
+            if best is not None and math.isnan(best["value"]) and not math.isnan(value):
+                best = None
             if best is None or (value > best["value"] if higher else value < best["value"]):
-                self.best[member] = {"value": value, "step": step, "metrics": metrics}
+                self.best[member] = {"value": value, "step": step, **report}
                 improved.append(member)
         self.stale = 0 if improved else self.stale + 1
         return improved

@@ -17,17 +17,19 @@ import numpy as np
 
 from jax_prompts import optim, partition
 from jax_prompts.base import Model, make_model, make_vocabulary
+from jax_prompts.baselines import warn_of_constants
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.layout import Frame, text_length
-from jax_prompts.data.roles import open_roles, subset_record
+from jax_prompts.data.roles import open_roles, split_of, subset_record
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, say
-from jax_prompts.evaluate import Scorer, Scores, checked_head
+from jax_prompts.evaluate import Scorer, checked_head
 from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, place_of, save_prompt
 from jax_prompts.prompts.store import settings_of
 from jax_prompts.records import Records, Window
+from jax_prompts.scores import Scores, report
 from jax_prompts.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, make_train_step
 from jax_prompts.trees import assemble, check, check_model, head_arrays, length_of, parameter_count, split
@@ -107,7 +109,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         params_E, _ = assemble(method, tuned, frozen, model.config.emb_dim)
         untuned = score(params_E[:1], None)[0]
         _record(records, run, step, [untuned])
-        untuned_metrics = {task: scores.metrics for task, scores in untuned.items()}
+        untuned_metrics = report(untuned)["metrics"]
     else:
         step, tuned, opt_state, progress = restored
         selection = Selection(**progress["selection"])
@@ -169,15 +171,15 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 params_E, prompts_EPD = assemble(method, tuned, frozen, model.config.emb_dim)
                 results_E = score(params_E, prompts_EPD)
                 _record(records, run, step, results_E)
-                metrics_E = [{task: s.metrics for task, s in results.items()} for results in results_E]
-                for member in selection.update(step, metrics_E):
+                reports_E = [report(results) for results in results_E]
+                for member in selection.update(step, reports_E):
                     chosen = dataclasses.replace(about, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
                         save_model(files[member], params_E[0], model.config, dataclasses.asdict(chosen))
                     else:
                         head = head_arrays(tuned, member)
                         save_prompt(files[member], np.asarray(prompts_EPD[member]), chosen, head)
-                display.status(step, f"validation {_line(metrics_E[0])}")
+                display.status(step, f"validation {_line(reports_E[0]['metrics'])}")
                 begun = time.monotonic()
             if saving or stop.requested:
                 window.settle(step)
@@ -199,18 +201,19 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         score_tests = dataclasses.replace(score, caches=[cache for _, cache in roles["test"]])
         results_E = score_tests(*_best(method, files, model, frozen, labels))
         _write_predictions(records, run, "test", results_E)
-        tests_E = [{task: scores.metrics for task, scores in results.items()} for results in results_E]
+        tests_E = [report(results) for results in results_E]
 
     # The summary.
     best, values = selection.found(), selection.values()
+    reported = [part for part in best[0] if part not in ("value", "step")]
     summary = {
         "task": run.data.task,
         "best_metric": statistics.fmean(values),
         "best_metric_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
-        "best_step": best[0]["step"] if len(best) == 1 else [found["step"] for found in best],
+        "best_step": _alone([found["step"] for found in best]),
         "untuned_metric": selection_metric(untuned_metrics, settings.metric)[0],
-        "metrics": best[0]["metrics"] if len(best) == 1 else [found["metrics"] for found in best],
-        **({"test_metrics": tests_E[0] if len(tests_E) == 1 else tests_E} if tests_E else {}),
+        **{part: _alone([found[part] for found in best]) for part in reported},
+        **{f"test_{part}": _alone([tests[part] for tests in tests_E]) for part in (tests_E or [{}])[0]},
         "tuned_parameters": parameter_count(tuned),
         "frozen_parameters": parameter_count(frozen),
         "checkpoint_bytes": _checkpoint_bytes(records.directory / "checkpoints"),
@@ -224,11 +227,13 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     }
     records.write("summary.json", summary)
     records.close()
+    for found, file in zip(best, files, strict=True):
+        warn_of_constants(found.get("about_scores", {}), str(file))
     say(
         f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})"
     )
-    for metrics in tests_E:
-        say(f"on test examples: {_line(metrics)}")
+    for tests in tests_E:
+        say(f"on test examples: {_line(tests['metrics'])}")
     say("written: " + ", ".join(str(file) for file in files))
     return summary
 
@@ -238,8 +243,9 @@ def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str
     for member, results in enumerate(results_E):
         which = {"member": member} if run.training.members > 1 else {}
         for task, scores in results.items():
-            where = {"task": task, "split": run.data.eval_split, **which}
-            records.scalars("eval", step, {**where, **scores.metrics})
+            where = {"task": task, "split": split_of(run.data, "validation"), **which}
+            more = {"about_scores": scores.about, "intervals": scores.intervals}
+            records.scalars("eval", step, {**where, **scores.metrics, **{k: v for k, v in more.items() if v}})
     _write_predictions(records, run, step, results_E)
 
 
@@ -293,6 +299,11 @@ def _sigterm() -> Iterator[_Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _alone(values_E: list[Any]) -> Any:
+    """One member's value stands by itself."""
+    return values_E[0] if len(values_E) == 1 else values_E
 
 
 def _rows(run: TrainRun) -> int:

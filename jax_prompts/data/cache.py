@@ -3,7 +3,7 @@
 A cache is a directory `TASK-SPLIT-KEY` with `tokens.arrow` (Arrow IPC, memory-mapped) and `info.json`; a
 mixture's holds `mixture.json` alone, its tasks and rates. The key covers everything that decides the
 tokens and can be known without making them: task, split, vocabulary, lengths, the source code of the
-tasks' package, the settings of a task of one's own, and whether bad lines are skipped. Files under
+tasks' package, the settings of a task of one's own, verbalizer, and whether bad lines are skipped. Files under
 DATA_DIR are compared by content when a cache is opened.
 """
 
@@ -212,8 +212,8 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
         )
     package = data.task_module.partition(".")[0]
     own = data.own_task and dataclasses.asdict(data.own_task)
-    code = code_fingerprint(data.task_module)
-    key = [FORMAT, vocabulary.fingerprint, data.task_feature_lengths, code, own, data.skip_bad_lines]
+    settings = [data.task_feature_lengths, data.verbalizer, own, data.skip_bad_lines]
+    key = [FORMAT, vocabulary.fingerprint, code_fingerprint(data.task_module), *settings]
 
     def directory(name: str) -> pathlib.Path:
         text = json.dumps([name, split, *key], sort_keys=True)

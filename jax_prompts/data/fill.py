@@ -55,6 +55,7 @@ with _stderr_closed():
     from jax_prompts.data.bert_features import bert_features, label_classes
     from jax_prompts.data.reach import check_reach
     from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
+    from jax_prompts.data.verbalizer import verbalized
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 UNLABELLED = "<unk>"  # the target T5's text format gives examples whose label is hidden
@@ -157,7 +158,8 @@ def _has_split(task: seqio.Task, split: str) -> bool:
 def _adapted(
     task: seqio.Task, data: Data, vocabulary: Vocabulary | WordPiece, directory: pathlib.Path
 ) -> seqio.Task:
-    """The task with the run's vocabulary, and its files where DATA_DIR says."""
+    """The task with the run's vocabulary and words for its labels, and its files where DATA_DIR says."""
+    task = verbalized(task, data.verbalizer)
     if isinstance(vocabulary, WordPiece):
         features = bert_features(task, vocabulary)
     else:

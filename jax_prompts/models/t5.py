@@ -30,6 +30,7 @@ from jax_prompts.models.layers import (
 from jax_prompts.models.per_layer import NO_ROWS, Rows, input_rows, layer_rows, placed
 
 Cache = dict[str, Any]
+Encoded = tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,19 +287,8 @@ class T5(nn.Module):
 
         Dropout draws from the rng stream `dropout` unless `deterministic`. Token 0 is padding.
         """
-        encoded_BLD, cross_rows, virtual_BL = self.encode(
-            encoder_input_tokens, prompts_QW, deterministic=deterministic
-        )
-        logits_BUV, _ = self.decoder(
-            self.token_embedder(decoder_input_tokens),
-            cross_rows,
-            encoded_BLD,
-            virtual_BL,
-            encoder_input_tokens > 0,
-            self.token_embedder.embedding,
-            deterministic,
-        )
-        return logits_BUV
+        encoded = self.encode(encoder_input_tokens, prompts_QW, deterministic=deterministic)
+        return self.predict(encoded, encoder_input_tokens, decoder_input_tokens, deterministic=deterministic)
 
     def initialize(self) -> None:
         """Touches every parameter, for `init(..., method="initialize")`."""
@@ -311,7 +301,7 @@ class T5(nn.Module):
         prompts_QW: Float[Array, "Q W"] | None = None,
         *,
         deterministic: bool = True,
-    ) -> tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]:
+    ) -> Encoded:
         """The encoder's output after its final norm (undefined at padding), the cross-attention's rows, and where
         virtual tokens stand."""
         c, crossed = self.config, self.config.num_decoder_layers if self.place == "keys_values" else 0
@@ -322,6 +312,27 @@ class T5(nn.Module):
         x_BLD = self.token_embedder(encoder_input_tokens, input_rows(prompts_QW, self.place, c.emb_dim))
         encoded_BLD = self.encoder(x_BLD, encoder_rows, virtual_BL, encoder_input_tokens > 0, deterministic)
         return encoded_BLD, cross_rows, virtual_BL
+
+    def predict(
+        self,
+        encoded: Encoded,
+        encoder_input_tokens: Int[Array, "B L"],
+        decoder_input_tokens: Int[Array, "B U"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B U V"]:
+        """The logits of `__call__`, from what `encode` made of the same `encoder_input_tokens`."""
+        encoded_BLD, cross_rows, virtual_BL = encoded
+        logits_BUV, _ = self.decoder(
+            self.token_embedder(decoder_input_tokens),
+            cross_rows,
+            encoded_BLD,
+            virtual_BL,
+            encoder_input_tokens > 0,
+            self.token_embedder.embedding,
+            deterministic,
+        )
+        return logits_BUV
 
     def start_decoding(
         self,

@@ -1,0 +1,138 @@
+"""Rank classification: every label of a task scored as an answer, the likeliest one taken (no generation).
+
+By the sum of its tokens' log-probabilities, or by their mean, which does not favour short labels (T-Few, Liu et
+al. 2022, arXiv:2205.05638, offers both). C labels of up to U tokens, end of sentence included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jax_prompts import losses
+from jax_prompts.base import Model
+from jax_prompts.config import ConfigError
+from jax_prompts.cpu import compiler_options
+from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.layout import Batch, Frame, Rows, decoder_arrays
+from jax_prompts.data.sampler import eval_batches
+from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.wordpiece import WordPiece
+
+Tree = Any
+Rank = Callable[..., Float[Array, "B C"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """What a model thinks of the C labels of N examples.
+
+    Attributes:
+      labels: their texts.
+      log_p_NC: sum of each label's token log-probabilities given the input, in nats.
+      tokens_C: tokens of each label, end of sentence included.
+    """
+
+    labels: Sequence[str]
+    log_p_NC: Float[np.ndarray, "N C"]
+    tokens_C: Int[np.ndarray, " C"]
+
+    @functools.cached_property
+    def best(self) -> list[str]:
+        """The likeliest label of each example; the first among equals."""
+        return [self.labels[index] for index in self.log_p_NC.argmax(axis=1)]
+
+    @functools.cached_property
+    def best_normalized(self) -> list[str]:
+        """The label with the highest mean of its token log-probabilities."""
+        return [self.labels[index] for index in (self.log_p_NC / self.tokens_C[None]).argmax(axis=1)]
+
+
+def make_rank(model: Model) -> Rank:
+    """A T5's compiled `rank(params, prompts_QD, encoder_input_tokens, labels) -> log_p_BC`, with `label_arrays`.
+
+    The encoder runs once a batch, the decoder once a label, so that memory does not grow with the labels.
+    """
+
+    @functools.partial(jax.jit, compiler_options=compiler_options())
+    def rank(
+        params: Tree,
+        prompts_QD: Float[Array, "Q D"] | None,
+        encoder_input_tokens: Int[Array, "B L"],
+        labels: dict[str, Array],
+    ) -> Float[Array, "B C"]:
+        apply = functools.partial(model.apply, {"params": params})
+        encoded = apply(encoder_input_tokens, prompts_QD, method="encode")
+
+        def log_p(label: dict[str, Array]) -> Float[Array, " B"]:
+            rows = {
+                name: jnp.repeat(x_U[None], len(encoder_input_tokens), axis=0) for name, x_U in label.items()
+            }
+            logits_BUV = jnp.asarray(
+                apply(encoded, encoder_input_tokens, rows["decoder_input_tokens"], method="predict")
+            )
+            return -losses.cross_entropy(
+                logits_BUV, rows["decoder_target_tokens"], rows["decoder_loss_weights"], z_loss=0.0
+            )
+
+        return jax.lax.map(log_p, labels).T
+
+    return rank
+
+
+def label_arrays(labels: Sequence[str], vocabulary: Vocabulary | WordPiece, targets_length: int) -> Batch:
+    """The labels as targets, [C, U] each: cut to `targets_length` as the task's own targets are.
+
+    Raises:
+      ConfigError: two labels are one after the cut.
+    """
+    tokens = [[*vocabulary.encode(label), vocabulary.eos_id] for label in labels]
+    arrays = decoder_arrays(Rows.of(tokens), min(targets_length, max(map(len, tokens))))
+    seen: dict[bytes, str] = {}
+    for label, row_U in zip(labels, arrays["decoder_target_tokens"], strict=True):
+        other = seen.setdefault(row_U.tobytes(), label)
+        if other != label:
+            raise ConfigError(
+                f"TASK_FEATURE_LENGTHS targets {targets_length} leaves nothing that tells label {label!r} from "
+                f"{other!r}: raise it for RANK_CLASSIFICATION"
+            )
+    return arrays
+
+
+def rank_labels(
+    rank: Rank,
+    params: Tree,
+    prompts_QD: Float[Array, "Q D"] | None,
+    prompt_ids: Int[np.ndarray, " P"],
+    cache: TokenCache,
+    vocabulary: Vocabulary | WordPiece,
+    *,
+    inputs_length: int,
+    targets_length: int,
+    batch_size: int,
+    frame: Frame,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Ranked:
+    """Every label of a cache's task for every one of its examples, in order, with one prompt in front (or none).
+
+    Raises:
+      ConfigError: see `label_arrays`.
+    """
+    texts = cache.labels or ()
+    labels = label_arrays(texts, vocabulary, targets_length)
+    found = []
+    for batch in eval_batches(
+        cache, batch_size=batch_size, inputs_length=inputs_length, prompt_ids=prompt_ids, frame=frame
+    ):
+        tokens_BL = jax.device_put(batch["encoder_input_tokens"], sharding)
+        log_p_BC = np.asarray(rank(params, prompts_QD, tokens_BL, labels))
+        found.append(log_p_BC[batch["index"] >= 0])
+    tokens_C = labels["decoder_loss_weights"].sum(axis=1).astype(np.int32)
+    return Ranked(texts, np.concatenate(found), tokens_C)

@@ -1,0 +1,157 @@
+"""From answers to scores: the task's postprocessor and metrics, beside what says how much a score is worth."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from jax_prompts import baselines, bootstrap
+from jax_prompts.averages import averages
+from jax_prompts.data.cache import TokenCache
+from jax_prompts.ranking import Ranked
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Metrics of one prompt on one task, and the predictions they were made from.
+
+    Attributes:
+      metrics: what prompts are chosen by and compared on; `rank/...` and `rank_normalized/...` those of the
+        likeliest labels.
+      predictions: a row for each example.
+      about: what the metrics are worth, see `Judge`; empty for tasks without metrics.
+      intervals: `[low, high]` of each metric, 95 %; empty unless asked for.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
+
+
+def report(scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
+    """Scores by task as plain JSON: `metrics`, and where there are any `about_scores`, `intervals`, `averages`."""
+    metrics = {task: found.metrics for task, found in scores.items()}
+    more = {
+        "about_scores": {task: found.about for task, found in scores.items() if found.about},
+        "intervals": {task: found.intervals for task, found in scores.items() if found.intervals},
+        "averages": averages(metrics),
+    }
+    return {"metrics": metrics} | {name: values for name, values in more.items() if values}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Scores answers to the examples of one cache as its task says.
+
+    Beside the metrics it reports, as `Scores.about`: the number of `examples`; `majority_baseline` and, for two
+    classes, `all_positive_baseline`, the task's metrics of a constant answer (None where a metric has no value
+    for one, as a correlation); and of the answers what `baselines.shares` says.
+
+    Attributes:
+      cache: examples, postprocessor and metrics.
+      resamples: draws of the bootstrap behind `Scores.intervals`; 0: no intervals.
+    """
+
+    cache: TokenCache
+    resamples: int = 0
+
+    def __call__(self, texts: list[str], ranked: Ranked | None = None) -> Scores:
+        """Scores generated texts, one an example, and beside them the likeliest labels."""
+        ways = {"": texts}
+        if ranked is not None:
+            ways |= {"rank/": ranked.best, "rank_normalized/": ranked.best_normalized}
+        target_texts, targets = self._gold
+        several = len(set(target_texts)) > 1
+        metrics: dict[str, float] = {}
+        about: dict[str, Any] = {"examples": len(texts), **self._baselines}
+        intervals: dict[str, list[float | None]] = {}
+        for way, answers in ways.items():
+            predictions = self._postprocessed(answers)
+            metrics |= _named(way, self._compute(targets, predictions))
+            about |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
+            if self.resamples:
+                with _quiet():
+                    drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
+                intervals |= _named(way, drawn)
+        return Scores(metrics, self._rows(texts, ranked), about, intervals)
+
+    @functools.cached_property
+    def _gold(self) -> tuple[list[str], list[Any]]:
+        """Target texts, and the same postprocessed."""
+        texts, targets = [], []
+        for index in range(len(self.cache)):
+            example = self.cache.example(index)
+            texts.append(example["targets_pretokenized"])
+            targets.append(self.cache.postprocess(texts[-1], example=example, is_target=True))
+        return texts, targets
+
+    @functools.cached_property
+    def _baselines(self) -> dict[str, dict[str, float | None]]:
+        texts, targets = self._gold
+        found = {}
+        for name, answer in baselines.constant_answers(self.cache.labels, texts, targets).items():
+            one_each = len(texts) * [answer]
+            predictions = self._postprocessed(one_each) if isinstance(answer, str) else one_each
+            with _quiet():
+                values = self._compute(targets, predictions)
+            found[f"{name}_baseline"] = {
+                metric: value if math.isfinite(value) else None for metric, value in values.items()
+            }
+        return found
+
+    def _postprocessed(self, texts: list[Any]) -> list[Any]:
+        return [
+            self.cache.postprocess(text, example=self.cache.example(index), is_target=False)
+            for index, text in enumerate(texts)
+        ]
+
+    def _compute(self, targets: list[Any], predictions: list[Any]) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        for metric in self.cache.metrics:
+            metrics |= {name: float(value) for name, value in metric(targets, predictions).items()}
+        return metrics
+
+    def _rows(self, texts: list[str], ranked: Ranked | None) -> list[dict[str, Any]]:
+        rows = []
+        for index, text in enumerate(texts):
+            example = self.cache.example(index)
+            row = {
+                "index": index,
+                "inputs": example["inputs_pretokenized"],
+                "targets": example["targets_pretokenized"],
+                "prediction": text,
+            }
+            if self.cache.labels is not None:
+                row["out_of_class"] = text not in self.cache.labels
+            if ranked is not None:
+                log_p = map(float, ranked.log_p_NC[index])
+                row |= {
+                    "rank": ranked.best[index],
+                    "rank_normalized": ranked.best_normalized[index],
+                    "label_log_probabilities": dict(zip(ranked.labels, log_p, strict=True)),
+                }
+            rows.append(row)
+        return rows
+
+
+def _named(way: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {way + name: value for name, value in values.items()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops warnings that a metric has no value for constant answers: the report says so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def majority_vote(texts_E: list[list[str]]) -> list[str]:
+    """The ensemble's answers (Lester et al. 2021, section 6): the commonest, the earliest prompt's among equals."""
+    return [max(answers, key=answers.count) for answers in zip(*texts_E, strict=True)]
