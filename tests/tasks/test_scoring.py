@@ -92,8 +92,9 @@ def test_metrics_of_the_original(goldens: pathlib.Path):
 
 
 def test_whole_evaluations_of_the_original(goldens: pathlib.Path):
+    from test_task_text import registered
+
     import tasks.registry  # noqa: F401
-    from tests.tasks.test_task_text import registered
     import seqio  # isort: skip
 
     for name, golden in _all(goldens, "task_").items():
