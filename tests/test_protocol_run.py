@@ -73,6 +73,7 @@ def test_few_shot_with_a_test_role(tmp_path, cache):
     assert len(lines(tmp_path / "scores" / "predictions" / "quickstart_reviews-0-test.jsonl")) == 200
 
 
+@pytest.mark.slow
 def test_the_tuned_model_is_tested_too(tmp_path, cache):
     run = tmp_path / "model"
     macros = {**SHORT, "CACHE_DIR": cache, "PROTOCOL": "ept_b1", "FEW_SHOT": 8, "TRAIN_STEPS": 1}
