@@ -28,7 +28,7 @@ from jax_prompts.fingerprint import fingerprint
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompt_file import Path, PromptMetadata, check_fits, load_prompt
 from jax_prompts.ranking import label_arrays, make_rank
-from jax_prompts.weights import HEAD, abstract_weights, load_weights
+from jax_prompts.weights import HEAD, load_weights
 
 Tree = Any
 GREEDY = Decoding()
@@ -90,8 +90,7 @@ class Engine:
         # One class stands for a classifier, which prompts bring along, in place of BERT's masked-LM head.
         self._model = make_model(base, vocabulary=self._vocabulary, classes=1)
         self._bert = isinstance(self._model, Bert)
-        shardings = partition.parameter_shardings(abstract_weights(self._model), self._mesh)
-        self._params = load_weights(base, self._model, shardings=shardings)
+        self._params = load_weights(base, self._model, mesh=self._mesh)
         self._base: dict[str, Any] = {
             "prompt_width": self._model.config.prompt_width,
             "model_fingerprint": fingerprint(self._params),

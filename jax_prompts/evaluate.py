@@ -34,7 +34,7 @@ from jax_prompts.records import Records
 from jax_prompts.scores import Judge, Scores, majority_vote, report
 from jax_prompts.step import Metrics, loss_sums
 from jax_prompts.trees import head_tree
-from jax_prompts.weights import HEAD, abstract_weights, load_weights
+from jax_prompts.weights import HEAD, load_weights
 
 Tree = Any
 Predict = Callable[..., Int[Array, "B U"]]
@@ -270,8 +270,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     processes.agree("examples", digests(caches))
     labels = tuple(caches[0].labels or ())
     model = make_model(run.model, vocabulary=vocabulary, classes=len(labels))
-    shardings = partition.parameter_shardings(abstract_weights(model), mesh)
-    params = load_weights(run.model, model, shardings=shardings)
+    params = load_weights(run.model, model, mesh=mesh)
     prompts, place = load_prompts(
         run.prompt_files,
         prompt_width=model.config.prompt_width,

@@ -42,7 +42,7 @@ from jax_prompts.trees import (
     placed_trees,
     split,
 )
-from jax_prompts.weights import abstract_weights, load_saved, load_weights, save_model
+from jax_prompts.weights import load_saved, load_weights, save_model
 
 Tree = Any
 
@@ -84,8 +84,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     placed_tuned, _ = placed_trees(run, model, mesh)
     tuned_shardings = partition.shardings(placed_tuned)
     state_shardings = partition.shardings(partition.placed_state(optimizer, placed_tuned))
-    shardings = partition.parameter_shardings(abstract_weights(model), mesh)
-    weights = load_weights(run.model, model, settings.seed, shardings)
+    weights = load_weights(run.model, model, settings.seed, mesh)
     about = PromptMetadata(
         method=type(method).__name__ if method is not None else "ModelTuning",
         settings=settings_of(method) if method is not None else {},

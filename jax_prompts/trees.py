@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.models.bert import Bert
 from jax_prompts.processes import gathered
 from jax_prompts.prompts import Base, Method, fold, init_members
-from jax_prompts.weights import HEAD, random_head
+from jax_prompts.weights import abstract_weights, random_head
 
 Tree = Any
 
@@ -88,8 +89,7 @@ def placed_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[
       ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.
     """
     members, method, key = run.training.members, run.method, jax.random.key(0)
-    weights = jax.eval_shape(lambda: dict(model.init(key, method="initialize")["params"]))
-    head = {HEAD: weights.pop(HEAD)} if HEAD in weights else {}
+    weights, head = abstract_weights(model), jax.eval_shape(lambda: random_head(model, key))
     if method is None:
         return {"model": partition.placed({**head, **weights}, mesh, members=members, dtype=jnp.float32)}, {}
     prompt = jax.eval_shape(lambda: method.init(key, model.config.emb_dim, None)["params"])
@@ -115,7 +115,7 @@ def split(
     """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
     method = run.method
     keys_E = jax.vmap(jax.random.key)(seeds_E)
-    head = jax.jit(jax.vmap(lambda key: random_head(model, key)))(keys_E)
+    head = jax.jit(jax.vmap(lambda key: nn.meta.unbox(random_head(model, key))))(keys_E)
     if method is None:
         tuned = jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)
         return {"model": {**head, **tuned}}, {}

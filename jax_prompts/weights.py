@@ -19,16 +19,18 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from safetensors import SafetensorError
 from safetensors.flax import load_file
 
+from jax_prompts import partition
 from jax_prompts.base import Model
 from jax_prompts.config import BaseModel, RunError
 from jax_prompts.convert.checkpoint import described, open_model
 from jax_prompts.convert.layers import by_parameter, in_layers, in_stacks
 from jax_prompts.convert.safetensors_file import write_safetensors
 from jax_prompts.convert.source import ArraySource, Index, LazyArray, in_memory
-from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5Config
 
 Tree = Any
@@ -37,15 +39,16 @@ _READERS = min(8, os.cpu_count() or 1)
 
 
 def random_weights(model: Model, key: jax.Array) -> Tree:
-    """Parameters as they are drawn before pre-training; boxed with their logical axes, without a head."""
+    """Parameters as they are drawn before pre-training, boxed with their logical axes, without a classifier."""
     params = model.init(key, method="initialize")["params"]
     return {name: tree for name, tree in params.items() if name != HEAD}
 
 
 def random_head(model: Model, key: jax.Array) -> Tree:
-    """Parameters of a BERT's classifier, `{"classifier": ...}`, unboxed; none for a model without."""
-    params = nn.meta.unbox(model.init(key, method="initialize")["params"])
-    return {name: tree for name, tree in params.items() if name == HEAD}
+    """Parameters of a BERT's classifier, `{"classifier": ...}`, boxed; none for a model without."""
+    if not (isinstance(model, Bert) and model.classes):
+        return {}
+    return {HEAD: model.init(key, method="initialize")["params"][HEAD]}
 
 
 def abstract_weights(model: Model) -> Tree:
@@ -71,28 +74,29 @@ def _repeated(tree: Tree, count: int) -> Tree:
     return {**tree, **{f"layers_{i}": tree["layers_0"] for i in range(count)}}
 
 
-def load_weights(base: BaseModel, model: Model, seed: int = 0, shardings: Tree | None = None) -> Tree:
+def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None = None) -> Tree:
     """The base model's parameters, in `base.weight_dtype`, unboxed; each array is read straight to its place.
 
     Args:
       base: which weights.
       model: what they are for.
       seed: of random weights.
-      shardings: of every parameter, as `partition.parameter_shardings` gives them; None: the first device.
+      mesh: whose devices share them, by their logical axes; None: the first device has them all.
 
     Raises:
       RunError: the checkpoint cannot be read, or its names or shapes are not the model's; the message
         lists what is missing (-) and what is not known (+).
       ConfigError: `base.checkpoint` is no checkpoint.
     """
-    dtype = jnp.dtype(base.weight_dtype)
+    dtype, boxed = jnp.dtype(base.weight_dtype), abstract_weights(model)
+    shardings = None if mesh is None else partition.parameter_shardings(boxed, mesh)
     if base.checkpoint is None:
         return _drawn(model, seed, dtype, shardings)
     source = open_model(base.checkpoint).arrays
     scanned = isinstance(model.config, T5Config) and model.config.scan_layers
     if scanned != any("/layers/" in name for name in source):
         source = in_stacks(source, dtype) if scanned else in_layers(source)
-    expected = flax.traverse_util.flatten_dict(nn.meta.unbox(abstract_weights(model)), sep="/")
+    expected = flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/")
     # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
     heads = {name for name in source if name.startswith(("mlm_", f"{HEAD}/"))} - set(expected)
     _check(base, expected, {name: array for name, array in source.items() if name not in heads})

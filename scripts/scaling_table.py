@@ -177,8 +177,9 @@ def main() -> None:
     for row in dict.fromkeys(row for rows in tables.values() for row in rows):
         if row not in found and args.only in " ".join(row):
             found[row] = compiled(row, args.limit)
-            with kept.open("a") as file:
-                file.write(json.dumps(found[row]) + "\n")
+            if "error" not in found[row]:
+                with kept.open("a") as file:
+                    file.write(json.dumps(found[row]) + "\n")
             print(shown(found[row]), file=sys.stderr)
     columns = "step, settings, memory a chip, TFLOP, traffic GB, collectives GB, compiler ms, predicted ms, examples/s"
     head = f"| {columns.replace(', ', ' | ')} |"
