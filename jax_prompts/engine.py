@@ -26,7 +26,7 @@ from jax_prompts.data.texts import power_of_two, text_batches
 from jax_prompts.evaluate import checked_head, label_of, make_predict
 from jax_prompts.fingerprint import fingerprint
 from jax_prompts.models.bert import Bert
-from jax_prompts.prompt_file import Path, PromptMetadata, check_fits, load_prompt
+from jax_prompts.prompt_file import PathOrUrl, PromptMetadata, check_fits, load_prompt
 from jax_prompts.ranking import label_arrays, make_rank
 from jax_prompts.weights import HEAD, load_weights
 
@@ -100,7 +100,7 @@ class Engine:
         self._batch_size = batch_size
         self._programs: dict[Any, Callable[..., Array]] = {}
 
-    def load_prompt(self, path: Path) -> Prompt:
+    def load_prompt(self, path: PathOrUrl) -> Prompt:
         """A prompt from its file or URL.
 
         Raises:

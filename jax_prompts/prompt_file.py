@@ -85,11 +85,11 @@ def settings_of(method: Any) -> dict[str, Any]:
     return {name: getattr(method, name) for name in names}
 
 
-Path = str | os.PathLike[str]  # of a file, or a URL (`files.py`)
+PathOrUrl = str | os.PathLike[str]  # of a file, or a URL (`files.py`)
 
 
 def save_prompt(
-    path: Path,
+    path: PathOrUrl,
     prompt_PD: Float[np.ndarray, "P D"],
     metadata: PromptMetadata,
     head: Mapping[str, np.ndarray] | None = None,
@@ -117,7 +117,7 @@ def save_prompt(
     write_whole(path, safetensors.numpy.save(arrays, metadata_text(metadata)))
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: PathOrUrl, content: bytes) -> None:
     """Writes a file whole or not at all.
 
     Raises:
@@ -130,7 +130,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def load_prompt(
-    path: Path,
+    path: PathOrUrl,
     *,
     prompt_width: Callable[[str], int] | None = None,
     model_fingerprint: str | None = None,
@@ -155,7 +155,7 @@ def load_prompt(
 
 
 def check_fits(
-    name: Path,
+    name: PathOrUrl,
     prompt_PD: Float[np.ndarray, "P D"],
     metadata: PromptMetadata,
     *,
@@ -192,7 +192,7 @@ def check_fits(
             )
 
 
-def load_head(path: Path) -> tuple[dict[str, np.ndarray], PromptMetadata]:
+def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
     """The arrays of the classifier that was tuned with a prompt, by name (none for a T5's), and the file's metadata.
 
     Raises:
@@ -210,7 +210,7 @@ def load_head(path: Path) -> tuple[dict[str, np.ndarray], PromptMetadata]:
     return head, parse_metadata(path, text)
 
 
-def load_prompts(paths: Sequence[Path], **checks: Any) -> tuple[list[Float[np.ndarray, "P D"]], str]:
+def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "P D"]], str]:
     """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their place.
 
     Raises:
@@ -227,7 +227,7 @@ def load_prompts(paths: Sequence[Path], **checks: Any) -> tuple[list[Float[np.nd
     return prompts, next(iter(places), "input")
 
 
-def read_content(path: Path) -> bytes:
+def read_content(path: PathOrUrl) -> bytes:
     """A prompt file as it is. Its size is looked at first, so that a wrong or hostile one costs no memory.
 
     Raises:
@@ -246,7 +246,7 @@ def read_content(path: Path) -> bytes:
         raise RunError(f"{path} could not be read: {error.strerror or error}") from error
 
 
-def parse_prompt(path: Path, content: bytes) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
+def parse_prompt(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
     """The prompt and its origin from what `read_content` gave.
 
     Raises:
@@ -258,7 +258,7 @@ def parse_prompt(path: Path, content: bytes) -> tuple[Float[np.ndarray, "P D"], 
     return arrays["prompt"], parse_metadata(path, text)
 
 
-def _arrays(path: Path, content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The prompt and its head by name, and the metadata's text."""
     if content.startswith(b"\x93NUMPY"):
         raise ConfigError(
@@ -292,7 +292,7 @@ def metadata_text(metadata: PromptMetadata) -> dict[str, str]:
     return text | {name: json.dumps(getattr(metadata, name), sort_keys=True) for name in _JSON_FIELDS}
 
 
-def parse_metadata(path: Path, text: dict[str, str]) -> PromptMetadata:
+def parse_metadata(path: PathOrUrl, text: dict[str, str]) -> PromptMetadata:
     """What `metadata_text` wrote; entries it does not know are kept as `extra`.
 
     Raises:

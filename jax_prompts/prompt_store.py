@@ -26,7 +26,7 @@ import warnings
 from jax_prompts import files
 from jax_prompts.config import ConfigError, RunError, SettingWarning, nearest
 from jax_prompts.prompt_file import (
-    Path,
+    PathOrUrl,
     PromptMetadata,
     metadata_text,
     parse_metadata,
@@ -62,7 +62,7 @@ class Entry:
     metadata: PromptMetadata
 
     @classmethod
-    def of(cls, name: str, file: str, added: str, path: Path, content: bytes) -> Entry:
+    def of(cls, name: str, file: str, added: str, path: PathOrUrl, content: bytes) -> Entry:
         """The entry of a prompt file with this content, read from `path`.
 
         Raises:
@@ -120,7 +120,7 @@ class PromptStore:
     """The prompts at a folder or URL; `list`, `find` and `verify` take no notice of subfolders.
 
     Every method raises RunError where the store cannot be read or written, a remote one within
-    `files.SECONDS` for each file.
+    `remote.TIMEOUT_SECONDS` for each file.
     """
 
     def __init__(self, url: str) -> None:
@@ -187,7 +187,7 @@ class PromptStore:
             raise ConfigError(self._absent(name))
         return f"{self.url}/{entry.file}"
 
-    def add(self, name: str, path: Path, *, replace: bool = False) -> Entry:
+    def add(self, name: str, path: PathOrUrl, *, replace: bool = False) -> Entry:
         """Stores a copy of a prompt file, byte by byte.
 
         Raises:

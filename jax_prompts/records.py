@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from jax_prompts import jsontext
+from jax_prompts import files, jsontext
 from jax_prompts.config import ConfigError, RunError
 from jax_prompts.processes import by_primary, from_primary
 
@@ -58,14 +58,14 @@ class Records:
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
             if config_text is not None:
-                write_text(config, config_text)
+                _write_text(config, config_text)
 
     @by_primary
     def rewind(self, step: int) -> None:
         """Drops what was recorded after `step`, then continues from it."""
         for file in (self.directory / "metrics").glob("*.jsonl"):
             kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= step]
-            write_text(file, "".join(kept))
+            _write_text(file, "".join(kept))
         self._tensorboard = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step + 1)
 
     @by_primary
@@ -84,13 +84,13 @@ class Records:
         """Writes predictions/TASK-STEP.jsonl."""
         text = "".join(jsontext.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _writing(self.directory):
-            write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
+            _write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
 
     @by_primary
     def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:
         """Writes a JSON file, such as the summary.json of a finished run."""
         with _writing(self.directory):
-            write_text(self.directory / name, jsontext.dumps(report, indent=indent) + "\n")
+            _write_text(self.directory / name, jsontext.dumps(report, indent=indent) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file written before; None where there is none."""
@@ -165,11 +165,8 @@ def _check_shared(config: pathlib.Path) -> None:
         time.sleep(0.1)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces a file's text in one step: a reader sees the old text or the new, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+def _write_text(path: pathlib.Path, text: str) -> None:
+    files.write(os.fspath(path), text.encode(), replace=True)
 
 
 def _complete_lines(file: pathlib.Path) -> list[str]:

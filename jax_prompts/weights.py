@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from safetensors import SafetensorError
 from safetensors.flax import load_file
 
-from jax_prompts import partition
+from jax_prompts import files, partition
 from jax_prompts.base import Model
 from jax_prompts.config import BaseModel, RunError
 from jax_prompts.convert.checkpoint import described, open_model
@@ -170,7 +170,7 @@ def save_model(
     write_safetensors(temporary, {name: in_memory(np.asarray(array)) for name, array in flat.items()})
     temporary.rename(directory / "model.safetensors")
     text = json.dumps({**described(config), **about}, indent=2)
-    (directory / "config.json").write_text(text + "\n")
+    files.write(os.fspath(directory / "config.json"), f"{text}\n".encode(), replace=True)
 
 
 def load_saved(directory: pathlib.Path) -> Tree:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
-import fsspec
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from jax_prompts import files
 from jax_prompts.assets import resolve_asset
 from jax_prompts.config import RunError
 from jax_prompts.data.unigram import sentencepiece_model
-from jax_prompts.remote import within_limit
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
+MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
 
 
@@ -107,7 +105,7 @@ class Vocabulary:
 
 
 def read_bytes(path: str, macro: str) -> bytes:
-    """A whole file, local or remote.
+    """A whole file, local or remote, of at most `MAX_BYTES`.
 
     Args:
       path: what fsspec understands; `gs://` needs gcsfs.
@@ -116,24 +114,9 @@ def read_bytes(path: str, macro: str) -> bytes:
     Raises:
       RunError: it cannot be read, or a remote one has not arrived in time (`remote.py`).
     """
-    if "://" not in path:
-        try:
-            return pathlib.Path(path).read_bytes()
-        except OSError as error:
-            raise RunError(
-                f"{path} cannot be read ({error.strerror}): set {macro} to a file that exists"
-            ) from error
-
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
-
-    def read() -> bytes:
-        with fsspec.open(path, "rb") as file:
-            return file.read()
-
     try:
-        return within_limit(read)
-    except Exception as error:  # whatever a remote file system's library raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"{path} could not be reached ({reason}): set {macro} to a local copy of it"
-        ) from error
+        return files.read(path, MAX_BYTES)
+    except OSError as error:
+        reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
+        mend = "a local copy of it" if "://" in path else "a file that exists"
+        raise RunError(f"{path} cannot be read ({reason}): set {macro} to {mend}") from error

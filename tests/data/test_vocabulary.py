@@ -6,11 +6,11 @@ import pathlib
 import random
 import unicodedata
 
+import fsspec
 import pytest
 
 from jax_prompts import remote
 from jax_prompts.config import RunError
-from jax_prompts.data import vocabulary as vocabulary_module
 from jax_prompts.data.vocabulary import Vocabulary, read_bytes
 
 ODD_TEXTS = [
@@ -96,7 +96,7 @@ def test_remote_files_fail_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(vocabulary_module.fsspec, "open", refused)
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refused)
     with pytest.raises(RunError, match=r"gs://bucket/v\.model .*no route\): set VOCABULARY to a local copy"):
         Vocabulary("gs://bucket/v.model")
 
@@ -105,14 +105,12 @@ def test_remote_files_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPat
     import threading
 
     monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(vocabulary_module.fsspec, "open", lambda *_: threading.Event().wait())
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: threading.Event().wait())
     with pytest.raises(RunError, match="no answer"):
         read_bytes("gs://bucket/file", "VOCABULARY")
 
 
 def test_remote_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
-
     fsspec.filesystem("memory").pipe("/some/file", b"content")
     assert read_bytes("memory://some/file", "VOCABULARY") == b"content"
 
