@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding, partition, processes
 from jax_prompts.base import Model, make_model, make_vocabulary
-from jax_prompts.baselines import warn_of_constants
 from jax_prompts.config import ConfigError, Data, Decoding, EvalRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import TokenCache, digests
@@ -31,7 +30,8 @@ from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import load_head, load_prompts
 from jax_prompts.ranking import DeviceBatches, Rank, make_rank, rank_labels
 from jax_prompts.records import Records
-from jax_prompts.scores import Judge, Scores, majority_vote, report
+from jax_prompts.scoring.baselines import warn_of_constants
+from jax_prompts.scoring.scores import Judge, Scores, majority_vote, report
 from jax_prompts.step import Metrics, loss_sums
 from jax_prompts.trees import head_tree
 from jax_prompts.weights import HEAD, load_weights

@@ -129,8 +129,8 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
 
 def _precompile(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "TrainRun")
-    from jax_prompts.precompile import precompile
-    from jax_prompts.programs import PROGRAMS
+    from jax_prompts.precompile.programs import PROGRAMS
+    from jax_prompts.precompile.report import precompile
 
     return precompile(run, args.topology, args.program or PROGRAMS)
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from jax_prompts import optim, partition, processes
 from jax_prompts.base import Model, make_model, make_vocabulary
-from jax_prompts.baselines import warn_of_constants
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
 from jax_prompts.data.cache import digests
@@ -29,8 +28,9 @@ from jax_prompts.processes import by_primary
 from jax_prompts.prompt_file import settings_of
 from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, place_of, save_prompt
 from jax_prompts.records import Records, Window
-from jax_prompts.scores import Scores, report
-from jax_prompts.selection import Selection, selection_metric
+from jax_prompts.scoring.baselines import warn_of_constants
+from jax_prompts.scoring.scores import Scores, report
+from jax_prompts.scoring.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, jit_train_step
 from jax_prompts.trees import (
     assemble,

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jax_prompts.chips import CHIPS, GIB
+from jax_prompts.precompile.chips import CHIPS, GIB
 
 MODELS = {"base": "t5_1_1_lm100k_base", "xl": "t5_1_1_lm100k_xl", "xxl": "t5_1_1_lm100k_xxl"}
 PROMPTS = {"residual": "residual", "plain": "prompt_tuning"}
@@ -109,7 +109,7 @@ def accounted(model: str, prompt: str) -> list[str]:
     from jax_prompts.arguments import parse
     from jax_prompts.base import make_model
     from jax_prompts.gin_settings import resolve
-    from jax_prompts.programs import programs_of
+    from jax_prompts.precompile.programs import programs_of
     from jax_prompts.prompts import for_model
 
     run = resolve(parse(["train", *flags(model, prompt, SETTINGS)]), "TrainRun")[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_prompts.averages import averages
+from jax_prompts.scoring.averages import averages
 
 GLUE = {"cola": "matthews_corrcoef", "stsb": "pearson_corrcoef"}
 # T5-Large fine-tuning and EPT* on T5-base, Table 1 of the EPT paper; the tables have one decimal.

@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from jax_prompts import baselines, bootstrap
-from jax_prompts.averages import averages
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.ranking import Ranked
+from jax_prompts.scoring import baselines, bootstrap
+from jax_prompts.scoring.averages import averages
 
 
 @dataclasses.dataclass(frozen=True)

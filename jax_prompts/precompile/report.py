@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jax_prompts import partition
-from jax_prompts.chips import CHIPS, GIB, Chip, memory_of, topology_devices
 from jax_prompts.config import TrainRun
 from jax_prompts.display import say
-from jax_prompts.hlo_statistics import Statistics, statistics
-from jax_prompts.programs import PROGRAMS, programs_of
+from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, topology_devices
+from jax_prompts.precompile.hlo_statistics import Statistics, statistics
+from jax_prompts.precompile.programs import PROGRAMS, programs_of
 
 WIDE = 120  # columns, also where there is no terminal to ask
 ASSUMPTIONS = (

@@ -14,11 +14,11 @@ from jax_prompts import optim, partition
 from jax_prompts.arguments import parse
 from jax_prompts.base import make_model
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.chips import CHIPS, TOPOLOGIES, topology_devices
 from jax_prompts.gin_settings import resolve
 from jax_prompts.main import main
-from jax_prompts.precompile import precompile
-from jax_prompts.programs import programs_of
+from jax_prompts.precompile.chips import CHIPS, TOPOLOGIES, topology_devices
+from jax_prompts.precompile.programs import programs_of
+from jax_prompts.precompile.report import precompile
 from jax_prompts.prompts import for_model
 from jax_prompts.trees import placed_trees
 

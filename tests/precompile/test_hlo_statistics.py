@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jax_prompts.hlo_statistics import statistics
+from jax_prompts.precompile.hlo_statistics import statistics
 
 P = PartitionSpec
 

@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from jax_prompts.hlo_text import Array, Computation, Instruction, parse
+from jax_prompts.precompile.hlo_text import Array, Computation, Instruction, parse
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute",
          "collective-broadcast")  # fmt: skip

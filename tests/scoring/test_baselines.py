@@ -8,10 +8,10 @@ import pytest
 from labelled import LabelledCache
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from jax_prompts.baselines import constant_answers, shares, warn_of_constants
-from jax_prompts.bootstrap import intervals
-from jax_prompts.scores import Judge, majority_vote, report
-from jax_prompts.selection import Selection, selection_metric
+from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_constants
+from jax_prompts.scoring.bootstrap import intervals
+from jax_prompts.scoring.scores import Judge, majority_vote, report
+from jax_prompts.scoring.selection import Selection, selection_metric
 from tasks.metrics import accuracy
 
 
