@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -52,19 +48,6 @@ def contents(cache: TokenCache) -> list[tuple[list[int], list[int], dict]]:
         )
         for i in range(len(cache))
     ]
-
-
-def run_python(
-    code: str, task_package: pathlib.Path, *, check: bool = True
-) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(task_package), *filter(None, sys.path)])
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=check,
-    )
 
 
 def test_tokens_are_those_of_our_vocabulary(toy: Data, small_vocabulary: Vocabulary) -> None:
@@ -262,96 +245,6 @@ def test_a_mixtures_tasks_take_part_in_the_splits_they_have(
     assert fills == ["toy_ten", "toy_train_only", "toy_ten"]
     with pytest.raises(ConfigError, match="toy_ten has no split 'tset': use"):
         open_caches(mixture, "tset", small_vocabulary)
-
-
-def settings_code(toy: Data, vocabulary_path: pathlib.Path, vocabulary: Vocabulary) -> str:
-    vocabulary_path.write_bytes(vocabulary.model_bytes)
-    return f"""
-        from jax_prompts.config import Data, RunError
-        from jax_prompts.data.cache import open_caches
-        from jax_prompts.data.vocabulary import Vocabulary
-
-        data, vocabulary = {toy!r}, Vocabulary({str(vocabulary_path)!r})
-    """
-
-
-def test_a_filled_cache_needs_no_tensorflow(
-    toy: Data, small_vocabulary: Vocabulary, task_package: pathlib.Path, tmp_path
-) -> None:
-    open_caches(dataclasses.replace(toy, task="toy_mixture"), "train", small_vocabulary)
-    code = (
-        settings_code(toy, tmp_path / "v.model", small_vocabulary)
-        + """
-        import dataclasses, sys
-        import numpy as np
-        from jax_prompts.data.sampler import eval_batches, train_batches
-
-        for name in ("tensorflow", "seqio", "tensorflow_datasets"):
-            sys.modules[name] = None  # an import would raise
-
-        caches = open_caches(dataclasses.replace(data, task="toy_mixture"), "train", vocabulary)
-        options = dict(inputs_length=16, targets_length=4, prompt_ids=np.arange(2), batch_size=4)
-        next(train_batches(caches, seeds=[0], **options))
-        ((_, cache),) = open_caches(data, "train", vocabulary)
-        assert len(list(eval_batches(cache, **options))) == 3
-        assert cache.metrics[0]([1], [cache.postprocess("yes")]) == {"accuracy": 100.0}
-        assert not [name for name in sys.modules if name.startswith("tensorflow") and sys.modules[name]]
-        try:
-            open_caches(data, "validation", vocabulary)
-        except RunError as error:
-            print(error)
-    """
-    )
-    finished = run_python(code, task_package)
-    assert "no token cache of toy_ten validation" in finished.stdout
-    assert "t5x cache" in finished.stdout
-    assert len(finished.stdout.splitlines()) == 1
-
-
-def test_a_full_disk_is_said_and_leaves_nothing(
-    toy: Data, small_vocabulary: Vocabulary, task_package: pathlib.Path, tmp_path
-) -> None:
-    code = (
-        settings_code(dataclasses.replace(toy, task="toy_many"), tmp_path / "v.model", small_vocabulary)
-        + """
-        import resource
-        import jax_prompts.data.fill
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-        try:
-            open_caches(data, "train", vocabulary)
-        except RunError as error:
-            print(error)
-    """
-    )
-    finished = run_python(code, task_package)
-    assert "cannot be written" in finished.stdout
-    assert len(finished.stdout.splitlines()) == 1
-    assert list(pathlib.Path(toy.cache_dir).iterdir()) == []
-
-
-def test_several_processes_may_fill_at_once(
-    toy: Data, small_vocabulary: Vocabulary, task_package: pathlib.Path, tmp_path
-) -> None:
-    code = (
-        settings_code(toy, tmp_path / "v.model", small_vocabulary)
-        + """
-        ((_, cache),) = open_caches(data, "train", vocabulary)
-        print(len(cache), cache.rows(range(10))[0].values_N.sum())
-    """
-    )
-    path = os.pathsep.join([str(task_package), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code)], env=environment, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    outputs = {process.communicate()[0] for process in processes}
-    assert all(process.returncode == 0 for process in processes)
-    assert len(outputs) == 1
-    assert len(list(pathlib.Path(toy.cache_dir).iterdir())) == 1
 
 
 def test_a_loser_of_the_race_keeps_the_winners_cache(
