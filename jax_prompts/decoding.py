@@ -2,15 +2,16 @@
 
 All work on `logits_fn(tokens_B, cache, position) -> (logits_BV, cache)`: given the token at `position` (an
 int32 scalar counting from 0; the token there is 0, the decoder's start) and what the model remembers of the
-earlier ones, it returns float32 logits of the token that follows. Every array of the cache has the batch as
-its first axis, and whatever differs between rows (encoder output, masks) belongs into the cache: beam search
-calls `logits_fn` with `num_decodes` rows for each row, and moves rows when hypotheses change places.
+earlier ones, it returns float32 logits of the token that follows. Whatever differs between rows (encoder output,
+masks) belongs into the cache, every array of which has the batch as its axis `batch_axis`: beam search calls
+`logits_fn` with `num_decodes` rows for each row, and moves rows when hypotheses change places.
 
 K hypotheses of a row, J = 2K candidates for them, U tokens at most, W = U + 1 with the start token.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jax_prompts import config
 
-Cache = Any  # a pytree of arrays whose first axis is the batch
+Cache = Any  # a pytree of arrays
 LogitsFn = Callable[[Int[Array, " B"], Cache, Int[Array, ""]], tuple[Float[Array, "B V"], Cache]]
 EOS = 1  # of every T5 vocabulary
 UNUSED = -1e7  # score of a hypothesis that does not exist, as T5X reports it
@@ -34,6 +35,7 @@ def decode(
     max_length: int,
     key: Key[Array, ""],
     eos: int = EOS,
+    batch_axis: int = 0,
 ) -> Int[Array, "B U"]:
     """The best answer of each row by `settings`, 0 after `eos`. The key is used by `sample` alone.
 
@@ -43,7 +45,7 @@ def decode(
     check(settings)
     if settings.name == "beam":
         beams = settings.num_decodes, settings.alpha
-        return beam_search(logits_fn, cache, batch_size, max_length, *beams, eos=eos)[0][:, -1]
+        return beam_search(logits_fn, cache, batch_size, max_length, *beams, eos, batch_axis)[0][:, -1]
     if settings.name == "sample":
         cut = settings.temperature, settings.top_k, settings.top_p
         return sample(logits_fn, cache, batch_size, max_length, key, *cut, eos=eos)
@@ -120,6 +122,7 @@ def beam_search(
     num_decodes: int,
     alpha: float = 0.6,
     eos: int = EOS,
+    batch_axis: int = 0,
 ) -> tuple[Int[Array, "B K U"], Float[Array, "B K"]]:
     """The K = `num_decodes` best finished hypotheses of each row, the best LAST, and their scores; as in T5X.
 
@@ -143,11 +146,8 @@ def beam_search(
         return (position < max_length) & ~jnp.all(score_BK[:, 0] > bound_B)
 
     def step(state: tuple) -> tuple:
-        position, live_ids_BKW, live_BK, ids_BKW, score_BK, cache_BK = state
-        flat_cache = jax.tree.map(lambda x: x.reshape(B * K, *x.shape[2:]), cache_BK)
-        logits, flat_cache = logits_fn(live_ids_BKW[:, :, position].reshape(B * K), flat_cache, position)
-        cache_BK = jax.tree.map(lambda x: x.reshape(B, K, *x.shape[1:]), flat_cache)
-
+        position, live_ids_BKW, live_BK, ids_BKW, score_BK, cache = state
+        logits, cache = logits_fn(live_ids_BKW[:, :, position].reshape(B * K), cache, position)
         V = logits.shape[-1]
         log_p_BKV = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(B, K, V) + live_BK[..., None]
         log_p_BJ, index_BJ = jax.lax.top_k(log_p_BKV.reshape(B, K * V), J)
@@ -163,14 +163,14 @@ def beam_search(
         live_BK, kept_BK = _best(jnp.where(ends_BJ, -jnp.inf, log_p_BJ), K)
         live_ids_BKW = _pick(ids_BJW, kept_BK)
         if K > 1:  # one hypothesis never changes places, and moving a cache is not free
-            cache_BK = _pick(cache_BK, _pick(parent_BJ, kept_BK))
-        return position + 1, live_ids_BKW, live_BK, ids_BKW, score_BK, cache_BK
+            cache = _pick_rows(cache, _pick(parent_BJ, kept_BK), batch_axis)
+        return position + 1, live_ids_BKW, live_BK, ids_BKW, score_BK, cache
 
     none_BKW = jnp.zeros((B, K, max_length + 1), jnp.int32)
     never_BK = jnp.full((B, K), -jnp.inf)
     first_BK = never_BK.at[:, -1].set(0.0)  # K equal hypotheses would stay equal
-    cache_BK = jax.tree.map(lambda x: jnp.repeat(x[:, None], K, axis=1), cache)
-    start = jnp.int32(0), none_BKW, first_BK, none_BKW, never_BK, cache_BK
+    cache = jax.tree.map(lambda x: jnp.repeat(x, K, axis=batch_axis), cache)
+    start = jnp.int32(0), none_BKW, first_BK, none_BKW, never_BK, cache
     _, live_ids_BKW, live_BK, ids_BKW, score_BK, _ = jax.lax.while_loop(unsettled, step, start)
 
     found_B1 = jnp.isfinite(score_BK[:, -1:])
@@ -224,6 +224,18 @@ def _best(score_BN: Float[Array, "B N"], k: int) -> tuple[Float[Array, "B K"], I
     return best_BK[:, ::-1], index_BK[:, ::-1]
 
 
-def _pick(tree: Any, index_BK: Int[Array, "B K"]) -> Any:
-    """For each row its entries `index_BK` along the second axis of every array."""
-    return jax.tree.map(lambda x: jax.vmap(lambda row, index: row[index])(x, index_BK), tree)
+def _pick(x: Array, index_BK: Int[Array, "B K"], axis: int = 0) -> Array:
+    """For each row, which are along `axis`, its entries `index_BK` along the axis behind it."""
+    take = functools.partial(jnp.take, axis=axis, mode="clip")
+    return jax.vmap(take, in_axes=(axis, 0), out_axes=axis)(x, index_BK)
+
+
+def _pick_rows(cache: Cache, index_BK: Int[Array, "B K"], batch_axis: int) -> Cache:
+    """For each row its hypotheses `index_BK`, K of which lie next to each other along `batch_axis`."""
+
+    def pick(x: Array) -> Array:
+        axis = batch_axis % x.ndim
+        x_BK = x.reshape(*x.shape[:axis], *index_BK.shape, *x.shape[axis + 1 :])
+        return _pick(x_BK, index_BK, axis).reshape(x.shape)
+
+    return jax.tree.map(pick, cache)

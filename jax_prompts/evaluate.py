@@ -27,6 +27,7 @@ from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.fingerprint import fingerprint
 from jax_prompts.models.bert import Bert
+from jax_prompts.models.t5 import CACHE_BATCH_AXIS
 from jax_prompts.prompts import load_head, load_prompts
 from jax_prompts.ranking import DeviceBatches, Rank, make_rank, rank_labels
 from jax_prompts.records import Records
@@ -59,7 +60,9 @@ def make_predict(
         cache = apply(encoder_input_tokens, prompts_QD, max_length, method="start_decoding")
         logits_fn = functools.partial(apply, method="decode_step")
         batch_size = encoder_input_tokens.shape[0]
-        return decoding.decode(logits_fn, cache, settings, batch_size, max_length, key)
+        return decoding.decode(
+            logits_fn, cache, settings, batch_size, max_length, key, batch_axis=CACHE_BATCH_AXIS
+        )
 
     return jax.jit(partition.on(mesh, predict), compiler_options=compiler_options(mesh))
 

@@ -99,10 +99,19 @@ def test_all_agree_when_one_token_leads_by_far():
         np.testing.assert_array_equal(ids_BU, expected)
 
 
-@pytest.mark.parametrize("k", [2, 3, 4])
-def test_caches_follow_their_hypotheses(k):
+@pytest.mark.parametrize(("k", "batch_axis"), [(2, 0), (3, 0), (4, 0), (3, -1)])
+def test_caches_follow_their_hypotheses(k, batch_axis):
     cache = history_cache(3)
-    ids_BKU, scores_BK = beam_search(by_history, cache, 3, 6, k, alpha=0.6)
+
+    def moved(cache, start, end):
+        return jax.tree.map(lambda x: jnp.moveaxis(x, start, end), cache)
+
+    def step(tokens_B, cache, position):
+        logits_BV, cache = by_history(tokens_B, moved(cache, batch_axis, 0), position)
+        return logits_BV, moved(cache, 0, batch_axis)
+
+    kept = moved(cache, 0, batch_axis)
+    ids_BKU, scores_BK = beam_search(step, kept, 3, 6, k, alpha=0.6, batch_axis=batch_axis)
     assert (np.diff(scores_BK) >= 0).all()
     assert (np.asarray(ids_BKU)[:, :, 3] > 0).any()  # long enough for places to change
     for row, slot in itertools.product(range(3), range(k)):

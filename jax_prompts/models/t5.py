@@ -32,6 +32,10 @@ from jax_prompts.models.per_layer import NO_ROWS, Rows, input_rows, layer_rows, 
 from jax_prompts.models.remat import rematerialized
 
 Cache = dict[str, Any]
+CACHE_BATCH_AXIS = (
+    -4
+)  # of every array of a cache: in front of keys' and values' M, H, K, behind stacked layers
+KeysValues = tuple[Array, Array]
 Encoded = tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]
 
 
@@ -122,17 +126,13 @@ class DecoderLayer(nn.Module):
         cross_bias: Array,
         position: Array | None,
         deterministic: bool,
-    ) -> tuple[Array, Cache | None]:
-        """All target positions at once, or, with a cache, the one at `position`."""
+    ) -> tuple[Array, Any]:
+        """All target positions at once, or, with a cache, the one at `position`, and its key and value."""
         y_BUD = by_rows(y_BUD)
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
-        self_kv = self.self_attention.keys_values(h_BUD)
+        self_kv = new_kv = self.self_attention.keys_values(h_BUD)
         if cache is not None:
-            self_kv = tuple(
-                jax.lax.dynamic_update_slice_in_dim(past, new.astype(past.dtype), position, axis=1)
-                for past, new in zip(cache["self"], self_kv, strict=True)
-            )
-            cache = {"self": self_kv, "cross": cache["cross"]}
+            self_kv = _written(cache["self"], new_kv, position)
         h_BUD = self.self_attention(h_BUD, self_kv, self_bias, deterministic)
         y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
         h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
@@ -146,22 +146,18 @@ class DecoderLayer(nn.Module):
             h_BUD = cross(h_BUD, cross_kv, cross_bias, deterministic)
         y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
         h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
-        return y_BUD + self.dropout(h_BUD, deterministic), cache
+        return y_BUD + self.dropout(h_BUD, deterministic), None if cache is None else new_kv
 
-    def start_cache(
-        self, _: None, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int
-    ) -> tuple[None, Cache]:
-        """Empty self-attention keys and values for `max_length` steps, and the cross-attention's, made once."""
-        c = self.config
-        empty = jnp.zeros((encoded_BLD.shape[0], max_length, c.num_heads, c.head_dim), c.dtype)
-        cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD, rows, virtual_BL)
-        return None, {"self": (empty, empty), "cross": cross_kv}
+    def cross_keys_values(
+        self, _: None, rows: Rows, encoded_BLD: Array, virtual_BL: Array
+    ) -> tuple[None, KeysValues]:
+        return None, self.encoder_decoder_attention.keys_values(encoded_BLD, rows, virtual_BL)
 
 
 def _stack(
     layer: type[nn.Module], config: T5Config, length: int, *, cached: bool
 ) -> list[nn.Module] | nn.Module:
-    """`length` layers: a list, or one module scanned over parameters and caches stacked on axis 1, rows on axis 0."""
+    """`length` layers: a list, or one module scanned over parameters stacked on axis 1, caches and rows on axis 0."""
     layer = rematerialized(layer, config.remat, static=9 if cached else 5, scanned=config.scan_layers)
     if not config.scan_layers:
         return [layer(config) for _ in range(length)]
@@ -169,8 +165,8 @@ def _stack(
                   metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
     if cached:
         methods = {
-            "__call__": dict(in_axes=(1, 0, *[nn.broadcast] * 6), out_axes=1, **common),
-            "start_cache": dict(in_axes=(0, *[nn.broadcast] * 3), out_axes=1, **common),
+            "__call__": dict(in_axes=(0, 0, *[nn.broadcast] * 6), **common),
+            "cross_keys_values": dict(in_axes=(0, *[nn.broadcast] * 2), **common),
         }
         return nn.scan(layer, methods=methods)(config)
     return nn.scan(layer, in_axes=(0, *[nn.broadcast] * 3), **common)(config)
@@ -226,31 +222,30 @@ class Decoder(nn.Module):
         rows: Rows,
         encoded_BLD: Array | None,
         virtual_BL: Array | None,
-        valid_BL: Array,
+        cross_bias: Float[Array, "B 1 1 L"],
         deterministic: bool,
-        cache: Any = None,
+        cache: Cache | None = None,
         position: Array | None = None,
-    ) -> tuple[Float[Array, "B U D"], Any]:
+    ) -> tuple[Float[Array, "B U D"], Cache | None]:
         """What `logits` reads, at all target positions; with a cache, at `position`, and the cache after it."""
         c = self.config
-        if cache is None:
-            max_length = y_BUD.shape[1]
-        else:
-            past_keys, _ = (cache if c.scan_layers else cache[0])["self"]
-            max_length = past_keys.shape[-3]
+        max_length = y_BUD.shape[1] if cache is None else jax.tree.leaves(cache["self"])[0].shape[-3]
         key_U = jnp.arange(max_length)
         query_U = key_U if position is None else position[None]
         causal_UU = jnp.where(key_U[None, :] <= query_U[:, None], 0.0, MASKED)
         self_bias = self.relpos_bias(query_U, key_U) + causal_UU[None, None]
-        shared = (encoded_BLD, virtual_BL, self_bias, _key_bias(valid_BL), position, deterministic)
+        shared = (encoded_BLD, virtual_BL, self_bias, cross_bias, position, deterministic)
         y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
         if c.scan_layers:
-            y_BUD, cache = self.layers(y_BUD, cache, rows, *shared)
+            y_BUD, new_kv = self.layers(y_BUD, cache, rows, *shared)
         else:
-            caches = [None] * c.num_decoder_layers if cache is None else list(cache)
+            new_kv = []
             for i, layer in enumerate(self.layers):
-                y_BUD, caches[i] = layer(y_BUD, caches[i], rows.layer(i), *shared)
-            cache = caches
+                past = cache and {name: keys_values[i] for name, keys_values in cache.items()}
+                y_BUD, made = layer(y_BUD, past, rows.layer(i), *shared)
+                new_kv.append(made)
+        if cache is not None:
+            cache = {**cache, "self": _written(cache["self"], new_kv, position)}
         return self.dropout(self.decoder_norm(y_BUD), deterministic), cache
 
     def logits(self, y_BUD: Float[Array, "B U D"], embedding_VD: Array) -> Float[Array, "B U V"]:
@@ -259,11 +254,18 @@ class Decoder(nn.Module):
             return y_BUD @ embedding_VD.astype(jnp.float32).T
         return self.logits_dense(y_BUD)
 
-    def start_cache(self, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int) -> Any:
-        shared = (encoded_BLD, virtual_BL, max_length)
+    def start_cache(self, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int) -> Cache:
+        """The cross-attention's keys and values, and room for those of `max_length` tokens, of every layer."""
+        shared = (encoded_BLD, virtual_BL)
         if self.config.scan_layers:
-            return self.layers.start_cache(None, rows, *shared)[1]
-        return [layer.start_cache(None, rows.layer(i), *shared)[1] for i, layer in enumerate(self.layers)]
+            cross = self.layers.cross_keys_values(None, rows, *shared)[1]
+        else:
+            cross = [
+                layer.cross_keys_values(None, rows.layer(i), *shared)[1]
+                for i, layer in enumerate(self.layers)
+            ]
+        empty = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-3], max_length, *x.shape[-2:]), x.dtype), cross)
+        return {"self": empty, "cross": cross}
 
 
 class T5(nn.Module):
@@ -347,8 +349,8 @@ class T5(nn.Module):
         """The decoder's output at every target position, from what `encode` made of the same `encoder_input_tokens`."""
         encoded_BLD, cross_rows, virtual_BL = encoded
         y_BUD = self.token_embedder(decoder_input_tokens)
-        valid_BL = encoder_input_tokens > 0
-        return self.decoder(y_BUD, cross_rows, encoded_BLD, virtual_BL, valid_BL, deterministic)[0]
+        cross_bias = _key_bias(encoder_input_tokens > 0)
+        return self.decoder(y_BUD, cross_rows, encoded_BLD, virtual_BL, cross_bias, deterministic)[0]
 
     def start_decoding(
         self,
@@ -356,18 +358,25 @@ class T5(nn.Module):
         prompts_QW: Float[Array, "Q W"] | None,
         max_length: int,
     ) -> Cache:
-        """What `decode_step` needs for up to `max_length` tokens: every leaf has the batch as its first axis."""
+        """What `decode_step` needs for up to `max_length` tokens; the batch is the axis `CACHE_BATCH_AXIS` of all."""
         encoded_BLD, cross_rows, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
         layers = self.decoder.start_cache(cross_rows, encoded_BLD, virtual_BL, max_length)
-        return {"layers": layers, "valid": encoder_input_tokens > 0}
+        return {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens > 0)}
 
     def decode_step(
         self, token_B: Int[Array, " B"], cache: Cache, position: Int[Array, ""]
     ) -> tuple[Float[Array, "B V"], Cache]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
-        y_B1D, valid_BL = self.token_embedder(token_B[:, None]), cache["valid"]
-        y_B1D, layers = self.decoder(y_B1D, NO_ROWS, None, None, valid_BL, True, cache["layers"], position)
-        return self.logits(y_B1D)[:, 0], {"layers": layers, "valid": valid_BL}
+        y_B1D, cross_bias = self.token_embedder(token_B[:, None]), cache["cross_bias"]
+        y_B1D, layers = self.decoder(y_B1D, NO_ROWS, None, None, cross_bias, True, cache["layers"], position)
+        return self.logits(y_B1D)[:, 0], {**cache, "layers": layers}
+
+
+def _written(past: Any, new: Any, position: Array) -> Any:
+    """Keys and values [..., M, H, K] with those of one token at `position`."""
+    return jax.tree.map(
+        lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y.astype(x.dtype), position, axis=-3), past, new
+    )
 
 
 def _key_bias(valid_BL: Array) -> Float[Array, "B 1 1 L"]:

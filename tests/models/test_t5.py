@@ -16,7 +16,7 @@ from jax_prompts.config import Decoding
 from jax_prompts.convert.checkpoint import open_model
 from jax_prompts.evaluate import make_predict
 from jax_prompts.models.sizes import SIZES, size
-from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.models.t5 import CACHE_BATCH_AXIS, T5, T5Config
 from jax_prompts.step import loss_sums
 from jax_prompts.weights import abstract_weights
 
@@ -140,11 +140,35 @@ def test_cached_decoding_equals_teacher_forcing(flaxformer, scan_layers):
     tokens_BL, decoder_BU = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
     logits_BUV = model.apply(variables, tokens_BL, decoder_BU, prompt_PD)
     cache = model.apply(variables, tokens_BL, prompt_PD, decoder_BU.shape[1], method="start_decoding")
-    assert all(leaf.shape[0] == len(tokens_BL) for leaf in jax.tree.leaves(cache))
+    assert all(leaf.shape[CACHE_BATCH_AXIS] == len(tokens_BL) for leaf in jax.tree.leaves(cache))
     for u in range(decoder_BU.shape[1]):
         arguments = (decoder_BU[:, u], cache, jnp.asarray(u))
         logits_BV, cache = model.apply(variables, *arguments, method="decode_step")
         np.testing.assert_allclose(logits_BV, logits_BUV[:, u], atol=1e-5)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_step_passes_on_what_it_does_not_change(flaxformer, scan_layers):
+    """The cross-attention's keys and values, the bulk of a cache, come back as they went in, through no scan."""
+    params, _, golden = flaxformer
+    model = T5(dataclasses.replace(FLAXFORMER, scan_layers=scan_layers))
+    variables = {"params": stack_layers(params) if scan_layers else params}
+    tokens_BL = golden["encoder_input_tokens"]
+    cache = jax.eval_shape(lambda: model.apply(variables, tokens_BL, None, 4, method="start_decoding"))
+
+    def step(cache):
+        return model.apply(variables, tokens_BL[:, 0], cache, jnp.asarray(0), method="decode_step")[1]
+
+    traced, after = jax.make_jaxpr(step, return_shape=True)(cache)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), cache
+    )
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(cache)]
+    kept = {
+        name: new is old
+        for name, old, new in zip(names, traced.jaxpr.invars, traced.jaxpr.outvars, strict=True)
+    }
+    assert kept == {name: "cross" in name for name in names} and sum(kept.values()) > 2
 
 
 def test_bfloat16_keeps_logits_and_prompts_in_float32(flaxformer):
