@@ -28,7 +28,7 @@ def fingerprint(weights: Tree) -> str:
     samples = {}
     for name, array in flax.traverse_util.flatten_dict(weights, sep="/").items():
         if re.search("/layers/", name):
-            for i in range(array.shape[1]):
+            for i in range(array.shape[0]):
                 samples[name.replace("/layers/", f"/layers_{i}/")] = sample(array, i)
         else:
             samples[name] = sample(array)
@@ -36,12 +36,12 @@ def fingerprint(weights: Tree) -> str:
 
 
 def sample(array: Any, layer: int | None = None) -> bytes:
-    """What of one array goes into the hash; of a stack (axis 1), one layer's."""
-    shape = array.shape if layer is None else (array.shape[0], *array.shape[2:])
+    """What of one array goes into the hash; of a stack (axis 0), one layer's."""
+    shape = array.shape if layer is None else array.shape[1:]
     size = math.prod(shape)
     index = np.unravel_index(np.arange(0, size, max(1, size // _SAMPLED))[:_SAMPLED], shape)
     if layer is not None:
-        index = (index[0], np.full_like(index[0], layer), *index[1:])
+        index = (np.full_like(index[0], layer), *index)
     return f"{tuple(shape)}".encode() + gathered(array[index].astype(ml_dtypes.bfloat16)).tobytes()
 
 

@@ -1,7 +1,7 @@
 """Weights of base models: read from any known layout into the model's tree, written in the project's own.
 
-The own layout is a directory with `model.safetensors` (arrays under their T5X paths), `config.json`
-(sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
+The own layout is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
+there), `config.json` (sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
         return _drawn(model, seed, dtype, shardings)
     source = open_model(base.checkpoint).arrays
     scanned = isinstance(model.config, T5Config) and model.config.scan_layers
-    if scanned != any("/layers/" in name for name in source):
-        source = in_stacks(source, dtype) if scanned else in_layers(source)
+    source = in_stacks(source, dtype) if scanned else in_layers(source)
     expected = flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/")
     # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
     heads = {name for name in source if name.startswith(("mlm_", f"{HEAD}/"))} - set(expected)
@@ -166,8 +165,9 @@ def save_model(
     """Writes the own layout, except the vocabulary. `about` (origin, licence, ...) goes into config.json."""
     directory.mkdir(parents=True, exist_ok=True)
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
+    arrays = {name: in_memory(np.asarray(array)) for name, array in flat.items()}
     temporary = directory / "model.safetensors.tmp"
-    write_safetensors(temporary, {name: in_memory(np.asarray(array)) for name, array in flat.items()})
+    write_safetensors(temporary, {n: x.exchanged if "/layers/" in n else x for n, x in arrays.items()})
     temporary.rename(directory / "model.safetensors")
     text = json.dumps({**described(config), **about}, indent=2)
     files.write(os.fspath(directory / "config.json"), f"{text}\n".encode(), replace=True)
@@ -180,9 +180,11 @@ def load_saved(directory: pathlib.Path) -> Tree:
       RunError: they cannot be read.
     """
     try:
-        return flax.traverse_util.unflatten_dict(load_file(directory / "model.safetensors"), sep="/")
+        arrays = load_file(directory / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise RunError(f"{directory} cannot be read: {str(error).splitlines()[0]}") from error
+    arrays = {n: jnp.swapaxes(x, 0, 1) if "/layers/" in n else x for n, x in arrays.items()}
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> None:

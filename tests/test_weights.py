@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from jax_prompts import partition
 from jax_prompts import weights as weights_module
@@ -22,7 +23,7 @@ from jax_prompts.fingerprint import fingerprint
 from jax_prompts.models import sizes
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.weights import abstract_weights, load_weights, random_weights, save_model
+from jax_prompts.weights import abstract_weights, load_saved, load_weights, random_weights, save_model
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 TINY = T5Config(96, 32, 4, 2, 3, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
@@ -61,6 +62,24 @@ def test_own_layout_comes_back_bit_for_bit(tmp_path, dtype, drawn):
     assert fingerprint(weights) == fingerprint(again)
 
 
+def test_a_scanned_model_is_saved_as_t5x_has_it(tmp_path, drawn):
+    save_model(tmp_path / "single", drawn, TINY, {})
+    scanned = load(tmp_path / "single", scan_layers=True)
+    save_model(tmp_path / "stacked", scanned, TINY, {})
+    stored = load_file(tmp_path / "stacked" / "model.safetensors")
+    assert stored["decoder/layers/mlp/wo/kernel"].shape == (64, 3, 32)
+    as_scanned, as_single = (load(tmp_path / "stacked", scan_layers=scan) for scan in (True, False))
+    for found, expected in (
+        (load_saved(tmp_path / "stacked"), scanned),
+        (as_scanned, scanned),
+        (as_single, drawn),
+    ):
+        found, expected = flat(found), flat(expected)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert fingerprint(scanned) == fingerprint(drawn)
+
+
 def test_fingerprint_tells_models_apart_but_not_their_precision(drawn):
     weights = drawn
     other = jax.tree.map(lambda x: x, weights)
@@ -69,13 +88,13 @@ def test_fingerprint_tells_models_apart_but_not_their_precision(drawn):
     assert fingerprint(weights) == fingerprint(jax.tree.map(lambda x: x.astype(jnp.bfloat16), weights))
 
 
-def test_scanned_weights_hold_the_layers_on_axis_1():
+def test_scanned_weights_hold_the_layers_on_axis_0():
     plain = flat(load(GOLDENS / "t5_v1_1_hf"))
     scanned = flat(load(GOLDENS / "t5_v1_1_hf", scan_layers=True))
     kernel = scanned["decoder/layers/mlp/wi_1/kernel"]
-    assert kernel.shape == (32, 3, 64)
+    assert kernel.shape == (3, 32, 64)
     for i in range(3):
-        assert np.array_equal(kernel[:, i], plain[f"decoder/layers_{i}/mlp/wi_1/kernel"])
+        assert np.array_equal(kernel[i], plain[f"decoder/layers_{i}/mlp/wi_1/kernel"])
     assert sum(a.size for a in plain.values()) == sum(a.size for a in scanned.values())
 
 
@@ -134,22 +153,27 @@ def test_legacy_t5x_checkpoint(shared, monkeypatch):
 
 @pytest.mark.parametrize("scan_layers", [False, True])
 @pytest.mark.parametrize("sharded", [False, True])
-def test_arrays_are_streamed_to_their_shards(monkeypatch, scan_layers, sharded):
+@pytest.mark.parametrize("layout", ["layers", "stacks"])
+def test_arrays_are_streamed_to_their_shards(monkeypatch, scan_layers, sharded, layout):
     """A checkpoint of many arrays: host memory above what stays is one array, and no number is read twice."""
     config = T5Config(4096, 256, 4, 6, 6, 64, 512, ("gelu", "linear"), logits_via_embedding=False)
-    shapes = jax.tree.map(lambda x: x.shape, nn.meta.unbox(abstract_weights(T5(config))))
     read = []
 
     def lazy(name, shape):
         def numbers(index):
             part = tuple(len(range(*axis.indices(size))) for axis, size in zip(index, shape, strict=True))
             read.append((name, part))
-            return np.full(part, len(name), np.float32)
+            return np.full(part, len(name.replace("/layers/", "/layers_0/")), np.float32)
 
         return LazyArray(shape, np.dtype(np.float32), numbers)
 
-    flat_shapes = flax.traverse_util.flatten_dict(shapes, sep="/")
-    source = {name: lazy(name, shape) for name, shape in flat_shapes.items()}
+    kept = T5(dataclasses.replace(config, scan_layers=layout == "stacks"))
+    shapes = flax.traverse_util.flatten_dict(nn.meta.unbox(abstract_weights(kept)), sep="/")
+    shapes = {
+        name: (x.shape[1], x.shape[0], *x.shape[2:]) if "/layers/" in name else x.shape
+        for name, x in shapes.items()
+    }
+    source = {name: lazy(name, shape) for name, shape in shapes.items()}
     monkeypatch.setattr(weights_module, "open_model", lambda _: Checkpoint("own", source, config, None, {}))
     base = BaseModel(None, "many", "", weight_dtype="bfloat16", scan_layers=scan_layers)
     model = T5(dataclasses.replace(config, scan_layers=scan_layers))
@@ -166,7 +190,7 @@ def test_arrays_are_streamed_to_their_shards(monkeypatch, scan_layers, sharded):
     largest = max(array.nbytes for array in source.values())
     assert peak - stays <= 1.2 * largest
     assert stays <= sum(array.nbytes for array in jax.tree.leaves(weights)) + 1e6  # and Python's own objects
-    assert sum(np.prod(part) for _, part in read) == sum(np.prod(shape) for shape in flat_shapes.values())
+    assert sum(np.prod(part) for _, part in read) == sum(np.prod(shape) for shape in shapes.values())
     for name, array in flax.traverse_util.flatten_dict(weights, sep="/").items():
         assert array.dtype == jnp.bfloat16
         if mesh is not None:

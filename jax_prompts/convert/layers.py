@@ -1,13 +1,14 @@
-"""Layers of a T5 as checkpoints hold them: one by one, or stacked on axis 1 as a scanned model's."""
+"""Layers of a T5, one by one or stacked: in files on axis 1, as T5X has a scanned model's; in the model on axis 0."""
 
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 
 from jax_prompts.config import RunError
-from jax_prompts.convert.source import ArraySource, Index, LazyArray, stacked
+from jax_prompts.convert.source import ArraySource, Index, LazyArray, layers_first, stacked
 from jax_prompts.models.t5 import T5Config
 
 _LAYER = re.compile(r"(.*/)layers_(\d+)(/.*)")
@@ -15,18 +16,23 @@ _STACK = re.compile(r"(.*/)layers(/.*)")
 
 
 def in_layers(arrays: ArraySource) -> ArraySource:
-    """Stacked layers, where there are some, as single ones: `encoder/layers/...` -> `encoder/layers_0/...`."""
-    held: list[
-        tuple[LazyArray, Index, np.ndarray]
-    ] = []  # the stack read last, whose layers are asked for in turn
+    """A file's stacks, where there are some, as single layers: `encoder/layers/...` -> `encoder/layers_0/...`."""
+    # Parts of stacks, each kept until all its layers were asked for; several threads may ask for small ones.
+    held: dict[tuple[str, str], tuple[np.ndarray, set[int]]] = {}
+    turn = threading.Lock()
 
-    def layer(stack: LazyArray, i: int) -> LazyArray:
+    def layer(name: str, stack: LazyArray, i: int) -> LazyArray:
         def read(index: Index) -> np.ndarray:
             whole = (index[0], slice(None), *index[1:])
-            if not (held and held[0][0] is stack and held[0][1] == whole):
-                held.clear()
-                held.append((stack, whole, stack[whole]))
-            return held[0][2][:, i]
+            part = name, str(whole)
+            with turn:
+                if part not in held:
+                    held[part] = stack[whole], set(range(stack.shape[1]))
+                numbers, waiting = held[part]
+                waiting.discard(i)
+                if not waiting:
+                    del held[part]
+                return numbers[:, i]
 
         return LazyArray((stack.shape[0], *stack.shape[2:]), stack.dtype, read)
 
@@ -34,19 +40,21 @@ def in_layers(arrays: ArraySource) -> ArraySource:
     for name, array in arrays.items():
         if (found := _STACK.fullmatch(name)) and len(array.shape) > 1:
             for i in range(array.shape[1]):
-                single[f"{found[1]}layers_{i}{found[2]}"] = layer(array, i)
+                single[f"{found[1]}layers_{i}{found[2]}"] = layer(name, array, i)
         else:
             single[name] = array
     return single
 
 
 def in_stacks(arrays: ArraySource, dtype: np.dtype) -> ArraySource:
-    """Single layers, where there are some, as stacks in `dtype`."""
+    """The model's stacks in `dtype`, of a file's stacks or single layers."""
     layers: dict[str, dict[int, LazyArray]] = {}
     scanned = {}
     for name, array in arrays.items():
         if found := _LAYER.fullmatch(name):
             layers.setdefault(f"{found[1]}layers{found[3]}", {})[int(found[2])] = array
+        elif _STACK.fullmatch(name) and len(array.shape) > 1:
+            scanned[name] = layers_first(array, dtype)
         else:
             scanned[name] = array
     for name, parts in layers.items():

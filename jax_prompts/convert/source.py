@@ -36,6 +36,16 @@ class LazyArray:
         return LazyArray(self.shape[::-1], self.dtype, lambda index: self.read(index[::-1]).T)
 
     @property
+    def exchanged(self) -> LazyArray:
+        """The first two axes exchanged."""
+        rows, columns, *others = self.shape
+        return LazyArray(
+            (columns, rows, *others),
+            self.dtype,
+            lambda index: np.swapaxes(self.read((index[1], index[0], *index[2:])), 0, 1),
+        )
+
+    @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
@@ -48,18 +58,40 @@ def in_memory(array: np.ndarray) -> LazyArray:
 
 
 def stacked(layers: Sequence[LazyArray], dtype: np.dtype) -> LazyArray:
-    """Layers stacked on axis 1, as `scan_layers` wants them, in `dtype`; read one layer at a time."""
+    """Layers stacked on axis 0, as `scan_layers` wants them, in `dtype`; read one layer at a time."""
     first = layers[0].shape
 
     def read(index: Index) -> np.ndarray:
-        chosen, inner = layers[index[1]], (index[0], *index[2:])
-        shape = [len(range(*part.indices(size))) for part, size in zip(inner, first, strict=True)]
-        out = np.empty((shape[0], len(chosen), *shape[1:]), dtype)
+        chosen, inner = layers[index[0]], index[1:]
+        out = np.empty((len(chosen), *_sides(inner, first)), dtype)
         for i, layer in enumerate(chosen):
-            out[:, i] = layer[inner]
+            out[i] = layer[inner]
         return out
 
-    return LazyArray((first[0], len(layers), *first[1:]), dtype, read)
+    return LazyArray((len(layers), *first), dtype, read)
+
+
+def layers_first(stack: LazyArray, dtype: np.dtype) -> LazyArray:
+    """T5X's stack, whose layers are on axis 1, as `stacked` makes it; an eighth at a time is read and exchanged."""
+    moved = stack.exchanged
+
+    def read(index: Index) -> np.ndarray:
+        layers, rows, *inner = index
+        wanted = range(*rows.indices(moved.shape[1]))
+        out = np.empty(_sides(index, moved.shape), dtype)
+        step = -(-len(wanted) // 8)
+        for start in range(0, len(wanted), step):
+            part = wanted[start : start + step]
+            at = slice(part.start, part.stop, part.step)
+            out[:, start : start + step] = moved[(layers, at, *inner)]
+        return out
+
+    return LazyArray(moved.shape, dtype, read)
+
+
+def _sides(index: Index, shape: tuple[int, ...]) -> list[int]:
+    """The shape of a part."""
+    return [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
 
 
 def same(one: LazyArray, other: LazyArray) -> bool:

@@ -32,9 +32,7 @@ from jax_prompts.models.per_layer import NO_ROWS, Rows, input_rows, layer_rows, 
 from jax_prompts.models.remat import rematerialized
 
 Cache = dict[str, Any]
-CACHE_BATCH_AXIS = (
-    -4
-)  # of every array of a cache: in front of keys' and values' M, H, K, behind stacked layers
+CACHE_BATCH_AXIS = -4  # of every array of a cache: keys and values [B, M, H, K], or stacked [N, B, M, H, K]
 KeysValues = tuple[Array, Array]
 Encoded = tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]
 
@@ -47,7 +45,7 @@ class T5Config:
       mlp_activations: `("relu",)` for v1.0, `("gelu", "linear")` for v1.1.
       logits_via_embedding: True ties the output projection to the embedding and divides by sqrt(D) (v1.0).
       dtype: of activations; norms' statistics, softmax, logits are float32 whatever it is.
-      scan_layers: stack the layers' parameters on axis 1 under `layers` and scan over them.
+      scan_layers: stack the layers' parameters on axis 0 under `layers` and scan over them.
       remat: what a layer keeps for the backward pass (`models/remat.py`).
     """
 
@@ -157,11 +155,11 @@ class DecoderLayer(nn.Module):
 def _stack(
     layer: type[nn.Module], config: T5Config, length: int, *, cached: bool
 ) -> list[nn.Module] | nn.Module:
-    """`length` layers: a list, or one module scanned over parameters stacked on axis 1, caches and rows on axis 0."""
+    """`length` layers: a list, or one module scanned over their parameters, caches and rows, stacked on axis 0."""
     layer = rematerialized(layer, config.remat, static=9 if cached else 5, scanned=config.scan_layers)
     if not config.scan_layers:
         return [layer(config) for _ in range(length)]
-    common = dict(variable_axes={"params": 1}, split_rngs={"params": True, "dropout": True}, length=length,
+    common = dict(variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=length,
                   metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
     if cached:
         methods = {

@@ -47,7 +47,9 @@ def tree(arrays):
 
 
 def scanned(arrays):
-    return read(in_stacks({name: in_memory(array) for name, array in arrays.items()}, np.dtype(np.float32)))
+    """As T5X has them: stacks with the layers on axis 1."""
+    stacks = in_stacks({name: in_memory(array) for name, array in arrays.items()}, np.dtype(np.float32))
+    return read({name: x.exchanged if "/layers/" in name else x for name, x in stacks.items()})
 
 
 @pytest.mark.parametrize("form", ["sharded", "flax", "flax_in_pieces"])
@@ -80,6 +82,12 @@ def test_t5x_forms_hold_the_same_arrays(form, layout, golden, tmp_path):
     name = "encoder/layers_1/mlp/wo/kernel"
     part = (slice(3, 40), slice(0, 7))
     assert np.array_equal(in_layers(found.arrays)[name][part], golden[name][part])
+    if layout == "stacks":
+        assert arrays["decoder/layers/mlp/wi_1/kernel"].shape == (32, 3, 64)
+    stacks = in_stacks(found.arrays, np.dtype(np.float32))
+    assert equal(read(stacks), read(in_stacks(in_layers(found.arrays), np.dtype(np.float32))))
+    name, part = "encoder/layers/mlp/wo/kernel", (slice(1, 2), slice(3, 40), slice(0, 7))
+    assert np.array_equal(stacks[name][part][0], golden["encoder/layers_1/mlp/wo/kernel"][part[1:]])
 
 
 def test_a_bfloat16_checkpoint_stays_bfloat16(golden, tmp_path):

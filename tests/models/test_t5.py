@@ -121,12 +121,12 @@ def test_original_prompt_tuning_loss_and_gradient(flaxformer, name, z_loss, scan
 
 
 def stack_layers(params):
-    """Unscanned parameters as scanned ones: layers on axis 1 under `layers`."""
+    """Unscanned parameters as scanned ones: layers on axis 0 under `layers`."""
 
     def stack(tree):
         layers = [tree[f"layers_{i}"] for i in range(sum(k.startswith("layers_") for k in tree))]
         rest = {k: v for k, v in tree.items() if not k.startswith("layers_")}
-        return rest | {"layers": jax.tree.map(lambda *xs: jnp.stack(xs, axis=1), *layers)}
+        return rest | {"layers": jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}
 
     return params | {stack_name: stack(params[stack_name]) for stack_name in ("encoder", "decoder")}
 

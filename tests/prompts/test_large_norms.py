@@ -25,7 +25,7 @@ def train(**numerics):
     if numerics.get("scan_layers"):
         for stack in ("encoder", "decoder"):
             (layer,) = [frozen[stack].pop("layers_0")]
-            frozen[stack]["layers"] = jax.tree.map(lambda x: jnp.expand_dims(x, 1), layer)
+            frozen[stack]["layers"] = jax.tree.map(lambda x: jnp.expand_dims(x, 0), layer)
     method = Explosive(length=4)
     optimizer = optim.make_optimizer(Optimizer("adamw", 0.3, weight_decay=0.01), STEPS)
     tuned = {"prompt": init_members(method, jax.random.split(jax.random.key(1), 1), D)}
