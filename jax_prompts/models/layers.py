@@ -83,6 +83,13 @@ class Dropout(nn.Module):
         return x_BLD * (keep_B1D / (1.0 - self.rate)).astype(x_BLD.dtype)
 
 
+def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: jnp.dtype) -> Float[Array, "*b O"]:
+    """x W in `dtype`; two bfloat16 arrays are not widened for float32 sums, in which their products are exact."""
+    narrow = x_BLI.dtype == w_IO.dtype == jnp.bfloat16
+    operands = jnp.bfloat16 if narrow else dtype
+    return jnp.dot(x_BLI.astype(operands), w_IO.astype(operands), preferred_element_type=dtype)
+
+
 class Dense(nn.Module):
     """x W without bias, computed in `dtype`."""
 
@@ -97,7 +104,7 @@ class Dense(nn.Module):
         self.kernel = self.param("kernel", init, (self.in_features, self.out_features))
 
     def __call__(self, x_BLD: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
-        return jnp.dot(x_BLD.astype(self.dtype), self.kernel.astype(self.dtype))
+        return product(x_BLD, self.kernel, self.dtype)
 
 
 class Attention(nn.Module):

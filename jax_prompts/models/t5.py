@@ -27,6 +27,7 @@ from jax_prompts.models.layers import (
     RelativePositionBias,
     RMSNorm,
     by_rows,
+    product,
 )
 from jax_prompts.models.per_layer import NO_ROWS, Rows, input_rows, layer_rows, placed
 from jax_prompts.models.remat import rematerialized
@@ -247,10 +248,12 @@ class Decoder(nn.Module):
         return self.dropout(self.decoder_norm(y_BUD), deterministic), cache
 
     def logits(self, y_BUD: Float[Array, "B U D"], embedding_VD: Array) -> Float[Array, "B U V"]:
-        if self.config.logits_via_embedding:
-            y_BUD = y_BUD.astype(jnp.float32) / jnp.sqrt(self.config.emb_dim)
-            return y_BUD @ embedding_VD.astype(jnp.float32).T
-        return self.logits_dense(y_BUD)
+        if not self.config.logits_via_embedding:
+            return self.logits_dense(y_BUD)
+        root = jnp.sqrt(self.config.emb_dim)
+        if y_BUD.dtype == embedding_VD.dtype == jnp.bfloat16:  # whose quotient would be rounded
+            return product(y_BUD, embedding_VD.T, jnp.float32) / root
+        return product(y_BUD.astype(jnp.float32) / root, embedding_VD.T, jnp.float32)
 
     def start_cache(self, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int) -> Cache:
         """The cross-attention's keys and values, and room for those of `max_length` tokens, of every layer."""

@@ -188,6 +188,31 @@ def test_bfloat16_keeps_logits_and_prompts_in_float32(flaxformer):
     assert 1e-4 < error.max() < 0.2  # rounded, but close beside a spread of 2.2
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_of_bfloat16_need_no_float32_table(tied):
+    """Exact products and float32 sums, forwards and backwards, and V x D numbers in bfloat16 alone."""
+    config = dataclasses.replace(V1_1, logits_via_embedding=tied, dtype=jnp.bfloat16)
+    model = T5(config)
+    weights = jax.tree.map(
+        lambda x: jax.random.normal(jax.random.key(x.size), x.shape, jnp.bfloat16),
+        nn.meta.unbox(abstract_weights(model)),
+    )
+    y_BUD = jax.random.normal(jax.random.key(1), (2, 3, config.emb_dim), jnp.bfloat16)
+
+    def logits(y_BUD, weights):
+        return model.apply({"params": weights}, y_BUD, method="logits")
+
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), weights)
+    expected_BUV = logits(y_BUD, wide)
+    assert logits(y_BUD, weights).dtype == expected_BUV.dtype == jnp.float32
+    np.testing.assert_allclose(logits(y_BUD, weights), expected_BUV, atol=1e-5)
+    both = jax.make_jaxpr(jax.value_and_grad(lambda *given: logits(*given).sum()))(y_BUD, weights)
+    made = [variable.aval for equation in both.jaxpr.eqns for variable in equation.outvars]
+    assert made and not [
+        x for x in made if x.size >= config.vocab_size * config.emb_dim and x.dtype != jnp.bfloat16
+    ]
+
+
 def test_dropout_is_shared_along_the_length_and_keeps_the_mean():
     from jax_prompts.models.layers import Dropout
 
