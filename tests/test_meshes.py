@@ -1,5 +1,6 @@
 """Results do not depend on the mesh: eight virtual devices, divided in every way, against one."""
 
+import dataclasses
 import functools
 import math
 import re
@@ -120,9 +121,13 @@ def test_with_fsdp_weights_travel_and_activations_do_not():
     assert sizes and max(sizes) <= V * D < B * (5 + 10) * D
 
 
-def test_answers_do_not_depend_on_the_mesh():
+@pytest.mark.parametrize(
+    ("scan_layers", "decoding"), [(False, Decoding()), (True, Decoding("beam", num_decodes=3))]
+)
+def test_answers_do_not_depend_on_the_mesh(scan_layers, decoding):
     """Generated tokens, and log-probabilities of labels."""
-    model, data = T5(CONFIG), jax.tree.map(lambda x: x[0], batch(5, 1))
+    model = T5(dataclasses.replace(CONFIG, scan_layers=scan_layers))
+    data = jax.tree.map(lambda x: x[0], batch(5, 1))
     prompts_QD = jax.random.normal(jax.random.key(1), (5, D))
     labels = {name: x[:2] for name, x in data.items() if name.startswith("decoder")}
     found = []
@@ -131,7 +136,7 @@ def test_answers_do_not_depend_on_the_mesh():
             data["encoder_input_tokens"], partition.batch_sharding(mesh, members=False)
         )
         asked = weights_on(model, mesh), prompts_QD, tokens_BL
-        predict = make_predict(model, Decoding(), 6, mesh)
+        predict = make_predict(model, decoding, 6, mesh)
         found.append((predict(*asked, jax.random.key(0)), make_rank(model, mesh)(*asked, labels)))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5)

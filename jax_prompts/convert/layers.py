@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 
 import numpy as np
 
 from jax_prompts.config import RunError
-from jax_prompts.convert.source import ArraySource, Index, LazyArray, layers_first, stacked
+from jax_prompts.convert.source import ArraySource, Index, LazyArray, layers_first, sides, stacked
 from jax_prompts.models.t5 import T5Config
 
 _LAYER = re.compile(r"(.*/)layers_(\d+)(/.*)")
@@ -17,9 +18,10 @@ _STACK = re.compile(r"(.*/)layers(/.*)")
 
 def in_layers(arrays: ArraySource) -> ArraySource:
     """A file's stacks, where there are some, as single layers: `encoder/layers/...` -> `encoder/layers_0/...`."""
-    # Parts of stacks, each kept until all its layers were asked for; several threads may ask for small ones.
+    # Parts of stacks, each kept until all its layers were asked for, and together no more than the largest stack.
     held: dict[tuple[str, str], tuple[np.ndarray, set[int]]] = {}
-    turn = threading.Lock()
+    most = max((array.nbytes for name, array in arrays.items() if _STACK.fullmatch(name)), default=0)
+    turn = threading.Lock()  # small arrays are read by several threads
 
     def layer(name: str, stack: LazyArray, i: int) -> LazyArray:
         def read(index: Index) -> np.ndarray:
@@ -27,6 +29,9 @@ def in_layers(arrays: ArraySource) -> ArraySource:
             part = name, str(whole)
             with turn:
                 if part not in held:
+                    size = math.prod(sides(whole, stack.shape)) * stack.dtype.itemsize
+                    while held and size + sum(numbers.nbytes for numbers, _ in held.values()) > most:
+                        del held[next(iter(held))]
                     held[part] = stack[whole], set(range(stack.shape[1]))
                 numbers, waiting = held[part]
                 waiting.discard(i)

@@ -63,7 +63,7 @@ def stacked(layers: Sequence[LazyArray], dtype: np.dtype) -> LazyArray:
 
     def read(index: Index) -> np.ndarray:
         chosen, inner = layers[index[0]], index[1:]
-        out = np.empty((len(chosen), *_sides(inner, first)), dtype)
+        out = np.empty((len(chosen), *sides(inner, first)), dtype)
         for i, layer in enumerate(chosen):
             out[i] = layer[inner]
         return out
@@ -78,7 +78,7 @@ def layers_first(stack: LazyArray, dtype: np.dtype) -> LazyArray:
     def read(index: Index) -> np.ndarray:
         layers, rows, *inner = index
         wanted = range(*rows.indices(moved.shape[1]))
-        out = np.empty(_sides(index, moved.shape), dtype)
+        out = np.empty(sides(index, moved.shape), dtype)
         step = -(-len(wanted) // 8)
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
@@ -89,7 +89,7 @@ def layers_first(stack: LazyArray, dtype: np.dtype) -> LazyArray:
     return LazyArray(moved.shape, dtype, read)
 
 
-def _sides(index: Index, shape: tuple[int, ...]) -> list[int]:
+def sides(index: Index, shape: tuple[int, ...]) -> list[int]:
     """The shape of a part."""
     return [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
 
