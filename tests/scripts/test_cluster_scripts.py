@@ -146,7 +146,11 @@ def test_tpu_command_reaches_t5x_as_it_was_given(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("variables", "arguments", "word"),
-    [({"ZONE": "z"}, ["setup"], "TPU"), ({"TPU": "t"}, ["setup"], "ZONE"), (SLICE, [], "a command of t5x")],
+    [
+        ({"ZONE": "z"}, ["setup"], "TPU: the name"),
+        ({"TPU": "t"}, ["setup"], "ZONE: its zone"),
+        (SLICE, [], "a command of t5x"),
+    ],
 )
 def test_tpu_script_says_what_is_missing(run, variables, arguments, word):
     done, calls = run(SCRIPTS / "tpu_pod.sh", *arguments, **variables)

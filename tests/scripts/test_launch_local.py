@@ -13,9 +13,11 @@ SCRIPTS = pathlib.Path(__file__).parent.parent.parent / "scripts"
 STUB = """
 import json, os, signal, sys, time
 index = int(next(flag for flag in sys.argv if flag.startswith("--process_index=")).partition("=")[2])
+def tell(text):
+    os.write(1, f"{text}\\n".encode())  # in one piece
 exec(sys.argv[1])
 """
-FOREVER = "print('ready', flush=True); time.sleep(600)"
+FOREVER = "tell('ready'); time.sleep(600)"
 LIKE_T5X = f"""
 signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -51,7 +53,7 @@ def finished(process):
 
 
 def test_flags_and_devices_of_each(launch):
-    tell = "print(json.dumps([sys.argv[2:], os.environ['JAX_LOCAL_DEVICE_IDS']]))"
+    tell = "tell(json.dumps([sys.argv[2:], os.environ['JAX_LOCAL_DEVICE_IDS']]))"
     status, out, _ = finished(launch("--gpus_each=2", "2", tell, "--gin.A='b c'", "--help"))
     assert status == 0
     (zero, devices_0), (one, devices_1) = sorted(map(json.loads, out.splitlines()))
