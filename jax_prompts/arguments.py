@@ -148,9 +148,9 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
             add(
                 "--initialization_timeout",
                 type=int,
-                default=300,
+                default=90,
                 metavar="S",
-                help="seconds for all to appear",
+                help="seconds for all to appear, 90 if not given",
             )
         if name in ("train", "pretrain"):
             add("--dry_run", action="store_true", help="shapes only: reads no weights and no data")

@@ -83,9 +83,9 @@ def how_it_ended(fatal: str, timeout: int) -> str:
     """One line for the last words of the distributed runtime."""
     if "RegisterTask" in fatal:
         return (
-            f"the processes did not find each other within {timeout} s: start as many as --process_count says, "
-            "each with its own --process_index and one --coordinator_address that all can reach, that of process 0's "
-            "host (--debug shows more)"
+            f"the processes did not find each other within {timeout} s: start as many as --process_count says, each "
+            "with its own --process_index and one --coordinator_address, of process 0's host, that all can reach; "
+            "--initialization_timeout gives them longer (--debug shows more)"
         )
     if again := re.search(r"(\d+) unexpectedly tried to connect", fatal):
         return (
