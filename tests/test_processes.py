@@ -221,6 +221,19 @@ def test_sigkill_at_any_moment_costs_nothing_but_time(tmp_path, cache, whole, mo
 
 
 @slow
+@pytest.mark.parametrize(("index", "seconds"), [(0, 0.5), (1, 0.5), (0, 5.0), (1, 8.0)])
+def test_a_process_killed_before_the_run_begins_leaves_no_other_waiting(tmp_path, cache, index, seconds):
+    """While it starts, meets the others, fills caches or loads."""
+    several = start(2, **SHORT, CACHE_DIR=cache, MODEL_DIR=tmp_path / "killed")
+    time.sleep(seconds)
+    several[index].kill()
+    statuses, last, _ = finish(several, timeout=120)
+    assert statuses[index] == -signal.SIGKILL
+    assert statuses[1 - index] == 1
+    assert "did not find each other" in last[1 - index] or "run the same command again" in last[1 - index]
+
+
+@slow
 @pytest.mark.parametrize(("then", "devices", "axes"), [(1, 1, {}), (4, 1, {}), (1, 8, {"model": 2})])
 def test_sigterm_to_one_stops_all_at_one_step_and_others_go_on(tmp_path, cache, whole, then, devices, axes):
     run = SHORT | {"CACHE_DIR": cache, "MODEL_DIR": tmp_path / "stopped"}
