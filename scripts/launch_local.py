@@ -2,7 +2,7 @@
 """Runs t5x in several processes on this machine: `launch_local.py 2 train --gin_file=...`.
 
 With `--gpus_each 1` before the number, each process has its own GPUs. SIGTERM and Ctrl-C go to all of them, as
-SIGTERM. When one fails, the others have 90 s to end by themselves. The exit status is 0 when all succeed, and else
+SIGTERM. When one fails, the others have 75 s to end by themselves. The exit status is 0 when all succeed, and else
 that of the first that did not (128 + N where signal N ended it). On Linux no process outlives this one.
 """
 
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-PATIENCE_SECONDS = 90  # t5x notices the end of another process within 60, and then ends with a reason
+PATIENCE_SECONDS = 75  # t5x notices the end of another process within 60, and then ends with a reason
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 

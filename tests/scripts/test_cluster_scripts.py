@@ -52,13 +52,12 @@ def run(tmp_path):
     write_program(programs / "not_yet", "uv")
     (tmp_path / "home").mkdir()
 
-    def start(script, *arguments, cwd=None, **variables):
+    def start(script, *arguments, **variables):
         calls.write_text("")
         env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "CALLS": str(calls)}
         done = subprocess.run(
             ["bash", script, *arguments],
             env=env | variables,
-            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=60,
