@@ -125,7 +125,7 @@ class DecoderLayer(nn.Module):
         cross_bias: Array,
         position: Array | None,
         deterministic: bool,
-    ) -> tuple[Array, Any]:
+    ) -> tuple[Array, KeysValues | None]:
         """All target positions at once, or, with a cache, the one at `position`, and its key and value."""
         y_BUD = by_rows(y_BUD)
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
