@@ -12,8 +12,10 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from jax_prompts.config import ConfigError, RunError, nearest
 
@@ -29,7 +31,9 @@ class Chip:
       hbm: bytes of memory that programs may use.
       flops: bfloat16 matrix rate.
       bandwidth: bytes to and from its memory.
-      ring: bytes that it sends when a group passes arrays round a ring, both ways where links allow it.
+      ring: bytes that it sends when a group passes arrays round a ring of links, both ways.
+      flat: chips lie in a plane, and a link closes a side of 16; else in a block, where links close all sides if
+        each is a multiple of 4, and none otherwise.
       clock: cycles, for the TPU compiler's estimates.
     """
 
@@ -38,14 +42,15 @@ class Chip:
     bandwidth: float
     ring: float
     clock: float | None = None
+    flat: bool = False
 
 
 GIB = 1 << 30
 CHIPS = {  # by the name that JAX gives the device
     "TPU v4": Chip(int(30.75 * GIB), 275e12, 1.2e12, 90e9, 1.05e9),
-    "TPU v5 lite": Chip(int(15.75 * GIB), 197e12, 0.819e12, 90e9, 1.5e9),
+    "TPU v5 lite": Chip(int(15.75 * GIB), 197e12, 0.819e12, 90e9, 1.5e9, flat=True),
     "TPU v5": Chip(int(95.74 * GIB), 459e12, 2.765e12, 180e9, 1.75e9),
-    "TPU v6 lite": Chip(int(31.25 * GIB), 918e12, 1.64e12, 180e9, 1.75e9),
+    "TPU v6 lite": Chip(int(31.25 * GIB), 918e12, 1.64e12, 180e9, 1.75e9, flat=True),
     "TPU7x": Chip(int(94.75 * GIB), 1153.5e12, 3.69e12, 90e9, 2.2e9),  # one of a chip's two cores, half of it
     "NVIDIA H200": Chip(141 * 10**9, 790e12, 4.8e12, 450e9),
 }
@@ -135,6 +140,27 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
         remedy = "; in the checkout: pip install -e '.[tpu]'" if "not installed" in reason else ""
         raise RunError(f"the TPU compiler does not start: {reason}{remedy}") from error
     return found.devices
+
+
+def open_lines(devices: Sequence[jax.Device]) -> Callable[[Sequence[int]], bool]:
+    """Whether a group, by its places among `devices`, lies in a line that no link closes to a ring.
+
+    Such a group takes twice as long: everything passes the middle, and half of what a ring has crosses there. A
+    group in a plane or a block has a ring within it. Chips with no coordinates (GPU, CPU) reach all others alike.
+    """
+    chip = CHIPS.get(devices[0].device_kind)
+    if chip is None or not hasattr(devices[0], "coords"):
+        return lambda group: False
+    coordinates = np.array([device.coords for device in devices])
+    sides = np.ptp(coordinates, axis=0) + 1
+    closed = sides == 16 if chip.flat else np.full(sides.shape, np.all(sides % 4 == 0))
+
+    def is_open_line(group: Sequence[int]) -> bool:
+        extents = np.ptp(coordinates[list(group)], axis=0) + 1
+        (along,) = np.nonzero(extents > 1)
+        return len(along) == 1 and not (closed[along[0]] and extents[along[0]] == sides[along[0]])
+
+    return is_open_line
 
 
 def memory_of(device: jax.Device, devices_here: int) -> int:

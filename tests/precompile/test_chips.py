@@ -1,5 +1,7 @@
 """Names of TPU slices: which are asked for, what is said of others."""
 
+import dataclasses
+import itertools
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import pytest
 
 from jax_prompts.config import ConfigError, RunError
 from jax_prompts.main import main
-from jax_prompts.precompile.chips import USUAL, check_topology
+from jax_prompts.precompile.chips import USUAL, check_topology, open_lines
 
 NO_SLICE = " is no TPU slice, VERSION:AxB or VERSION:AxBxC; "
 
@@ -61,3 +63,31 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    coords: tuple[int, int, int]
+    device_kind: str
+
+
+@pytest.mark.parametrize(("kind", "sides", "group", "line"), [
+    ("TPU v5 lite", (4, 4, 1), (4, 1, 1), True),
+    ("TPU v5 lite", (4, 4, 1), (2, 1, 1), True),  # one link, where a ring has two
+    ("TPU v5 lite", (4, 4, 1), (2, 2, 1), False),
+    ("TPU v5 lite", (4, 4, 1), (4, 4, 1), False),
+    ("TPU v5 lite", (16, 16, 1), (16, 1, 1), False),
+    ("TPU v5 lite", (16, 16, 1), (1, 8, 1), True),
+    ("TPU v6 lite", (8, 16, 1), (8, 1, 1), True),
+    ("TPU v4", (2, 2, 4), (1, 1, 4), True),
+    ("TPU v4", (2, 2, 4), (2, 2, 1), False),
+    ("TPU v4", (4, 4, 4), (1, 1, 4), False),
+    ("TPU v4", (4, 4, 4), (1, 2, 1), True),
+    ("TPU v5", (4, 4, 12), (1, 1, 12), False),
+    ("TPU v5", (4, 4, 2), (4, 1, 1), True),
+    ("cpu", (4, 4, 1), (4, 1, 1), False),
+])  # fmt: skip
+def test_groups_that_no_link_closes(kind, sides, group, line):
+    places = list(itertools.product(*map(range, sides)))
+    members = [places.index(place) for place in itertools.product(*map(range, group))]
+    assert open_lines([Device(place, kind) for place in places])(members) is line
