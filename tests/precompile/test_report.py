@@ -16,6 +16,7 @@ from jax_prompts.base import make_model
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.gin_settings import resolve
 from jax_prompts.main import main
+from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.precompile.chips import CHIPS, USUAL, topology_devices
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.precompile.report import precompile
@@ -29,21 +30,6 @@ MESH = ("--gin.PARTITIONS={'data': 4, 'model': 2}", "--gin.BATCH_SIZE=8")
 
 def run_of(*flags):
     return resolve(parse(["train", *flags]), "TrainRun")[0]
-
-
-def matrix_flops(jaxpr, times=1):
-    """Of all products in a traced program, those in a scan as often as it runs."""
-    total = 0
-    for step in jaxpr.eqns:
-        if step.primitive.name == "dot_general":
-            (contracted, _), _ = step.params["dimension_numbers"]
-            sides = [step.invars[0].aval.shape[axis] for axis in contracted]
-            total += 2 * times * step.outvars[0].aval.size * math.prod(sides)
-        runs = times * step.params["length"] if step.primitive.name == "scan" else times
-        for inner in jax.tree.leaves(list(step.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            inner = getattr(inner, "jaxpr", inner)
-            total += matrix_flops(inner, runs) if hasattr(inner, "eqns") else 0
-    return total
 
 
 @pytest.fixture(scope="module")
