@@ -148,9 +148,9 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
             add(
                 "--initialization_timeout",
                 type=int,
-                default=300,
+                default=90,
                 metavar="S",
-                help="seconds for all to appear",
+                help="seconds for all to appear, 90 if not given",
             )
         if name in ("train", "pretrain"):
             add("--dry_run", action="store_true", help="shapes only: reads no weights and no data")
@@ -208,10 +208,13 @@ def _check_processes(args: argparse.Namespace, command: argparse.ArgumentParser)
     address, count, index = args.coordinator_address, args.process_count, args.process_index
     if count is not None and count < 1:
         command.error(f"--process_count {count}: there is at least one process")
-    if index is not None and not 0 <= index < (count or index + 1):
+    if index is not None and index < 0:
+        command.error(f"--process_index {index}: processes are numbered from 0")
+    if index is not None and count is not None and index >= count:
         command.error(f"--process_index {index}: {count} processes are numbered 0 to {count - 1}")
-    if address is not None and not address.rpartition(":")[2].isdigit():
-        command.error(f"--coordinator_address {address} is not HOST:PORT")
+    host, _, port = (address or "HOST:1").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        command.error(f"--coordinator_address {address} is not HOST:PORT, with a port from 1 to 65535")
     if args.initialization_timeout < 1:
         command.error(f"--initialization_timeout {args.initialization_timeout}: give seconds, at least 1")
 

@@ -3,7 +3,8 @@
 `<directory>/<step>/` is an Orbax checkpoint: item `state` holds the arrays under flat names
 (`tuned/prompt/down/kernel`, `opt_state/0/count`), item `progress` a JSON text with the run's progress and a
 table of the arrays (shape, dtype, sha256), itself under a sha256. A checkpoint counts only when every bit is
-as it was saved. Nothing is pickled, and saving goes on in the background.
+as it was saved (an array that no process holds whole has Orbax's checks alone). Nothing is pickled, and
+saving goes on in the background.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tensorstore
 from etils import epath
 
 from jax_prompts.config import ConfigError, RunError
-from jax_prompts.processes import barrier, primary
+from jax_prompts.processes import barrier, from_primary, primary
 
 _log = logging.getLogger(__name__)
 _LISTED = 20  # differences named in one error message
@@ -107,7 +108,10 @@ class Checkpoints:
         self.wait()
         wanted = _flatten(tuned_like, opt_state_like)
         reasons = []
-        for step in reversed(self.steps()):
+        steps = json.loads(
+            from_primary("steps", json.dumps(self.steps()))
+        )  # others may see a listing of before
+        for step in reversed(steps):
             path = self.directory / str(step)
             try:
                 progress, arrays = self._read(step, path, wanted)

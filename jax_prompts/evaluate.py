@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jax_prompts import decoding, partition, processes
+from jax_prompts import decoding, global_arrays, partition, processes
 from jax_prompts.base import Model, make_model, make_vocabulary
 from jax_prompts.config import ConfigError, Data, Decoding, EvalRun
 from jax_prompts.cpu import compiler_options
@@ -89,7 +89,7 @@ def device_batches(
 
     Of several processes each makes the rows of its devices.
     """
-    rows_here_K = processes.rows_here(sharding, batch_size)
+    rows_here_K = global_arrays.rows_here(sharding, batch_size)
     for batch in eval_batches(
         cache,
         batch_size=batch_size,
@@ -100,7 +100,7 @@ def device_batches(
         rows_here_K=rows_here_K,
     ):
         real_B = batch.pop("index") >= 0
-        yield real_B, processes.put_batch(batch, sharding, batch_size)
+        yield real_B, global_arrays.put_batch(batch, sharding, batch_size)
 
 
 def predict_texts(
@@ -114,7 +114,7 @@ def predict_texts(
     texts: list[str] = []
     for real_B, batch in batches:
         key = jax.random.fold_in(jax.random.key(0), len(texts))
-        ids_BU = processes.gathered(predict(params, prompts_QD, batch["encoder_input_tokens"], key))
+        ids_BU = global_arrays.gathered(predict(params, prompts_QD, batch["encoder_input_tokens"], key))
         texts += [read(ids) for ids in ids_BU[real_B]]
     return texts
 

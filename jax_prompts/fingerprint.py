@@ -12,7 +12,7 @@ import flax.traverse_util
 import ml_dtypes
 import numpy as np
 
-from jax_prompts.processes import gathered
+from jax_prompts.global_arrays import gathered
 
 Tree = Any
 

@@ -27,13 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None:
         restart_with_huge_pages()
     args = parse(sys.argv[1:] if argv is None else argv)
-    args.several = several(args)
-    if args.several:
-        supervise(args)
+    args.several = False
     warnings.showwarning = _show_warning
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
     try:
-        if args.several:
+        if several(args):
+            supervise(args)
+            args.several = True
             from jax_prompts.processes import joined
         with joined(args) if args.several else contextlib.nullcontext(True) as printing:
             report = _COMMANDS[args.command](args)

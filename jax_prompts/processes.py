@@ -1,7 +1,7 @@
 """A run on several processes: how they find each other, agree, take turns and stop together.
 
-Every process runs the same program with the same settings. A batch is one array over all devices, of which
-each process makes its own rows; process 0 alone writes what a run leaves. With one process nothing here waits.
+Every process runs the same program with the same settings; process 0 alone writes what a run leaves. With one
+process nothing here waits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib.metadata
 import itertools
 import json
 import os
+import platform
 import signal
 import socket
 import sys
@@ -23,13 +24,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
-import numpy as np
 from jax._src.distributed import global_state  # its key-value store has no public name
 from jax.experimental import multihost_utils
-from jaxtyping import Int
 
 from jax_prompts import display
-from jax_prompts.config import ConfigError, Preempted, SettingWarning
+from jax_prompts.config import ConfigError, Preempted, RunError, SettingWarning
 from jax_prompts.supervisor import FLAGS
 
 T = TypeVar("T")
@@ -39,7 +38,12 @@ _LEAVING_SECONDS = 60  # between the first process that is done and the last
 _WAITING_SECONDS = 1800  # for the slowest process; one that dies meanwhile is noticed by its heartbeat
 _FILLING_SECONDS = 6 * 3600  # for another process that fills a token cache
 _POLL_SECONDS = 1.0
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_LIBRARIES = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin", "flax", "optax",
+              "orbax-checkpoint", "tensorstore", "safetensors", "sentencepiece", "numpy")  # fmt: skip
+# Each of them changes numbers, or the program that a process compiles.
+_JAX_SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable",
+                 "jax_default_matmul_precision", "jax_numpy_dtype_promotion")  # fmt: skip
+_COMPILER_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 _numbers = itertools.count()  # barriers need names of their own
 _left = threading.Event()
@@ -51,8 +55,11 @@ def connect(args: argparse.Namespace) -> None:
     Where the flags leave something open, Slurm or the TPU pod says it.
 
     Raises:
-      ConfigError: nothing says it; the processes differ in number or libraries.
+      ConfigError: nothing says it; the processes differ in command, number, libraries, devices or JAX's settings.
+      RunError: process 0 cannot have the coordinator's port.
     """
+    if args.process_index == 0:
+        _check_port(args.coordinator_address)
     # The preemption service takes SIGTERM, which a command without checkpoints should just die of.
     jax.config.update("jax_enable_preemption_service", args.command in ("train", "pretrain"))
     try:
@@ -74,8 +81,12 @@ def connect(args: argparse.Namespace) -> None:
         display.console.quiet = True
         warnings.simplefilter("ignore", SettingWarning)
     threading.Thread(target=_watch, args=(args.command,), daemon=True).start()
-    agree("flags", {"--process_count": str(global_state.num_processes)})
+    flags = {"--process_count": global_state.num_processes, "--dry_run": getattr(args, "dry_run", False)}
+    agree("flags", {"the command": args.command, **{name: str(value) for name, value in flags.items()}})
     agree("libraries", _versions())
+    agree("devices", {"kind": jax.local_devices()[0].device_kind, "number": str(jax.local_device_count())})
+    environment = {name: os.environ.get(name, "not set") for name in _COMPILER_FLAGS}
+    agree("JAX settings", {**{name: str(jax.config.values[name]) for name in _JAX_SETTINGS}, **environment})
 
 
 def leave() -> None:
@@ -109,8 +120,9 @@ def abandon(command: str, error: BaseException, status: int, reason: str) -> Non
         time.sleep(3 * _POLL_SECONDS)  # `_watch` may know more
         reason = (
             f"another process stopped or cannot be reached, so this one stops, too ({reason}); see its messages, "
-            "then run the same command again to resume"
+            "then run the same command again"
         )
+    _left.set()  # `_watch` has nothing to add
     print(f"t5x {command}: {reason}", file=sys.stderr)
     with contextlib.suppress(Exception):  # the others may be gone already
         client.key_value_set(f"failed/{index}", json.dumps([status, reason]))
@@ -193,40 +205,6 @@ def in_turns(work: Callable[[], T]) -> T:
     return result
 
 
-def rows_here(sharding: jax.sharding.Sharding | None, rows: int, axis: int = 0) -> Int[np.ndarray, " K"]:
-    """Which of a batch's `rows`, its axis `axis`, lie on this process's devices."""
-    if sharding is None:
-        return np.arange(rows)
-    shape = (1,) * axis + (rows,)
-    indices = sharding.addressable_devices_indices_map(shape).values()
-    return np.unique(np.concatenate([np.arange(rows)[index[axis]] for index in indices if index is not None]))
-
-
-def put_batch(
-    batch: Mapping[str, np.ndarray], sharding: jax.sharding.Sharding | None, rows: int, axis: int = 0
-) -> dict[str, jax.Array]:
-    """A batch of `rows` on the devices of all processes, from the rows that each of them made."""
-    if sharding is None:
-        return jax.device_put(dict(batch))
-    return {
-        name: jax.make_array_from_process_local_data(
-            sharding, array, (*array.shape[:axis], rows, *array.shape[axis + 1 :])
-        )
-        for name, array in batch.items()
-    }
-
-
-def gathered(tree: Any) -> Any:
-    """Host copies of arrays, also of those that lie on the devices of several processes; all have to ask."""
-
-    def gather(array: Any) -> np.ndarray:
-        if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
-            return np.asarray(array)
-        return multihost_utils.process_allgather(array, tiled=True)
-
-    return jax.tree.map(gather, tree)
-
-
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[int], bool]]:
     """`stop(step)`, asked after every step: whether SIGTERM wants this run to save and leave now.
@@ -244,11 +222,29 @@ def stop_requests() -> Iterator[Callable[[int], bool]]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _check_port(address: str | None) -> None:
+    """Raises RunError where another program, or another run, listens there: gRPC would share the port with it."""
+    host, _, port = (address or "").rpartition(":")
+    if not host:
+        return  # the cluster chooses one
+    try:
+        socket.create_server(("", int(port))).close()
+    except OSError as error:
+        raise RunError(
+            f"port {port} of --coordinator_address cannot be had on this host ({error.strerror}), perhaps for another "
+            "run: choose another port, the same for all processes"
+        ) from error
+
+
 def _versions() -> dict[str, str]:
     from jax_prompts.data.cache import code_fingerprint
 
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {**versions, "code of jax_prompts": code_fingerprint("jax_prompts")[:16]}
+    installed = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    code = code_fingerprint("jax_prompts")[:16]
+    return {"Python": platform.python_version(), **installed, "code of jax_prompts": code}
 
 
 def _watch(command: str) -> None:

@@ -23,8 +23,8 @@ from jax_prompts.cpu import compiler_options
 from jax_prompts.data.layout import Batch, Rows, decoder_arrays
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.global_arrays import gathered
 from jax_prompts.models.bert import Bert
-from jax_prompts.processes import gathered
 
 Tree = Any
 Rank = Callable[..., Float[Array, "B C"]]

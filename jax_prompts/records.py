@@ -97,6 +97,11 @@ class Records:
         file = self.directory / name
         return json.loads(file.read_text()) if file.is_file() else None
 
+    def flush(self) -> None:
+        """Brings to disk what TensorBoard's writer still holds, which an ended process would lose."""
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
@@ -154,9 +159,13 @@ class Window:
 
 def _check_shared(config: pathlib.Path) -> None:
     """Raises ConfigError on a process that does not see the file that process 0 has just written."""
-    written = from_primary("config.gin", str(config.stat().st_mtime_ns) if config.exists() else "")
+
+    def seconds() -> str:  # which is what every file system tells of a time
+        return str(int(config.stat().st_mtime)) if config.exists() else ""
+
+    written = from_primary("config.gin", seconds())
     late = time.monotonic() + _SEEN_SECONDS
-    while not (config.exists() and str(config.stat().st_mtime_ns) == written):
+    while not written or seconds() != written:
         if time.monotonic() > late:
             raise ConfigError(
                 f"MODEL_DIR {config.parent} is another one for process 0: "

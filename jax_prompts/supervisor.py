@@ -18,6 +18,8 @@ import sys
 import threading
 from typing import NoReturn
 
+from jax_prompts.config import ConfigError
+
 FLAGS = ("coordinator_address", "process_count", "process_index")
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")  # of a process under srun
 _PR_SET_PDEATHSIG = 1
@@ -27,12 +29,19 @@ _RUNTIME = ("coordination_service", "preemption_", "client.h")  # sources of the
 
 def several(args: argparse.Namespace) -> bool:
     """Whether this process is one of several: by flags, under Slurm's srun, or on a TPU machine (which may be
-    the only one of its slice)."""
+    the only one of its slice).
+
+    Raises:
+      ConfigError: srun started several of a command that is one process.
+    """
+    tasks = int(os.environ.get("SLURM_NTASKS", 1)) if all(name in os.environ for name in _SLURM) else 1
     if not hasattr(args, "multiprocess_gpu"):
+        if tasks > 1:
+            raise ConfigError(
+                f"t5x {args.command} is one process, and srun started {tasks}: use srun --ntasks=1"
+            )
         return False
-    if args.multiprocess_gpu or any(getattr(args, flag) is not None for flag in FLAGS):
-        return True
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and all(name in os.environ for name in _SLURM):
+    if tasks > 1 or args.multiprocess_gpu or any(getattr(args, flag) is not None for flag in FLAGS):
         return True
     chips = glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*")
     wanted = os.environ.get("JAX_PLATFORMS") or "tpu"
@@ -74,14 +83,20 @@ def how_it_ended(fatal: str, timeout: int) -> str:
     """One line for the last words of the distributed runtime."""
     if "RegisterTask" in fatal:
         return (
-            f"the processes did not find each other within {timeout} s: start as many as --process_count says, "
-            "with one --coordinator_address that all can reach, and process 0 on its host (--debug shows more)"
+            f"the processes did not find each other within {timeout} s: start as many as --process_count says, each "
+            "with its own --process_index and one --coordinator_address, of process 0's host, that all can reach; "
+            "--initialization_timeout gives them longer (--debug shows more)"
+        )
+    if again := re.search(r"(\d+) unexpectedly tried to connect", fatal):
+        return (
+            f"process {again[1]} was started twice, or again while the others ran on: start all processes together, "
+            "each with its own --process_index"
         )
     dead = ", ".join(
         re.findall(r"^\D*(\d+)$", fatal.partition("stopped sending heartbeats")[2], re.MULTILINE)
     )
     who = f"process {dead} stopped" if dead else "process 0 stopped or cannot be reached"
-    return f"{who}, so this one stops, too; see its messages, then run the same command again to resume"
+    return f"{who}, so this one stops, too; see its messages, then run the same command again"
 
 
 class _Native(threading.Thread):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prompts import optim, partition, processes
+from jax_prompts import global_arrays, optim, partition, processes
 from jax_prompts.base import Model, make_model, make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Preempted, TrainRun
@@ -149,7 +149,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         ),
         frame=Frame.of(vocabulary),
         start_step=step,
-        rows_here_K=processes.rows_here(batch_sharding, run.data.batch_size, axis=1),
+        rows_here_K=global_arrays.rows_here(batch_sharding, run.data.batch_size, axis=1),
     )
     train_step = jit_train_step(run, model, optimizer, mesh, (tuned_shardings, state_shardings))
     schedule = optim.learning_rate_schedule(run.optimizer, steps)
@@ -157,7 +157,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     steps_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
     with StepDisplay(step, steps, _rows(run)) as display, processes.stop_requests() as stop_requested:
         while step < steps and not selection.exhausted(settings.patience):
-            batch = processes.put_batch(next(batches), batch_sharding, run.data.batch_size, axis=1)
+            batch = global_arrays.put_batch(next(batches), batch_sharding, run.data.batch_size, axis=1)
             tuned, opt_state, metrics = train_step(
                 tuned, opt_state, frozen, batch, dropout_keys(seeds_E, step)
             )
@@ -183,12 +183,15 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 for member in selection.update(step, reports_E):
                     chosen = dataclasses.replace(about, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
-                        weights = processes.gathered(params_E[0])
+                        weights = global_arrays.gathered(params_E[0])
                         by_primary(save_model)(
                             files[member], weights, model.config, dataclasses.asdict(chosen)
                         )
                     else:
-                        prompt_PD, head = processes.gathered(prompts_EPD[member]), head_arrays(tuned, member)
+                        prompt_PD, head = (
+                            global_arrays.gathered(prompts_EPD[member]),
+                            head_arrays(tuned, member),
+                        )
                         by_primary(save_prompt)(files[member], prompt_PD, chosen, head)
                 display.status(step, f"validation {_line(reports_E[0]['metrics'])}")
                 begun = time.monotonic()
@@ -199,6 +202,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                     "untuned": untuned_metrics,
                     "window": window.sums,
                 }
+                records.flush()
                 checkpoints.save(step, tuned, opt_state, progress)
             if stopping and not last:
                 checkpoints.wait()

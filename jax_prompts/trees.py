@@ -19,8 +19,8 @@ from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.global_arrays import gathered
 from jax_prompts.models.bert import Bert
-from jax_prompts.processes import gathered
 from jax_prompts.prompts import Base, Method, fold, init_members
 from jax_prompts.weights import abstract_weights, random_head
 

@@ -1,11 +1,13 @@
 """Several processes: one run whatever their number, what they have to agree on, and how they end."""
 
+import argparse
 import json
 import os
 import pathlib
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +18,8 @@ import pytest
 from several import SHORT, alone, assert_same_run, environment, finish, free_port, line, start
 from tiny_run import tiny_run
 
-from jax_prompts import partition, processes, records
-from jax_prompts.config import ConfigError
+from jax_prompts import global_arrays, partition, processes
+from jax_prompts.config import RunError
 from jax_prompts.main import main
 from jax_prompts.supervisor import how_it_ended
 
@@ -73,7 +75,10 @@ def test_another_setting_is_named_on_both(tmp_path, cache):
     [
         (["--process_count=0"], ["--process_count 0", "at least one"]),
         (["--process_count=2", "--process_index=2"], ["--process_index 2", "0 to 1"]),
+        (["--process_index=-1"], ["--process_index -1", "from 0"]),
         (["--coordinator_address=host"], ["--coordinator_address host", "HOST:PORT"]),
+        (["--coordinator_address=:123"], ["--coordinator_address :123", "HOST:PORT"]),
+        (["--coordinator_address=host:65536"], ["--coordinator_address host:65536", "1 to 65535"]),
         (["--initialization_timeout=0"], ["--initialization_timeout 0", "at least 1"]),
     ],
 )
@@ -98,7 +103,11 @@ def test_flags_that_make_no_sense_are_one_line(flags, words, capsys):
         ),
         (
             'UNAVAILABLE: Socket closed\n:UNKNOWN:Error {grpc_message:"Socket closed"}',
-            ["process 0", "resume"],
+            ["process 0", "run the same command again"],
+        ),
+        (
+            "ABORTED: 1 unexpectedly tried to connect with a different incarnation. It has likely restarted.",
+            ["process 1 was started twice", "--process_index"],
         ),
     ],
 )
@@ -108,30 +117,34 @@ def test_last_words_of_the_runtime_become_one_line(fatal, words):
     assert all(word in said for word in words)
 
 
+def test_a_port_that_another_run_has_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        args = argparse.Namespace(
+            command="train", process_index=0, coordinator_address=f"127.0.0.1:{port}", process_count=2
+        )
+        with pytest.raises(RunError, match=f"port {port} .* choose another port"):
+            processes.connect(args)
+
+
+def test_srun_does_not_start_many_of_a_command_that_is_one_process(monkeypatch, capsys):
+    for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    with pytest.raises(SystemExit) as status:
+        main(["cache", "--gin_file=gin_configs/quickstart.gin"])
+    assert status.value.code == 2
+    assert "t5x cache is one process, and srun started 8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("axes", [{"data": -1}, {"fsdp": 4, "data": 2}, {"model": 2}])
 def test_rows_made_here_are_those_of_the_devices_here(axes):
     sharding = partition.batch_sharding(partition.make_mesh(axes), members=True)
-    assert processes.rows_here(sharding, 16, axis=1).tolist() == list(range(16))
+    assert global_arrays.rows_here(sharding, 16, axis=1).tolist() == list(range(16))
     batch = {"x": np.arange(2 * 16 * 3).reshape(2, 16, 3)}
-    placed = processes.put_batch(batch, sharding, 16, axis=1)["x"]
+    placed = global_arrays.put_batch(batch, sharding, 16, axis=1)["x"]
     assert placed.sharding == sharding
     np.testing.assert_array_equal(placed, batch["x"])
-
-
-def test_a_model_dir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "_SEEN_SECONDS", 0.0)
-    records.Records(str(tmp_path), "A = 1\n")
-    monkeypatch.setattr(records, "from_primary", lambda name, written: f"{written}0")
-    with pytest.raises(ConfigError, match="all processes share"):
-        records.Records(str(tmp_path), "A = 1\n")
-
-
-def test_a_run_goes_on_with_other_partitions_but_not_with_other_settings(tmp_path):
-    text = "PARTITIONS = {'fsdp': 2}\nSEED = 1\nBaseModel.partitions = %PARTITIONS\n"
-    records.Records(str(tmp_path), text)
-    records.Records(str(tmp_path), text.replace("'fsdp': 2", "'model': 4"))
-    with pytest.raises(ConfigError, match="there 'SEED = 1', here 'SEED = 2'"):
-        records.Records(str(tmp_path), text.replace("SEED = 1", "SEED = 2"))
 
 
 # What follows takes minutes: pytest -m slow tests/test_processes.py
@@ -150,7 +163,8 @@ def whole(tmp_path_factory, cache):
 
 def wait_for(path, several, seconds=300):
     late = time.monotonic() + seconds
-    while not path.exists() and time.monotonic() < late:
+    while not path.exists():
+        assert time.monotonic() < late, path
         assert all(process.poll() is None for process in several)
         time.sleep(0.01)
 
@@ -204,6 +218,19 @@ def test_sigkill_at_any_moment_costs_nothing_but_time(tmp_path, cache, whole, mo
     if kept:
         assert int(re.search(r"resuming at step (\d+)", outputs[0][1])[1]) >= max(kept)
     assert_same_run(directory, whole, rtol=0)
+
+
+@slow
+@pytest.mark.parametrize(("index", "seconds"), [(0, 0.5), (1, 0.5), (0, 5.0), (1, 8.0)])
+def test_a_process_killed_before_the_run_begins_leaves_no_other_waiting(tmp_path, cache, index, seconds):
+    """While it starts, meets the others, fills caches or loads."""
+    several = start(2, **SHORT, CACHE_DIR=cache, MODEL_DIR=tmp_path / "killed")
+    time.sleep(seconds)
+    several[index].kill()
+    statuses, last, _ = finish(several, timeout=120)
+    assert statuses[index] == -signal.SIGKILL
+    assert statuses[1 - index] == 1
+    assert "did not find each other" in last[1 - index] or "run the same command again" in last[1 - index]
 
 
 @slow
@@ -280,6 +307,28 @@ def test_slurms_variables_are_enough(tmp_path, cache):
     ]
     statuses, last, _ = finish(several)
     assert statuses == [0, 0], last
+
+
+@slow
+@pytest.mark.parametrize(
+    ("each", "env", "words"),
+    [
+        (
+            [(), ["--dry_run"]],
+            [{}, {}],
+            "other flags than process 0: --dry_run is True here, and False there",
+        ),
+        ([(), ()], [{}, {"JAX_DEFAULT_PRNG_IMPL": "rbg"}], "jax_default_prng_impl is rbg here"),
+        ([(), ()], [{}, {"JAX_ENABLE_X64": "1"}], "jax_enable_x64 is True here"),
+        ([(), ()], [{}, environment(2)], "other devices than process 0: number is 2 here, and 1 there"),
+    ],
+)
+def test_other_starts_are_named_on_both(tmp_path, cache, each, env, words):
+    run = FEW | {"CACHE_DIR": cache, "MODEL_DIR": tmp_path / "never"}
+    statuses, last, _ = finish(start(2, **run, each=each, env=env))
+    assert statuses == [2, 2]
+    assert all(words in text for text in last), last
+    assert not (tmp_path / "never").exists()
 
 
 @slow

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax.core import meta
 
-from jax_prompts import optim, partition, processes
+from jax_prompts import global_arrays, optim, partition, processes
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Optimizer
 from jax_prompts.data.layout import Rows
@@ -61,15 +61,15 @@ def tiny_run(directory, devices=None):
         seeds=SEEDS.tolist(),
         batch_size=ROWS,
         targets_length=2,
-        rows_here_K=processes.rows_here(training, ROWS, axis=1),
+        rows_here_K=global_arrays.rows_here(training, ROWS, axis=1),
         **lengths,
     )
     tokens, losses = [], []
     for number in range(5):
-        batch = processes.put_batch(next(batches), training, ROWS, axis=1)
-        tokens.append(processes.gathered(batch["encoder_input_tokens"]))
+        batch = global_arrays.put_batch(next(batches), training, ROWS, axis=1)
+        tokens.append(global_arrays.gathered(batch["encoder_input_tokens"]))
         tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, batch, dropout_keys(SEEDS, number))
-        losses.append(processes.gathered(metrics["loss_sum"]))
+        losses.append(global_arrays.gathered(metrics["loss_sum"]))
     checkpoints = Checkpoints(directory / "checkpoints", keep=1)
     checkpoints.save(5, tuned, opt_state, {})
     checkpoints.wait()
@@ -84,17 +84,17 @@ def tiny_run(directory, devices=None):
         return model.apply({"params": frozen}, *arrays).argmax(-1)
 
     answers = []
-    mine = processes.rows_here(evaluation, ROWS)
+    mine = global_arrays.rows_here(evaluation, ROWS)
     for batch in eval_batches(Examples(), batch_size=ROWS, targets_length=2, rows_here_K=mine, **lengths):
         real_B = batch.pop("index") >= 0
-        ids_BU = answer(frozen, tuned, processes.put_batch(batch, evaluation, ROWS))
-        answers.append(processes.gathered(ids_BU)[real_B])
+        ids_BU = answer(frozen, tuned, global_arrays.put_batch(batch, evaluation, ROWS))
+        answers.append(global_arrays.gathered(ids_BU)[real_B])
     table = jax.tree.leaves(tuned)[0]
     return {
         "tokens": np.stack(tokens),
         "losses": np.stack(losses),
-        "table": processes.gathered(table),
-        "restored": processes.gathered(jax.tree.leaves(found[1])[0]),
+        "table": global_arrays.gathered(table),
+        "restored": global_arrays.gathered(jax.tree.leaves(found[1])[0]),
         "answers": np.concatenate(answers),
     }
 

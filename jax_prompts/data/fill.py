@@ -16,8 +16,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -28,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jax_prompts.config import ConfigError, Data, RunError, nearest
 from jax_prompts.data.bad_lines import SHOWN, skipping
 from jax_prompts.data.cache import Directory, digest
+from jax_prompts.data.staging import staged
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.display import console, say
@@ -92,7 +91,7 @@ def fill(
         if usable(task.name):
             continue
         with (
-            _temporary(directory(task.name), lambda name=task.name: usable(name)) as temporary,
+            staged(directory(task.name), lambda name=task.name: usable(name)) as temporary,
             _one_line(task.name),
             skipping(data.skip_bad_lines) as skipped,
         ):
@@ -100,7 +99,7 @@ def fill(
             check_reach(task, split)
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
-        with _temporary(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
+        with staged(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
             rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
             (temporary / "mixture.json").write_text(json.dumps(rates) + "\n")
 
@@ -294,34 +293,6 @@ def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[d
         for batch in batches:
             yield batch
             progress.advance(bar, BATCH_ROWS)
-
-
-@contextlib.contextmanager
-def _temporary(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.Path]:
-    """A fresh directory that becomes `place` if all goes well, and is removed if not."""
-    temporary = None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".making-", dir=place.parent))
-        yield temporary
-        temporary.chmod(0o755)
-        if not usable():  # else another process was faster: keep its work, which may be in use
-            if place.exists():
-                old = pathlib.Path(tempfile.mkdtemp(prefix=".old-", dir=place.parent))
-                place.rename(old / place.name)
-                shutil.rmtree(old, ignore_errors=True)
-            try:
-                temporary.rename(place)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster just now
-                    raise
-    except OSError as error:
-        raise RunError(
-            f"token cache {place} cannot be written ({error.strerror or error}): free space, or set CACHE_DIR"
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
