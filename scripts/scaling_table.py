@@ -183,14 +183,14 @@ def kept_rows(file: pathlib.Path) -> dict[str, Report]:
     return {line["row"]: line for line in lines}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--only", default="", help="rows whose name or settings hold this text")
     parser.add_argument("--limit", type=float, default=1800, help="seconds for one compilation")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     kept = args.output / "rows.jsonl"
     found = kept_rows(kept)

@@ -17,7 +17,7 @@ from jax_prompts.precompile.programs import programs_of
 from jax_prompts.prompts import for_model
 
 
-def matrix_flops(jaxpr: core.Jaxpr, times: int = 1) -> int:
+def matrix_flops(jaxpr: Any, times: int = 1) -> int:
     """Of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
     total = 0
     for equation in jaxpr.eqns:
@@ -40,9 +40,9 @@ def kept_bytes(loss: Callable[..., jax.Array], tuned: Any, *others: Any) -> int:
     def forward(tuned: Any, *others: Any) -> list[jax.Array]:
         return jax.tree.leaves(jax.vjp(lambda tuned: loss(tuned, *others), tuned)[1])
 
-    jaxpr = jax.make_jaxpr(forward)(tuned, *others).jaxpr
-    made = {variable for equation in jaxpr.eqns for variable in equation.outvars}
-    kept = {output for output in jaxpr.outvars if isinstance(output, core.Var)} & made
+    jaxpr: Any = jax.make_jaxpr(forward)(tuned, *others).jaxpr
+    made: set[Any] = {variable for equation in jaxpr.eqns for variable in equation.outvars}
+    kept = made.intersection(output for output in jaxpr.outvars if isinstance(output, core.Var))
     return sum(variable.aval.size * variable.aval.dtype.itemsize for variable in kept)
 
 
