@@ -17,9 +17,10 @@ from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.gin_settings import resolve
 from jax_prompts.main import main
 from jax_prompts.precompile.accounting import matrix_flops
-from jax_prompts.precompile.chips import CHIPS, USUAL, topology_devices
+from jax_prompts.precompile.chips import CHIPS, USUAL, Chip, topology_devices
+from jax_prompts.precompile.hlo_statistics import Collective, Statistics
 from jax_prompts.precompile.programs import programs_of
-from jax_prompts.precompile.report import precompile
+from jax_prompts.precompile.report import _prediction, precompile
 from jax_prompts.prompts import for_model
 from jax_prompts.trees import placed_trees
 
@@ -60,6 +61,15 @@ def test_flops_are_those_of_the_traced_program(report):
     step, arguments, _ = programs_of(run, partition.mesh_of(run.model))["train"]
     expected = matrix_flops(step.trace(*arguments).jaxpr.jaxpr) / 8
     assert expected <= report["flops_per_chip"] < 1.02 * expected
+
+
+def test_a_prediction_adds_work_and_collectives_slower_in_lines():
+    stats = Statistics(flops=4.0, bytes=12.0, cycles=6.0)
+    stats.collectives["all-gather"] = Collective(1, 40, sent=30.0, sent_in_lines=20.0)
+    rates = {"hbm": 1, "flops": 1.0, "bandwidth": 2.0, "ring": 10.0}
+    assert _prediction(stats, Chip(**rates)) == 12 / 2 + (30 + 20) / 10
+    assert _prediction(stats, Chip(**rates, clock=3.0)) == 6 / 3 + (30 + 20) / 10
+    assert _prediction(stats, None) is None
 
 
 def test_a_mesh_that_does_not_fit(capsys):
