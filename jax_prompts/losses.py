@@ -59,9 +59,7 @@ def token_sums(
 
     rows, positions = targets_BU.shape
     vocabulary = jax.eval_shape(logits_fn, hidden_BUD[:, :1]).shape[-1]
-    devices = max(
-        1, jax.sharding.get_abstract_mesh().size
-    )  # rows and vocabulary are divided over all of them
+    devices = max(1, jax.sharding.get_abstract_mesh().size)  # all share rows and vocabulary
     fitting = chunk_bytes * devices // (4 * members * rows * vocabulary)
     chunks = -(-positions // max(1, fitting))
     if chunks <= 1:
