@@ -171,7 +171,8 @@ def wait_for(path, several, seconds=300):
 
 @slow
 @pytest.mark.parametrize(
-    ("count", "devices", "axes"), [(4, 1, {}), (2, 2, {"fsdp": 2, "model": 2}), (4, 1, {"model": 4})]
+    ("count", "devices", "axes"),
+    [(4, 1, {}), (2, 2, {"fsdp": 2, "model": 2}), (4, 1, {"fsdp": 2, "model": 2})],
 )
 def test_any_number_of_processes_and_any_mesh_is_the_same_run(tmp_path, cache, whole, count, devices, axes):
     run = SHORT | {"CACHE_DIR": cache, "PARTITIONS": axes, "MODEL_DIR": tmp_path / "run"}
