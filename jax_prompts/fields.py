@@ -18,10 +18,15 @@ _WORDS = {
     bool: "True or False",
     str: "text (in quotes of its own where it reads as a number)",
     types.NoneType: "None",
-    dict: "a dictionary such as {'inputs': 512, 'targets': 16}",
     tuple: "a tuple such as ('first', 'second')",
     Method: "a prompt method such as @Residual()",
     Initializer: "an initialiser such as @SampledVocabulary()",
+}
+_DICTIONARIES = {  # an example for each field that is one
+    "labels": {"0": "negative", "1": "positive"},
+    "partitions": {"fsdp": -1},
+    "task_feature_lengths": {"inputs": 512, "targets": 16},
+    "verbalizer": {"True": "yes", "False": "no"},
 }
 
 
@@ -31,7 +36,7 @@ def misfits(settings: Any) -> Iterator[tuple[str, Any, str]]:
     for field in dataclasses.fields(settings):
         value, hint = getattr(settings, field.name), hints[field.name]
         if not _fits(value, hint):
-            yield f"{type(settings).__name__}.{field.name}", value, _words(hint)
+            yield f"{type(settings).__name__}.{field.name}", value, _words(hint, field.name)
         elif dataclasses.is_dataclass(hint) or isinstance(value, OwnTask):
             yield from misfits(value)
 
@@ -55,10 +60,12 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _words(hint: Any) -> str:
+def _words(hint: Any, field: str) -> str:
     kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
     if kind in (Union, types.UnionType):
-        return " or ".join(map(_words, parts))
+        return " or ".join(_words(part, field) for part in parts)
     if kind is Literal:
         return " or ".join(map(repr, parts))
+    if kind is dict:
+        return f"a dictionary such as {_DICTIONARIES[field]}"
     return _WORDS.get(kind, f"@{kind.__name__}()")

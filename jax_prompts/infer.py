@@ -61,10 +61,13 @@ def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, targ
     """Answers the lines of a file (`-`: stdin) into another (`-`: stdout), in order.
 
     Raises:
-      ConfigError: a malformed line, an unknown prompt, a prompt that does not fit the model, a length below 1.
+      ConfigError: a malformed line, an unknown prompt, a prompt that does not fit the model, a length or a number
+        of rows below 1.
       RunError: a file that cannot be read or written.
     """
     check_lengths(run.task_feature_lengths)
+    if run.batch_size < 1:
+        raise ConfigError(f"EVAL_BATCH_SIZE is {run.batch_size}; it must be at least 1")
     try:
         with contextlib.nullcontext(sys.stdin) if source == "-" else open(source, encoding="utf-8") as lines:
             requests = list(read_requests(lines, list(prompt_files)))

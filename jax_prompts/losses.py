@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Real
 
-CHUNK = 128  # target positions of a row whose logits exist at the same time: V = 32,128 takes 16 MB
+CHUNK_BYTES = 1 << 27  # float32 logits that a device holds at the same time: 1,044 tokens where V = 32,128
 
 
 def cross_entropy(
@@ -37,12 +37,20 @@ def token_sums(
     targets_BU: Int[Array, "B U"],
     weights_BU: Real[Array, "B U"],
     z_loss: float,
-    chunk: int = CHUNK,
+    members: int = 1,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """Each row's `cross_entropy`, and the sum of its weights where the target is the likeliest token.
 
-    Of more than `chunk` positions the logits are made chunk by chunk and dropped, and the backward pass makes
-    them again, so that [B, U, V] never exists; of fewer, once.
+    Where float32 logits of all positions would take more than `chunk_bytes` on a device, they are made for as many
+    positions as fit (at least one of every row), chunk by chunk, and the backward pass makes them again. Measured
+    with T5.1.1-small, 32 rows of 128 targets, in one piece and in chunks of 128 MiB: on a CPU, logits, loss and
+    gradient 1,069 and 280 MB, 4.4 and 4.9 s (64 and 256 MiB take as long); by the TPU compiler, a training step of
+    four members on one v5e 3.13 and 1.71 GiB, 185 and 191 ms. What fits is made in one piece, as XXL's 32 rows of 16
+    targets are on 16 chips (4 MB).
+
+    Args:
+      members: how many calls `vmap` makes of this one; a chunk counts the logits of all.
     """
 
     def sums(hidden_BCD: Array, targets_BC: Array, weights_BC: Array) -> tuple[Array, Array]:
@@ -52,8 +60,11 @@ def token_sums(
         return cross_entropy(logits_BCV, targets_BC, weights_BC, z_loss), correct_B
 
     rows, positions = targets_BU.shape
-    chunks = -(-positions // chunk)
-    if chunks == 1:
+    vocabulary = jax.eval_shape(logits_fn, hidden_BUD[:, :1]).shape[-1]
+    devices = max(1, jax.sharding.get_abstract_mesh().size)  # all share rows and vocabulary
+    fitting = chunk_bytes * devices // (4 * members * rows * vocabulary)
+    chunks = -(-positions // max(1, fitting))
+    if chunks <= 1:
         return sums(hidden_BUD, targets_BU, weights_BU)
 
     def cut(x_BU: Array) -> Array:
@@ -63,7 +74,8 @@ def token_sums(
         return jnp.swapaxes(x_BU.reshape(rows, chunks, -1, *x_BU.shape[2:]), 0, 1)
 
     def add(totals: tuple[Array, Array], parts: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-        return jax.tree.map(jnp.add, totals, jax.checkpoint(sums)(*parts)), None
+        return jax.tree.map(jnp.add, totals, remade(*parts)), None
 
+    remade = jax.checkpoint(sums, prevent_cse=False)  # a scan's body: the compiler cannot undo it
     zeros_B = jnp.zeros(rows)
     return jax.lax.scan(add, (zeros_B, zeros_B), jax.tree.map(cut, (hidden_BUD, targets_BU, weights_BU)))[0]

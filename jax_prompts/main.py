@@ -128,6 +128,10 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _precompile(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.precompile.chips import check_topology
+
+    if args.topology is not None:
+        check_topology(args.topology)  # before JAX is imported
     run, _ = resolve(args, "TrainRun")
     from jax_prompts.precompile.programs import PROGRAMS
     from jax_prompts.precompile.report import precompile

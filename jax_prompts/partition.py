@@ -75,7 +75,7 @@ def mesh_shape(partitions: Mapping[str, int], devices: int) -> tuple[int, ...]:
     if rest and devices % taken:
         fits = _listed(_divisors(devices))
         raise ConfigError(
-            f"PARTITIONS {product} = {taken} does not divide {devices} devices: it must be {fits}"
+            f"PARTITIONS {product} = {taken} does not divide {_devices(devices)}: the product must be {fits}"
         )
     if not rest and taken != devices:
         raise ConfigError(
@@ -137,7 +137,7 @@ def check_model(name: str, config: T5Config | BertConfig, mesh: Mesh | AbstractM
                 fits = _listed(_divisors(math.gcd(mesh.size, *numbers.values())))
                 raise ConfigError(
                     f"PARTITIONS {axis!r} is {mesh.shape[axis]}, which does not divide the {what} ({number}) of "
-                    f"{name}: on {mesh.size} devices it can be {fits}"
+                    f"{name}: on {_devices(mesh.size)} it can be {fits}"
                 )
 
 
@@ -147,13 +147,20 @@ def row_parts(mesh: Mesh | AbstractMesh) -> int:
 
 
 def check_batch(name: str, rows: int, mesh: Mesh | AbstractMesh, microbatches: int = 1) -> None:
-    """Raises ConfigError unless `rows`, in each microbatch, can be split over the mesh."""
+    """Raises ConfigError unless there are `rows`, and the mesh divides them, in each microbatch."""
+    if rows < 1:
+        raise ConfigError(f"{name} is {rows}; it must be at least 1")
     parts = row_parts(mesh)
-    if rows % (parts * microbatches):
-        pieces = f" in {microbatches} microbatches" if microbatches > 1 else ""
+    multiple = f"use a multiple of {parts * microbatches}"
+    if rows % parts:
         raise ConfigError(
-            f"{name} = {rows} does not divide over {parts} devices{pieces}; "
-            f"use a multiple of {parts * microbatches}, or give PARTITIONS 'model' more of them"
+            f"{name} = {rows} does not divide over {_devices(parts)}; {multiple}, "
+            "or give PARTITIONS 'model' more of them"
+        )
+    if rows // parts % microbatches:
+        raise ConfigError(
+            f"MICROBATCHES = {microbatches} does not divide the rows of {name} = {rows} that each device has, "
+            f"{rows // parts}: it can be {_listed(_divisors(rows // parts))}; or {multiple} rows"
         )
 
 
@@ -248,6 +255,10 @@ def on(mesh: Mesh | None, function: Callable) -> Callable:
 
 def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _devices(number: int) -> str:
+    return "1 device" if number == 1 else f"{number} devices"
 
 
 def _listed(numbers: list[int]) -> str:

@@ -54,8 +54,12 @@ def loss_sums(
     batch: Batch,
     dropout_key: Array | None = None,
     z_loss: float = 0.0,
+    members: int = 1,
 ) -> Metrics:
-    """`loss_sum` (nats) and `correct` over the `tokens` target tokens of a batch; no key, no dropout."""
+    """`loss_sum` (nats) and `correct` over the `tokens` target tokens of a batch; no key, no dropout.
+
+    `members` is how many such batches `vmap` takes at once, which `losses.token_sums` has to know.
+    """
     apply = functools.partial(model.apply, {"params": params})
     hidden_BUD = apply(
         batch["encoder_input_tokens"],
@@ -67,7 +71,7 @@ def loss_sums(
     )
     targets_BU, weights_BU = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
     logits_fn = functools.partial(apply, method="logits")
-    loss_B, correct_B = losses.token_sums(logits_fn, hidden_BUD, targets_BU, weights_BU, z_loss)
+    loss_B, correct_B = losses.token_sums(logits_fn, hidden_BUD, targets_BU, weights_BU, z_loss, members)
     return {
         "loss_sum": jnp.sum(loss_B),
         "tokens": jnp.sum(weights_BU.astype(jnp.float32)),
@@ -100,7 +104,8 @@ def make_train_step(
     ) -> tuple[Float[Array, ""], tuple[Metrics, Metrics]]:
         """The loss, sums to be added up over microbatches, and what is the same in all of them."""
         params, prompt_PD = assemble(model, method, tuned, frozen)
-        sums = loss_sums(model, params, prompt_PD, batch, dropout_key, z_loss)
+        members = jax.lax.axis_size("members")
+        sums = loss_sums(model, params, prompt_PD, batch, dropout_key, z_loss, members)
         scale = 1.0 if normalization == "sum" else 1.0 / jnp.maximum(tokens, 1.0)
         about = {}
         if prompt_PD is not None:
@@ -138,7 +143,7 @@ def make_train_step(
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         return optax.apply_updates(tuned, updates), opt_state, metrics
 
-    return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0))
+    return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0), axis_name="members")
 
 
 def jit_train_step(

@@ -1,200 +1,214 @@
-"""The tables of docs/scaling.md: training steps compiled for TPU slices, and H200 by accounting.
+"""The tables of docs/scaling.md, as Markdown: runs compiled for TPU slices.
 
     python scripts/scaling_table.py --output runs/scaling [--only xxl/residual/v5e:4x4]
 
-Each row is one `t5x precompile` in a process of its own, kept in OUTPUT/rows.jsonl, so that an interrupted table goes
-on where it stopped. H200 is not compiled for: its table adds up weights and what JAX keeps for the backward pass, and
-divides the products of the traced step by the matrix rate.
+Each row is one `t5x precompile` (a training step, the losses of a batch, its answers) in a process of its own, kept in
+OUTPUT/rows.jsonl, so that an interrupted table goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import itertools
+import dataclasses
 import json
 import math
 import pathlib
-import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax_prompts.precompile.chips import CHIPS, GIB
-
-MODELS = {"base": "t5_1_1_lm100k_base", "xl": "t5_1_1_lm100k_xl", "xxl": "t5_1_1_lm100k_xxl"}
+GIB = 1 << 30
+MODELS = {"xxl": "t5_1_1_lm100k_xxl", "xl": "t5_1_1_lm100k_xl", "base": "t5_1_1_lm100k_base"}
 PROMPTS = {"residual": "residual", "plain": "prompt_tuning"}
 SETTINGS = ("BATCH_SIZE=32", "REMAT=minimal")
+Report = dict[str, Any]
 
-# model/prompt/topology: settings beside BATCH_SIZE = 32, 512 tokens, a prompt of 100, REMAT = 'minimal'.
-TABLE = [
-    (f"{model}/{prompt}/{topology}", f"PARTITIONS={partitions}")
-    for model in ("xxl", "xl")
-    for prompt in ("residual", "plain")
-    for topology, partitions in (
-        ("v4:2x2x4", {"data": 4, "model": 4}),
-        ("v5e:4x4", {"fsdp": 4, "model": 4}),
-        ("v5e:8x8", {"fsdp": 16, "model": 4}),
-        ("v5p:2x2x4", {"data": 4, "model": 4}),
-    )
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One compilation; `changed` are settings beside `SETTINGS`, 512 tokens and a prompt of 100."""
+
+    model: str
+    prompt: str
+    topology: str
+    partitions: dict[str, int]
+    changed: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        where = f"{self.model}/{self.prompt}/{self.topology}/{self.partitions}"
+        return " ".join([where, *self.changed])
+
+    def flags(self, settings: Sequence[str]) -> list[str]:
+        files = (
+            f"models/{MODELS[self.model]}", f"prompts/{PROMPTS[self.prompt]}", "recipes/lester2021", "runs/train",
+        )  # fmt: skip
+        bindings = (
+            "MODEL_DIR=never", "MIXTURE_OR_TASK_NAME=taskless_super_glue_rte_v102", *settings,
+            f"PARTITIONS={self.partitions}", *self.changed,
+        )  # fmt: skip
+        return [
+            *(f"--gin_file=gin_configs/{file}.gin" for file in files),
+            *(f"--gin.{binding}" for binding in bindings),
+        ]
+
+
+STEPS = [
+    *(
+        Row(model, prompt, topology, partitions)
+        for model in ("xxl", "xl")
+        for prompt in PROMPTS
+        for topology, partitions in (
+            ("v4:2x2x4", {"data": 4, "model": 4}),
+            ("v5e:4x4", {"fsdp": 4, "model": 4}),
+            ("v5e:8x8", {"fsdp": 16, "model": 4}),
+            ("v5p:2x2x4", {"data": 4, "model": 4}),
+        )
+    ),
+    *(
+        Row("xxl", "residual", topology, partitions)
+        for topology, partitions in (
+            ("v4:2x2x4", {"fsdp": -1}),
+            ("v4:2x2x4", {"model": 16}),
+            ("v4:2x2x4", {"fsdp": 4, "model": 4}),
+            ("v5e:4x4", {"fsdp": -1}),
+            ("v5e:4x4", {"model": 16}),
+            ("v5e:4x4", {"data": 4, "model": 4}),
+            ("v5e:8x8", {"data": 16, "model": 4}),
+            ("v5p:2x2x4", {"fsdp": -1}),
+        )
+    ),
+    # Rows have to divide over 64 chips.
+    Row("xxl", "residual", "v5e:8x8", {"fsdp": -1}, ("BATCH_SIZE=64", "EVAL_BATCH_SIZE=64")),
 ]
-MESHES = [
-    (f"xxl/residual/{topology}", f"PARTITIONS={partitions}")
-    for topology in ("v5e:4x4", "v4:2x2x4")
-    for partitions in ({"fsdp": 16}, {"model": 16}, {"fsdp": 4, "model": 4}, {"data": 4, "model": 4})
-]  # fmt: skip
 LIMITS = [
-    ("xxl/residual/v5e:4x4", "PARTITIONS={'fsdp': 4, 'model': 4}", setting)
-    for setting in ("BATCH_SIZE=64", "BATCH_SIZE=128", "BATCH_SIZE=256",
-                    "TASK_FEATURE_LENGTHS={'inputs': 1024, 'targets': 16}",
-                    "TASK_FEATURE_LENGTHS={'inputs': 2048, 'targets': 16}")
+    Row("xxl", "residual", "v5e:4x4", {"fsdp": 4, "model": 4}, (changed,))
+    for changed in (
+        "BATCH_SIZE=64", "BATCH_SIZE=128", "BATCH_SIZE=256",
+        "TASK_FEATURE_LENGTHS={'inputs': 1024, 'targets': 16}", "TASK_FEATURE_LENGTHS={'inputs': 2048, 'targets': 16}",
+    )
 ]  # fmt: skip
 WEAK = [
-    (f"base/residual/{topology}", "SCAN_LAYERS=True", "ACTIVATION_DTYPE=bfloat16", "WEIGHT_DTYPE=bfloat16",
-     "PARTITIONS={'data': -1, 'fsdp': 4}", f"BATCH_SIZE={8 * chips}", f"EVAL_BATCH_SIZE={chips}")
+    Row(
+        "base", "residual", topology, {"data": -1, "fsdp": 4},
+        ("SCAN_LAYERS=True", "ACTIVATION_DTYPE=bfloat16", "WEIGHT_DTYPE=bfloat16", f"BATCH_SIZE={8 * chips}",
+         f"EVAL_BATCH_SIZE={chips}"),
+    )
     for topology, chips in (("v5e:2x2", 4), ("v5e:4x4", 16), ("v5e:8x8", 64))
 ]  # fmt: skip
 
 
-def flags(model: str, prompt: str, settings: Sequence[str]) -> list[str]:
-    files = f"models/{MODELS[model]}", f"prompts/{PROMPTS[prompt]}", "recipes/lester2021", "runs/train"
-    return [
-        *(f"--gin_file=gin_configs/{file}.gin" for file in files),
-        "--gin.MODEL_DIR=never", "--gin.MIXTURE_OR_TASK_NAME=taskless_super_glue_rte_v102",
-        *(f"--gin.{setting}" for setting in settings),
-    ]  # fmt: skip
+def order(row: Row) -> tuple[Any, ...]:
+    model, prompt = list(MODELS).index(row.model), list(PROMPTS).index(row.prompt)
+    return model, row.topology, str(row.partitions), prompt, row.changed
 
 
-def compiled(row: tuple[str, ...], limit: float) -> dict[str, Any]:
+def scaled(field: str, unit: str, scale: float, digits: int) -> Callable[[Row, Report], str]:
+    """A column of the training step; a dash where it does not fit."""
+
+    def cell(row: Row, found: Report) -> str:
+        value = found["programs"]["train"][field]
+        return "-" if value is None else f"{value / scale:.{digits}f} {unit}".strip()
+
+    return cell
+
+
+def milliseconds(program: str) -> Callable[[Row, Report], str]:
+    def cell(row: Row, found: Report) -> str:
+        seconds = found["programs"][program]["predicted_seconds"]
+        return "-" if seconds is None else f"{seconds * 1e3:.0f} ms"
+
+    return cell
+
+
+def memory(row: Row, found: Report) -> str:
+    train = found["programs"]["train"]
+    needed = f"{train['bytes_per_chip'] / GIB:.2f} of {found['hbm_per_chip'] / GIB:.2f} GiB"
+    return needed if train["fits"] else f"{needed}: does not fit"
+
+
+def mesh(row: Row, found: Report) -> str:
+    return ", ".join([f"`{row.partitions}`", *(f"`{setting}`" for setting in row.changed)])
+
+
+WHERE: dict[str, Callable[[Row, Report], str]] = {
+    "model": lambda row, found: row.model.upper(),
+    "prompt": lambda row, found: {"residual": "Residual"}.get(row.prompt, row.prompt),
+    "slice": lambda row, found: row.topology,
+    "chips": lambda row, found: str(math.prod(int(n) for n in row.topology.partition(":")[2].split("x"))),
+    "PARTITIONS": mesh,
+}
+WHAT = {
+    "memory of a chip": memory,
+    "matrix work": scaled("flops_per_chip", "TFLOP", 1e12, 2),
+    "memory traffic": scaled("memory_traffic_bytes", "GB", 1e9, 1),
+    "collectives": scaled("collective_bytes_per_chip", "GB", 1e9, 2),
+    "compiler's estimate": scaled("compiler_seconds", "ms", 1e-3, 0),
+    "predicted step": milliseconds("train"),
+    "predicted examples/s": scaled("examples_per_second", "", 1, 1),
+    "losses of a batch": milliseconds("eval"),
+    "answers to a batch": milliseconds("decode"),
+}
+CHANGED = {"changed": lambda row, found: ", ".join(f"`{setting}`" for setting in row.changed)}
+TABLES = {
+    "Steps": (STEPS, WHERE | WHAT),
+    "Limits": (LIMITS, CHANGED | WHAT),
+    "Weak scaling": (WEAK, {name: WHERE[name] for name in ("slice", "chips")} | WHAT),
+}
+
+
+def compiled(row: Row, limit: float) -> Report:
     """The JSON line of `t5x precompile` for one row, or what stopped it."""
-    (model, prompt, topology), settings = row[0].split("/"), (*SETTINGS, *row[1:])
-    command = [
-        sys.executable, "-m", "jax_prompts.main", "precompile", f"--topology={topology}", "--program=train",
-        *flags(model, prompt, settings),
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "jax_prompts.main", "precompile", f"--topology={row.topology}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run([*command, *row.flags(SETTINGS)], capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        return {"row": row, "error": f"not compiled in {limit:.0f} s"}
+        return {"row": row.name, "error": f"not compiled in {limit:.0f} s"}
     if done.returncode:
-        return {"row": row, "error": done.stderr.splitlines()[-1]}
-    found = json.loads(done.stdout.splitlines()[-1])
-    return {"row": row, **{name: value for name, value in found.items() if name != "programs"}}
+        return {"row": row.name, "error": done.stderr.splitlines()[-1]}
+    return {"row": row.name, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def shown(found: dict[str, Any]) -> str:
-    """One row of Markdown."""
-    name, settings = found["row"][0].replace("/", " "), ", ".join(found["row"][1:])
-    if "error" in found:
-        return f"| {name} | {settings} | {found['error']} |" + " |" * 6
-    memory = f"{found['bytes_per_chip'] / GIB:.2f} of {found['hbm_per_chip'] / GIB:.2f} GiB"
-    if not found["fits"]:
-        return f"| {name} | {settings} | does not fit: {memory} |" + " |" * 6
-    return " | ".join([
-        f"| {name}", settings, memory, f"{found['flops_per_chip'] / 1e12:.2f}",
-        f"{found['memory_traffic_bytes'] / 1e9:.1f}", f"{found['collective_bytes_per_chip'] / 1e9:.2f}",
-        f"{found['compiler_seconds'] * 1e3:.0f}", f"{found['predicted_seconds'] * 1e3:.0f}",
-        f"{found['examples_per_second']:.1f} |",
-    ])  # fmt: skip
+def kept_rows(file: pathlib.Path) -> dict[str, Report]:
+    """The rows of an earlier call; ends the program where they lack a column of today's tables."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    for line in lines:
+        programs = line.get("programs", {})
+        lines_known = all(
+            "sent_in_lines" in c for p in programs.values() for c in (p["collectives"] or {}).values()
+        )
+        if set(programs) != {"train", "eval", "decode"} or not lines_known:
+            sys.exit(f"{file} has rows of an earlier version of this script: give another --output")
+    return {line["row"]: line for line in lines}
 
 
-def accounted(model: str, prompt: str) -> list[str]:
-    """Rows of Markdown for 1 and 8 H200: weights, what is kept for the backward pass, and products at the peak rate."""
-    import jax
-    from jax.ad_checkpoint import print_saved_residuals
-
-    from jax_prompts import partition, step
-    from jax_prompts.arguments import parse
-    from jax_prompts.base import make_model
-    from jax_prompts.gin_settings import resolve
-    from jax_prompts.precompile.programs import programs_of
-    from jax_prompts.prompts import for_model
-
-    run = resolve(parse(["train", *flags(model, prompt, SETTINGS)]), "TrainRun")[0]
-    step_program, arguments, rows = programs_of(run, partition.mesh_of(run.model, jax.devices()[:1]))["train"]
-    flops = matrix_flops(step_program.trace(*arguments).jaxpr.jaxpr)
-    tuned, _, frozen, batch, key = arguments
-    tuned, batch, key = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (tuned, batch, key)
-    )
-    module = make_model(run.model)
-    method = for_model(run.method, module.config.prompt_width)
-
-    def loss(tuned: Any, frozen: Any, batch: Any, key: Any) -> jax.Array:
-        params, prompt_PD = step.assemble(module, method, tuned, frozen)
-        return step.loss_sums(module, params, prompt_PD, batch, key, run.training.z_loss)["loss_sum"]
-
-    listing = io.StringIO()
-    with contextlib.redirect_stdout(listing):
-        print_saved_residuals(loss, tuned, frozen, batch, key)
-    kept = sum(
-        math.prod(int(side) for side in sides.split(",") if side) * int(bits) // 8
-        for bits, sides, origin in re.findall(r"^[a-z]+(\d+)\[([\d,]*)\](.*)", listing.getvalue(), re.M)
-        if "from the argument" not in origin
-    )
-    weights = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(frozen))
-    chip = CHIPS["NVIDIA H200"]
-    return [
-        f"| {model} | {prompt} | {chips} | {weights / 1e9:.1f} GB | {kept / chips / 1e9:.1f} GB | "
-        f"{flops / chips / 1e12:.1f} | {flops / chips / chip.flops * 1e3:.0f} | "
-        f"{rows * chips * chip.flops / flops:.0f} |"
-        for chips in (1, 8)
-    ]
-
-
-def matrix_flops(jaxpr: Any, times: int = 1) -> int:
-    """Of all products in a traced program, those in a scan as often as it runs."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            sides = [equation.invars[0].aval.shape[axis] for axis in contracted]
-            total += 2 * times * equation.outvars[0].aval.size * math.prod(sides)
-        runs = times * equation.params.get("length", 1) if equation.primitive.name == "scan" else times
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            total += matrix_flops(inner, runs) if hasattr(inner, "eqns") else 0
-    return total
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--only", default="", help="rows whose name or settings hold this text")
     parser.add_argument("--limit", type=float, default=1800, help="seconds for one compilation")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     kept = args.output / "rows.jsonl"
-    found = {}
-    if kept.exists():
-        lines = [json.loads(line) for line in kept.read_text().splitlines()]
-        found = {tuple(line["row"]): line for line in lines}
-    tables = {"Steps": TABLE, "Meshes": MESHES, "Limits": LIMITS, "Weak scaling": WEAK}
-    for row in dict.fromkeys(row for rows in tables.values() for row in rows):
-        if row not in found and args.only in " ".join(row):
-            found[row] = compiled(row, args.limit)
-            if "error" not in found[row]:
-                with kept.open("a") as file:
-                    file.write(json.dumps(found[row]) + "\n")
-            print(shown(found[row]), file=sys.stderr)
-    columns = "step, settings, memory a chip, TFLOP, traffic GB, collectives GB, compiler ms, predicted ms, examples/s"
-    head = f"| {columns.replace(', ', ' | ')} |"
-    for title, rows in tables.items():
-        print(f"\n{title}\n\n{head}\n{'|---' * 9}|")
-        for row in rows:
-            if row in found:
-                print(shown(found[row]))
-    print("\nH200, by accounting\n")
-    print(
-        "| model | prompt | chips | weights | kept for backward | TFLOP a chip | ms at 790 TFLOP/s | examples/s |"
-    )
-    print(f"{'|---' * 8}|")
-    for model, prompt in itertools.product(("xxl", "xl"), PROMPTS):
-        print("\n".join(accounted(model, prompt)))
+    found = kept_rows(kept)
+    for row in sorted([row for rows, _ in TABLES.values() for row in rows], key=order):
+        if row.name not in found and args.only in row.name:
+            report = compiled(row, args.limit)
+            if "error" in report:
+                print(f"{row.name}: {report['error']}", file=sys.stderr)
+                continue
+            found[row.name] = report
+            with kept.open("a") as file:
+                file.write(json.dumps(report) + "\n")
+            print(f"{row.name}: {WHAT['predicted step'](row, report)}", file=sys.stderr)
+    for title, (rows, columns) in TABLES.items():
+        print(f"\n{title}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+        for row in sorted(rows, key=order):
+            if row.name in found:
+                print(f"| {' | '.join(cell(row, found[row.name]) for cell in columns.values())} |")
 
 
 if __name__ == "__main__":

@@ -128,5 +128,8 @@ def test_bytes_of_each_device_follow_the_mesh():
 
 def test_rows_that_microbatches_and_mesh_do_not_divide_are_refused():
     files = ["models/t5_base", "prompts/residual", "recipes/residual2023", "runs/train"]
-    with pytest.raises(ConfigError, match="BATCH_SIZE = 8 does not divide over 8 devices in 2 microbatches"):
+    with pytest.raises(ConfigError, match="MICROBATCHES = 2 does not divide the rows of BATCH_SIZE = 8"):
         dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", "MICROBATCHES=2")
+    for macro in ("BATCH_SIZE", "EVAL_BATCH_SIZE"):
+        with pytest.raises(ConfigError, match=rf"^{macro} is 0; it must be at least 1"):
+            dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", f"{macro}=0")

@@ -17,10 +17,11 @@ from labelled import LabelledCache
 import jax_prompts
 from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, RunError, load_model
 from jax_prompts.assets import resolve_asset
-from jax_prompts.config import Data
+from jax_prompts.config import BaseModel, Data, InferRun
 from jax_prompts.data.layout import Rows
 from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.evaluate import Scorer
+from jax_prompts.infer import infer_file
 from jax_prompts.main import main
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5, T5Config
@@ -275,6 +276,9 @@ def test_models_that_cannot_be_loaded_are_one_line(tmp_path):
         load_model("asset:micro", size="mikro")
     with pytest.raises(ConfigError, match="batch_size is 0"):
         load_model("asset:micro", batch_size=0)
+    run = InferRun(BaseModel("micro", None, None), {"inputs": 8, "targets": 2}, batch_size=0)
+    with pytest.raises(ConfigError, match="EVAL_BATCH_SIZE is 0; it must be at least 1"):
+        infer_file(run, {}, "-", "-")
     with pytest.raises(RunError, match=r"nothing\.model"):
         load_model("asset:micro", vocabulary="nothing.model")
 

@@ -1,10 +1,11 @@
 """Gin files and flags made into settings: what wins, what composes, what is refused."""
 
+import dataclasses
 import pathlib
 
 import pytest
 
-from jax_prompts import gin_settings, prompts
+from jax_prompts import config, fields, gin_settings, prompts
 from jax_prompts.arguments import parse
 from jax_prompts.config import ConfigError, nearest
 from jax_prompts.models.sizes import SIZES
@@ -221,6 +222,9 @@ def test_pretraining_leaves_the_prompt_out():
         ("--gin.ACTIVATION_DTYPE=bf16", ["ACTIVATION_DTYPE is 'bf16'", "'bfloat16'"]),
         ("--gin.Optimizer.name=adam", ["Optimizer.name is 'adam'", "'adamw'"]),
         ("--gin.TASK_FEATURE_LENGTHS=48", ["TASK_FEATURE_LENGTHS is 48", "{'inputs': 512, 'targets': 16}"]),
+        ("--gin.PARTITIONS=8", ["PARTITIONS is 8", "a dictionary such as {'fsdp': -1}"]),
+        ("--gin.PARTITIONS={'fsdp': '8'}", ["PARTITIONS is {'fsdp': '8'}", "such as {'fsdp': -1}"]),
+        ("--gin.VERBALIZER=yes", ["VERBALIZER is 'yes'", "such as {'True': 'yes', 'False': 'no'} or None"]),
         ("--gin.TASK_FEATURE_LENGTHS={'inputs': '48'}", ["TASK_FEATURE_LENGTHS is", "'48'"]),
         ("--gin.PROMPT_LENGTH=0", ["PROMPT_LENGTH", "0", "at least 1"]),
         ("--gin.TrainRun.data=None", ["TrainRun.data is None", "@Data()"]),
@@ -231,6 +235,15 @@ def test_a_wrong_setting_is_one_line_that_names_it(flag, words):
     for word in words:
         assert word in said
     assert " object at" not in said
+
+
+def test_every_dictionary_has_an_example():
+    for made in (config.BaseModel, config.OwnTask, config.Data, config.Training, config.InferRun):
+        for field in dataclasses.fields(made):
+            if "dict[" in str(field.type):
+                wrong = dataclasses.make_dataclass(made.__name__, [(field.name, dict[str, int])])(None)
+                ((_, _, wanted),) = fields.misfits(wrong)
+                assert wanted.startswith("a dictionary such as {")
 
 
 def test_prompt_files_must_be_several():

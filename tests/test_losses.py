@@ -76,7 +76,10 @@ def test_chunks_change_neither_values_nor_gradients(batch, chunk):
     kernel_DV = rng.normal(size=(6, 11)).astype(np.float32)
 
     def loss(hidden_BUD, kernel_DV, chunk):
-        sums = token_sums(lambda h: h @ kernel_DV, hidden_BUD, targets_BU, weights_BU, 0.1, chunk)
+        chunk_bytes = chunk * 3 * 11 * 4
+        sums = token_sums(
+            lambda h: h @ kernel_DV, hidden_BUD, targets_BU, weights_BU, 0.1, chunk_bytes=chunk_bytes
+        )
         return sums[0] @ np.float32([1, 2, 3]), sums
 
     whole, cut = (
@@ -90,14 +93,19 @@ def test_chunks_change_neither_values_nor_gradients(batch, chunk):
     np.testing.assert_array_equal(cut[0][1][1], correct_B)
 
 
-def test_chunked_logits_never_exist_whole():
-    B, U, D, V = 4, 64, 8, 4096
-    hidden_BUD, kernel_DV = jnp.zeros((B, U, D)), jnp.zeros((D, V))
-    targets_BU, weights_BU = jnp.zeros((B, U), jnp.int32), jnp.ones((B, U))
+@pytest.mark.parametrize(("members", "chunks"), [(1, None), (2, 2), (8, 4), (100, 4)])
+def test_members_and_devices_share_the_limit(members, chunks):
+    """Of 4 positions: as many as fit, at least one of every row; on 2 devices twice as many."""
+    row_bytes = 3 * 11 * 4
+    arrays = jnp.zeros((3, 4, 6)), jnp.zeros((3, 4), jnp.int32), jnp.ones((3, 4))
 
-    def temporary_bytes(chunk):
-        loss = lambda h: token_sums(lambda h: h @ kernel_DV, h, targets_BU, weights_BU, 1e-4, chunk)[0].sum()  # noqa: E731
-        return jax.jit(jax.grad(loss)).lower(hidden_BUD).compile().memory_analysis().temp_size_in_bytes
+    def sums(*arrays):
+        return token_sums(lambda h: h @ jnp.zeros((6, 11)), *arrays, 0.0, members, chunk_bytes=4 * row_bytes)
 
-    assert temporary_bytes(U) > B * U * V * 4
-    assert temporary_bytes(8) < B * U * V * 4 / 2
+    def lengths(jaxpr):
+        return [step.params["length"] for step in jaxpr.eqns if step.primitive.name == "scan"]
+
+    assert lengths(jax.make_jaxpr(sums)(*arrays).jaxpr) == ([chunks] if chunks else [])
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((2,), ("data",))):
+        on_two = lengths(jax.make_jaxpr(sums)(*arrays).jaxpr)
+    assert on_two == ([-(-4 // max(1, 8 // members))] if members > 2 else [])

@@ -49,7 +49,7 @@ def test_mesh_shape(partitions, devices, shape):
         ({"data": -1, "fsdp": -1}, "data and fsdp to -1: only one"),
         (
             {"model": 3},
-            "fsdp 1 x model 3 = 3 does not divide 8 devices: it must be 1, 2, 4 or 8",
+            "fsdp 1 x model 3 = 3 does not divide 8 devices: the product must be 1, 2, 4 or 8",
         ),
         (
             {"data": 2, "model": 2},
@@ -78,14 +78,24 @@ def test_a_mesh_that_does_not_divide_the_model_is_refused(size, shape, message):
         partition.check_model(size, SIZES[size], abstract(*shape))
 
 
-def test_a_batch_that_the_mesh_does_not_divide_is_refused():
-    partition.check_batch("BATCH_SIZE", 32, abstract(2, 4, 4), microbatches=4)
-    with pytest.raises(
-        ConfigError, match="BATCH_SIZE = 12 does not divide over 8 devices; use a multiple of 8"
-    ):
-        partition.check_batch("BATCH_SIZE", 12, abstract(2, 4, 4))
-    with pytest.raises(ConfigError, match="over 8 devices in 3 microbatches; use a multiple of 24"):
-        partition.check_batch("BATCH_SIZE", 32, abstract(2, 4, 4), microbatches=3)
+@pytest.mark.parametrize(
+    ("rows", "shape", "microbatches", "message"),
+    [
+        (12, (2, 4, 4), 1, "ROWS = 12 does not divide over 8 devices; use a multiple of 8, or give PARTITIONS 'model'"),
+        (12, (2, 4, 4), 2, "ROWS = 12 does not divide over 8 devices; use a multiple of 16"),
+        (32, (2, 4, 4), 3, "MICROBATCHES = 3 does not divide the rows of ROWS = 32 that each device has, 4: "
+            "it can be 1, 2 or 4; or use a multiple of 24 rows"),
+        (32, (1, 1, 1), 3, "MICROBATCHES = 3 does not divide the rows of ROWS = 32 that each device has, 32: "
+            "it can be 1, 2, 4, 8, 16 or 32; or use a multiple of 3 rows"),
+        (30, (4, 1, 1), 2, "ROWS = 30 does not divide over 4 devices; use a multiple of 8"),
+        (0, (2, 4, 4), 1, "ROWS is 0; it must be at least 1"),
+        (-8, (2, 4, 4), 1, "ROWS is -8; it must be at least 1"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_mesh_or_microbatches_do_not_divide_is_refused(rows, shape, microbatches, message):
+    partition.check_batch("ROWS", 32, abstract(2, 4, 4), microbatches=4)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        partition.check_batch("ROWS", rows, abstract(*shape), microbatches)
 
 
 def test_slices_are_divided_over_the_first_axes():

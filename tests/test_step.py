@@ -1,6 +1,7 @@
 """The training step: two trees, the work it costs, members."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,25 @@ def test_members_are_separate_runs():
         )
         np.testing.assert_allclose(metrics["loss_sum"][e], metrics_alone["loss_sum"][0], rtol=1e-5)
     assert not np.allclose(together["prompt"]["prompt"][0], together["prompt"]["prompt"][1])
+
+
+def test_logits_of_all_positions_and_members_never_exist_whole():
+    """By the compiled memory of a training step of 8 members, and of the evaluation of as many rows."""
+    E, B, U, V = 8, 4, 128, 32768
+    model = T5(dataclasses.replace(CONFIG, vocab_size=V, num_encoder_layers=1, num_decoder_layers=1))
+    method, optimizer = PromptTuning(P), adamw()
+    frozen = jax.eval_shape(lambda: frozen_weights(model))
+    state = jax.eval_shape(lambda: members_state(method, optimizer, range(E)))
+    data = batch(E, B, text=4, targets=U)
+    step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
+    rows = {name: x.reshape(E * B, -1) for name, x in data.items()}
+    programs = {
+        "train": (step, (*state, frozen, data, dropout_keys(np.arange(E), 0))),
+        "eval": (functools.partial(loss_sums, model), (frozen, jnp.zeros((E * P, CONFIG.emb_dim)), rows)),
+    }
+    for name, (function, arguments) in programs.items():
+        temporary = jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+        assert temporary < 0.75 * E * B * U * V * 4, name
 
 
 def test_model_tuning_moves_every_weight():

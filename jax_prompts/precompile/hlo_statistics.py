@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,11 +31,13 @@ class Collective:
       count: how often such a collective runs.
       bytes: of what it joins or divides: the larger of a chip's operand and result.
       sent: bytes that a chip sends when its group passes them round a ring.
+      sent_in_lines: those of groups that have no ring of links.
     """
 
     count: int = 0
     bytes: int = 0
     sent: float = 0.0
+    sent_in_lines: float = 0.0
 
 
 @dataclasses.dataclass
@@ -62,16 +65,19 @@ class Statistics:
         return sum(found.bytes for found in self.collectives.values())
 
 
-def statistics(text: str, devices: int) -> Statistics:
+def statistics(
+    text: str, devices: int, is_open_line: Callable[[Sequence[int]], bool] = lambda group: False
+) -> Statistics:
     """The statistics of a compiled program, from `compiled.as_text()`.
 
     Args:
       text: HLO after partitioning and scheduling.
       devices: the program runs on, for groups that the text leaves out.
+      is_open_line: whether a group of them lies in a line that is no ring (`chips.open_lines`).
     """
     module, entry = parse(text)
     found = Statistics()
-    _Walk(module, devices, found).computation(entry, 1, fused=False)
+    _Walk(module, devices, is_open_line, found).computation(entry, 1, fused=False)
     found.collectives = dict(sorted(found.collectives.items()))
     return found
 
@@ -79,8 +85,14 @@ def statistics(text: str, devices: int) -> Statistics:
 class _Walk:
     """Adds up a module, following calls."""
 
-    def __init__(self, module: dict[str, Computation], devices: int, found: Statistics) -> None:
-        self.module, self.devices, self.found = module, devices, found
+    def __init__(
+        self,
+        module: dict[str, Computation],
+        devices: int,
+        is_open_line: Callable[[Sequence[int]], bool],
+        found: Statistics,
+    ) -> None:
+        self.module, self.devices, self.is_open_line, self.found = module, devices, is_open_line, found
         self.fused_channels: set[str] = set()
 
     def computation(self, name: str, times: int, *, fused: bool) -> None:
@@ -122,12 +134,15 @@ class _Walk:
         result = sum(array.bytes for array in instruction.result)
         if instruction.opcode.endswith("-start") and kind != "all-reduce":
             result = sum(array.bytes for array in instruction.result[1:2])  # (operand, result, context ...)
-        size, group = max(operand, result), _group_size(instruction.attributes, self.devices)
+        members = _first_group(instruction.attributes, self.devices)
+        size, group = max(operand, result), len(members)
         rounds = {"all-reduce": 2 * (group - 1) / group, "collective-permute": 1.0}
+        sent = times * size * rounds.get(kind, (group - 1) / group)
         entry = self.found.collectives[kind]
         entry.count += times
         entry.bytes += times * size
-        entry.sent += times * size * rounds.get(kind, (group - 1) / group)
+        entry.sent += sent
+        entry.sent_in_lines += sent * (kind != "collective-permute" and self.is_open_line(members))
 
     def _traffic(self, instruction: Instruction, computation: Computation) -> int:
         """Bytes of main memory that an instruction reads and writes."""
@@ -289,13 +304,21 @@ def _constant(value: Instruction) -> int | None:
     return int(value.inside) if value.opcode == "constant" and value.inside.isdigit() else None
 
 
-def _group_size(attributes: str, devices: int) -> int:
-    """How many chips take part in a collective with this one."""
-    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):
-        return int(found[2])
+def _first_group(attributes: str, devices: int) -> list[int]:
+    """One group of chips that take part in a collective, of several alike."""
+    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        shape, order = (_numbers(text or "") for text in found.group(3, 4))
+        numbers = np.arange(math.prod(shape)).reshape(shape).transpose(order or range(len(shape)))
+        return numbers.reshape(-1)[: int(found[2])].tolist()
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
-        sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", found[2]))
+        axes = re.findall(r"'([^']+)'=(\d+)", found[1])
+        taken = re.findall(r"'([^']+)'", found[2])
+        numbers = np.arange(math.prod(int(size) for _, size in axes)).reshape([int(size) for _, size in axes])
+        return numbers[tuple(slice(None) if axis in taken else 0 for axis, _ in axes)].ravel().tolist()
     if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
-        return found[1].count(",") + 1
-    return devices
+        return _numbers(found[1])
+    return list(range(devices))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]

@@ -20,7 +20,7 @@ from rich.table import Table
 from jax_prompts import partition
 from jax_prompts.config import TrainRun
 from jax_prompts.display import say
-from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, topology_devices
+from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
 
@@ -28,7 +28,8 @@ WIDE = 120  # columns, also where there is no terminal to ask
 ASSUMPTIONS = (
     "rows are as long as the settings allow, and every answer as long as targets",
     "matrix work and memory traffic at the speed of the compiler's estimate (TPU), else at the chip's peak rates",
-    "collectives pass round a ring, wait for the work before them and hold up the work behind",
+    "collectives pass round a ring of links, both ways, or where a group of chips has none along a line, in twice the "
+    "time; they wait for the work before them and hold up the work behind",
     "reading data, evaluating and saving cost nothing",
 )
 
@@ -87,7 +88,7 @@ def _report(jitted: Any, arguments: tuple, examples: int, chip: Chip | None, hbm
     else:
         memory = compiled.memory_analysis()
         arguments_bytes, total = memory.argument_size_in_bytes, _peak(memory, mesh.devices.flat[0].platform)
-        stats = statistics(compiled.as_text(), mesh.size)
+        stats = statistics(compiled.as_text(), mesh.size, open_lines(mesh.devices.flat))
         seconds = _prediction(stats, chip)
     return {
         "fits": stats is not None and total <= hbm,
@@ -133,7 +134,7 @@ def _prediction(stats: Statistics, chip: Chip | None) -> float | None:
         return None
     at_peak = max(stats.flops / chip.flops, stats.bytes / chip.bandwidth)
     work = stats.cycles / chip.clock if chip.clock else at_peak
-    return work + sum(found.sent for found in stats.collectives.values()) / chip.ring
+    return work + sum(each.sent + each.sent_in_lines for each in stats.collectives.values()) / chip.ring
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jax_prompts.precompile.hlo_statistics import statistics
+from jax_prompts.precompile.hlo_statistics import _first_group, statistics
 
 P = PartitionSpec
 
@@ -41,6 +41,24 @@ def test_collectives_of_a_hand_made_program(mesh):
         "collective-permute": (1, part, part),
         "all-to-all": (1, part, 0.75 * part),
     }
+
+
+@pytest.mark.parametrize(("groups", "expected"), [
+    ("replica_groups=[4,4]<=[16]", [0, 1, 2, 3]),
+    ("replica_groups=[4,4]<=[4,4]T(1,0), dimensions={0}", [0, 4, 8, 12]),
+    ("replica_groups=[2,8]<=[2,2,4]T(1,0,2)", [0, 1, 2, 3, 8, 9, 10, 11]),
+    ("replica_groups=mesh['data'=2,'model'=8] {'data'}", [0, 8]),
+    ("replica_groups={{1,5},{2,6}}", [1, 5]),
+    ("channel_id=1", list(range(16))),
+])  # fmt: skip
+def test_one_group_of_each_way_to_write_them(groups, expected):
+    assert _first_group(f"all-gather, {groups}", 16) == expected
+
+
+def test_groups_in_lines_are_told_apart():
+    found = statistics(TPU, 16, lambda group: group == [0, 1, 2, 3]).collectives
+    assert found["all-gather"].sent_in_lines == found["all-gather"].sent > 0
+    assert statistics(TPU, 16).collectives["all-gather"].sent_in_lines == 0
 
 
 def test_a_loop_counts_as_often_as_it_runs(mesh):

@@ -1,0 +1,96 @@
+"""A training step added up as it is traced, before any compiler: products, and what is kept for the backward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from jax_prompts import step
+from jax_prompts.base import make_model
+from jax_prompts.config import TrainRun
+from jax_prompts.precompile.programs import programs_of
+from jax_prompts.prompts import for_model
+
+
+def matrix_flops(jaxpr: Any, times: int = 1) -> int:
+    """Of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            sides = [equation.invars[0].aval.shape[axis] for axis in contracted]
+            total += 2 * times * equation.outvars[0].aval.size * math.prod(sides)
+        runs = times * equation.params["length"] if equation.primitive.name == "scan" else times
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            total += matrix_flops(inner, runs) if hasattr(inner, "eqns") else 0
+    return total
+
+
+def kept_bytes(loss: Callable[..., jax.Array], tuned: Any, *others: Any) -> int:
+    """What the gradient of `loss(tuned, *others)` by `tuned` keeps between the passes, arguments not among it."""
+
+    def forward(tuned: Any, *others: Any) -> list[jax.Array]:
+        return jax.tree.leaves(jax.vjp(lambda tuned: loss(tuned, *others), tuned)[1])
+
+    jaxpr: Any = jax.make_jaxpr(forward)(tuned, *others).jaxpr
+    made: set[Any] = {variable for equation in jaxpr.eqns for variable in equation.outvars}
+    kept = made.intersection(output for output in jaxpr.outvars if isinstance(output, core.Var))
+    return sum(variable.aval.size * variable.aval.dtype.itemsize for variable in kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """A training step of one member on one device.
+
+    Attributes:
+      weights: bytes of frozen parameters.
+      kept: bytes kept for the backward pass whatever the rows are, such as copies of weights.
+      kept_a_row: bytes that every row adds.
+      flops: of products, of all rows.
+      rows: of the batch.
+    """
+
+    weights: int
+    kept: int
+    kept_a_row: int
+    flops: int
+    rows: int
+
+
+def account(run: TrainRun, mesh: jax.sharding.Mesh) -> Account:
+    """Adds up the step of a run of one member; bytes by comparing two batch sizes.
+
+    Raises:
+      ConfigError: settings that cannot work.
+    """
+    program, arguments, rows = programs_of(run, mesh)["train"]
+    tuned, _, frozen, batch, keys_E = arguments
+    model = make_model(run.model)
+    method = for_model(run.method, model.config.prompt_width)
+
+    def loss(tuned: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
+        params, prompt_PD = step.assemble(model, method, tuned, frozen)
+        return step.loss_sums(model, params, prompt_PD, batch, key, run.training.z_loss)["loss_sum"]
+
+    def first_member(tree: Any, rows: tuple[int, ...] = ()) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*rows, *x.shape[1 + len(rows) :]), x.dtype), tree)
+
+    tuned, key = first_member(tuned), first_member(keys_E)
+    once, twice = (
+        kept_bytes(loss, tuned, frozen, first_member(batch, (number,)), key) for number in (rows, 2 * rows)
+    )
+    return Account(
+        weights=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(frozen)),
+        kept=2 * once - twice,
+        kept_a_row=(twice - once) // rows,
+        flops=matrix_flops(program.trace(*arguments).jaxpr.jaxpr),
+        rows=rows,
+    )
