@@ -2,9 +2,9 @@
 
     python scripts/scaling_table.py --output runs/scaling [--only xxl/residual/v5e:4x4]
 
-Each row is one `t5x precompile` in a process of its own, kept in OUTPUT/rows.jsonl, so that an interrupted table goes on
-where it stopped: a training step and, for XXL with Residual, the losses of a batch and the answers to it (a folded prompt
-is the same program, whatever the method).
+Each row is one `t5x precompile` in a process of its own, kept in OUTPUT/rows.jsonl, so that an interrupted table goes
+on where it stopped: a training step and, for XXL with Residual, the losses of a batch and the answers to it (with a
+folded prompt they are the same programs, whatever the method).
 """
 
 from __future__ import annotations
