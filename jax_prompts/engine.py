@@ -23,11 +23,12 @@ from jax_prompts.base import Model, make_model, make_vocabulary
 from jax_prompts.config import BaseModel, ConfigError, Decoding
 from jax_prompts.data.layout import Frame
 from jax_prompts.data.texts import power_of_two, text_batches
-from jax_prompts.evaluate import checked_head, label_of, make_predict
 from jax_prompts.fingerprint import fingerprint
 from jax_prompts.models.bert import Bert
+from jax_prompts.predict import label_of, make_predict
 from jax_prompts.prompt_file import PathOrUrl, PromptMetadata, check_fits, load_prompt
 from jax_prompts.ranking import label_arrays, make_rank
+from jax_prompts.trees import checked_head
 from jax_prompts.weights import HEAD, load_weights
 
 Tree = Any

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,10 +25,10 @@ from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.global_arrays import gathered
 from jax_prompts.models.bert import Bert
+from jax_prompts.predict import DeviceBatches
 
 Tree = Any
 Rank = Callable[..., Float[Array, "B C"]]
-DeviceBatches = Iterator[tuple[np.ndarray, Batch]]  # which rows are examples, and the batch on the devices
 
 
 @dataclasses.dataclass(frozen=True)

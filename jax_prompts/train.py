@@ -22,13 +22,13 @@ from jax_prompts.data.layout import Frame, text_length
 from jax_prompts.data.roles import open_roles, split_of, subset_record
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, say
-from jax_prompts.evaluate import Scorer, checked_head
 from jax_prompts.fingerprint import fingerprint
 from jax_prompts.processes import by_primary
 from jax_prompts.prompt_file import settings_of
 from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, place_of, save_prompt
 from jax_prompts.records import Records, Window
 from jax_prompts.scoring.baselines import warn_of_constants
+from jax_prompts.scoring.scorer import Scorer
 from jax_prompts.scoring.scores import Scores, report
 from jax_prompts.scoring.selection import Selection, selection_metric
 from jax_prompts.step import dropout_keys, jit_train_step
@@ -36,6 +36,7 @@ from jax_prompts.trees import (
     assemble,
     check,
     check_model,
+    checked_head,
     head_arrays,
     length_of,
     parameter_count,

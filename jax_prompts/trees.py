@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ from jax_prompts.data.vocabulary import Vocabulary
 from jax_prompts.data.wordpiece import WordPiece
 from jax_prompts.global_arrays import gathered
 from jax_prompts.models.bert import Bert
-from jax_prompts.prompts import Base, Method, fold, init_members
-from jax_prompts.weights import abstract_weights, random_head
+from jax_prompts.prompts import Base, Method, fold, init_members, load_head
+from jax_prompts.weights import HEAD, abstract_weights, random_head
 
 Tree = Any
 
@@ -151,6 +152,29 @@ def head_arrays(tuned: Tree, member: int) -> dict[str, np.ndarray]:
 
 def head_tree(arrays: dict[str, np.ndarray]) -> Tree:
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def checked_head(model: Model, path: str | os.PathLike[str], labels: Sequence[str]) -> Tree:
+    """A prompt file's classifier for a BERT with these labels; of a T5, which needs none, an empty tree.
+
+    Raises:
+      ConfigError: the file has no classifier, or one for other labels.
+      RunError: it cannot be read.
+    """
+    if not isinstance(model, Bert):
+        return {}
+    arrays, about = load_head(path)
+    head = head_tree(arrays)
+    if HEAD not in head:
+        raise ConfigError(
+            f"{path} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
+        )
+    if about.labels != tuple(labels):
+        ours, theirs = ", ".join(labels) or "none", ", ".join(about.labels) or "none"
+        raise ConfigError(
+            f"{path} was tuned for the labels {theirs}, and the task has {ours}: use its own task"
+        )
+    return head
 
 
 def length_of(method: Method | None) -> int:

@@ -20,12 +20,12 @@ from jax_prompts.assets import resolve_asset
 from jax_prompts.config import BaseModel, Data, InferRun
 from jax_prompts.data.layout import Rows
 from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.evaluate import Scorer
 from jax_prompts.infer import infer_file
 from jax_prompts.main import main
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import PromptMetadata, save_prompt
+from jax_prompts.scoring.scorer import Scorer
 from jax_prompts.weights import random_weights, save_model
 
 ROOT = pathlib.Path(__file__).parent.parent

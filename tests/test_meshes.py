@@ -12,8 +12,8 @@ import pytest
 
 from jax_prompts import optim, partition
 from jax_prompts.config import Decoding, Optimizer
-from jax_prompts.evaluate import make_predict
 from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.predict import make_predict
 from jax_prompts.prompts import Decomposed, Explosive, PerLayer, PromptTuning, Residual, for_model, place_of
 from jax_prompts.ranking import make_rank
 from jax_prompts.step import dropout_keys, make_train_step

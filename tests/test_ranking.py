@@ -12,10 +12,11 @@ from labelled import LabelledCache
 from jax_prompts.config import ConfigError, Data, Decoding
 from jax_prompts.data.layout import Frame, Rows, decoder_arrays, encoder_tokens
 from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.evaluate import Scorer, device_batches
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.predict import device_batches
 from jax_prompts.ranking import Ranked, label_arrays, make_rank, rank_labels
+from jax_prompts.scoring.scorer import Scorer
 from jax_prompts.step import loss_sums
 from jax_prompts.weights import random_weights
 

@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 from jax_prompts import losses
 from jax_prompts.config import Decoding
 from jax_prompts.convert.checkpoint import open_model
-from jax_prompts.evaluate import make_predict
 from jax_prompts.models.sizes import SIZES, size
 from jax_prompts.models.t5 import CACHE_BATCH_AXIS, T5, T5Config
+from jax_prompts.predict import make_predict
 from jax_prompts.step import loss_sums
 from jax_prompts.weights import abstract_weights
 

@@ -12,8 +12,8 @@ import transformers
 from jax_prompts.base import make_model
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.convert.checkpoint import open_model
-from jax_prompts.evaluate import make_predict
 from jax_prompts.models import sizes
+from jax_prompts.predict import make_predict
 from jax_prompts.weights import load_weights
 
 
