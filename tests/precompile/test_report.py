@@ -123,7 +123,11 @@ def test_weak_scaling():
     """With rows in proportion to chips, matrix work a chip stays what it is."""
     settings = "--gin.SCAN_LAYERS=True", "--gin.PARTITIONS={'data': -1, 'model': 2}"
     reports = [
-        precompile(run_of(*QUICK, *settings, f"--gin.BATCH_SIZE={8 * chips}"), topology, ["train"])
+        precompile(
+            run_of(*QUICK, *settings, f"--gin.BATCH_SIZE={8 * chips}", f"--gin.EVAL_BATCH_SIZE={chips}"),
+            topology,
+            ["train"],
+        )
         for topology, chips in (("v5e:2x2", 4), ("v5e:8x8", 64))
     ]
     few, many = (report["flops_per_chip"] for report in reports)
