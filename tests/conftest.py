@@ -41,6 +41,15 @@ def shared():
 
 
 @pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory):
+    """Environment of programs that share what XLA compiled, which is most of a short run's time."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+@pytest.fixture(scope="session")
 def train_vocabulary(tmp_path_factory):
     """`train_vocabulary(sentence) -> path`: a SentencePiece model of its characters and a few words, no sentinels."""
 

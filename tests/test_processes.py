@@ -32,14 +32,9 @@ FEW = SHORT | {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Token caches, and what XLA compiled, of all runs."""
-    compiled = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+def cache(tmp_path_factory, compile_cache):
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in compiled.items():
+        for name, value in compile_cache.items():
             patch.setenv(name, value)
         yield tmp_path_factory.mktemp("cache")
 

@@ -23,7 +23,8 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory, compile_cache):
+    ENV.update(compile_cache)
     return tmp_path_factory.mktemp("cache")
 
 

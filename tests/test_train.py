@@ -41,7 +41,8 @@ def t5x(name, *flags, **macros):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory, compile_cache):
+    ENV.update(compile_cache)
     return tmp_path_factory.mktemp("cache")
 
 
