@@ -108,10 +108,8 @@ class Checkpoints:
         self.wait()
         wanted = _flatten(tuned_like, opt_state_like)
         reasons = []
-        steps = json.loads(
-            from_primary("steps", json.dumps(self.steps()))
-        )  # others may see a listing of before
-        for step in reversed(steps):
+        # Of process 0: others may see a listing of before.
+        for step in reversed(json.loads(from_primary("steps", json.dumps(self.steps())))):
             path = self.directory / str(step)
             try:
                 progress, arrays = self._read(step, path, wanted)

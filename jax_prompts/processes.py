@@ -81,12 +81,12 @@ def connect(args: argparse.Namespace) -> None:
         display.console.quiet = True
         warnings.simplefilter("ignore", SettingWarning)
     threading.Thread(target=_watch, args=(args.command,), daemon=True).start()
-    flags = {"--process_count": global_state.num_processes, "--dry_run": getattr(args, "dry_run", False)}
-    agree("flags", {"the command": args.command, **{name: str(value) for name, value in flags.items()}})
+    count, dry_run = global_state.num_processes, getattr(args, "dry_run", False)
+    agree("flags", {"the command": args.command, "--process_count": str(count), "--dry_run": str(dry_run)})
     agree("libraries", _versions())
     agree("devices", {"kind": jax.local_devices()[0].device_kind, "number": str(jax.local_device_count())})
-    environment = {name: os.environ.get(name, "not set") for name in _COMPILER_FLAGS}
-    agree("JAX settings", {**{name: str(jax.config.values[name]) for name in _JAX_SETTINGS}, **environment})
+    settings = {name: str(jax.config.values[name]) for name in _JAX_SETTINGS}
+    agree("JAX settings", settings | {name: os.environ.get(name, "not set") for name in _COMPILER_FLAGS})
 
 
 def leave() -> None:

@@ -27,7 +27,7 @@ from jax_prompts import files, partition
 from jax_prompts.base import Model
 from jax_prompts.config import BaseModel, RunError
 from jax_prompts.convert.checkpoint import described, open_model
-from jax_prompts.convert.layers import by_parameter, in_layers, in_stacks
+from jax_prompts.convert.layers import by_parameter, in_layers, in_stacks, is_stack
 from jax_prompts.convert.safetensors_file import write_safetensors
 from jax_prompts.convert.source import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.models.bert import Bert, BertConfig
@@ -167,7 +167,7 @@ def save_model(
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
     arrays = {name: in_memory(np.asarray(array)) for name, array in flat.items()}
     temporary = directory / "model.safetensors.tmp"
-    write_safetensors(temporary, {n: x.exchanged if "/layers/" in n else x for n, x in arrays.items()})
+    write_safetensors(temporary, {n: x.exchanged if is_stack(n) else x for n, x in arrays.items()})
     temporary.rename(directory / "model.safetensors")
     text = json.dumps({**described(config), **about}, indent=2)
     files.write(os.fspath(directory / "config.json"), f"{text}\n".encode(), replace=True)
@@ -183,7 +183,7 @@ def load_saved(directory: pathlib.Path) -> Tree:
         arrays = load_file(directory / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise RunError(f"{directory} cannot be read: {str(error).splitlines()[0]}") from error
-    arrays = {n: jnp.swapaxes(x, 0, 1) if "/layers/" in n else x for n, x in arrays.items()}
+    arrays = {n: jnp.swapaxes(x, 0, 1) if is_stack(n) else x for n, x in arrays.items()}
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 

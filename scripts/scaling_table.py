@@ -19,7 +19,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-GIB = 1 << 30
+from jax_prompts.precompile.chips import GIB
+
 MODELS = {"xxl": "t5_1_1_lm100k_xxl", "xl": "t5_1_1_lm100k_xl", "base": "t5_1_1_lm100k_base"}
 PROMPTS = {"residual": "residual", "plain": "prompt_tuning"}
 SETTINGS = ("BATCH_SIZE=32", "REMAT=minimal")

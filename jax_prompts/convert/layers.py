@@ -16,11 +16,15 @@ _LAYER = re.compile(r"(.*/)layers_(\d+)(/.*)")
 _STACK = re.compile(r"(.*/)layers(/.*)")
 
 
+def is_stack(name: str) -> bool:
+    return _STACK.fullmatch(name) is not None
+
+
 def in_layers(arrays: ArraySource) -> ArraySource:
     """A file's stacks, where there are some, as single layers: `encoder/layers/...` -> `encoder/layers_0/...`."""
     # Parts of stacks, each kept until all its layers were asked for, and together no more than the largest stack.
     held: dict[tuple[str, str], tuple[np.ndarray, set[int]]] = {}
-    most = max((array.nbytes for name, array in arrays.items() if _STACK.fullmatch(name)), default=0)
+    most = max((array.nbytes for name, array in arrays.items() if is_stack(name)), default=0)
     turn = threading.Lock()  # small arrays are read by several threads
 
     def layer(name: str, stack: LazyArray, i: int) -> LazyArray:
@@ -58,7 +62,7 @@ def in_stacks(arrays: ArraySource, dtype: np.dtype) -> ArraySource:
     for name, array in arrays.items():
         if found := _LAYER.fullmatch(name):
             layers.setdefault(f"{found[1]}layers{found[3]}", {})[int(found[2])] = array
-        elif _STACK.fullmatch(name) and len(array.shape) > 1:
+        elif is_stack(name) and len(array.shape) > 1:
             scanned[name] = layers_first(array, dtype)
         else:
             scanned[name] = array

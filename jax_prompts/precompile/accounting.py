@@ -15,6 +15,7 @@ from jax_prompts.base import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.prompts import for_model
+from jax_prompts.trees import byte_count
 
 
 def matrix_flops(jaxpr: Any, times: int = 1) -> int:
@@ -43,7 +44,7 @@ def kept_bytes(loss: Callable[..., jax.Array], tuned: Any, *others: Any) -> int:
     jaxpr: Any = jax.make_jaxpr(forward)(tuned, *others).jaxpr
     made: set[Any] = {variable for equation in jaxpr.eqns for variable in equation.outvars}
     kept = made.intersection(output for output in jaxpr.outvars if isinstance(output, core.Var))
-    return sum(variable.aval.size * variable.aval.dtype.itemsize for variable in kept)
+    return byte_count([variable.aval for variable in kept])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ def account(run: TrainRun, mesh: jax.sharding.Mesh) -> Account:
         kept_bytes(loss, tuned, frozen, first_member(batch, (number,)), key) for number in (rows, 2 * rows)
     )
     return Account(
-        weights=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(frozen)),
+        weights=byte_count(frozen),
         kept=2 * once - twice,
         kept_a_row=(twice - once) // rows,
         flops=matrix_flops(program.trace(*arguments).jaxpr.jaxpr),
