@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jax_prompts.api import (
+    from jax_prompts.inference.api import (
         ConfigError,
         Decoding,
         Engine,
@@ -20,7 +20,7 @@ __all__ = ["ConfigError", "Decoding", "Engine", "Prompt", "PromptStore", "RunErr
 def __getattr__(name: str) -> Any:
     """Names of the interface; JAX is imported with the first of them, not with the package."""
     if name in __all__:
-        from jax_prompts import api
+        from jax_prompts.inference import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,8 +21,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
-from jax_prompts.config import ConfigError, RunError
-from jax_prompts.processes import barrier, from_primary, primary
+from jax_prompts.distributed.processes import barrier, from_primary, primary
+from jax_prompts.errors import ConfigError, RunError
 
 _log = logging.getLogger(__name__)
 _LISTED = 20  # differences named in one error message

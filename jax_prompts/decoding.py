@@ -56,13 +56,13 @@ def check(settings: config.Decoding) -> None:
     """Raises ConfigError if a setting is out of range, or means nothing to the chosen way of decoding."""
     known = {"greedy": (), "sample": ("temperature", "top_k", "top_p"), "beam": ("num_decodes", "alpha")}
     if settings.name not in tuple(known):
-        names = config.nearest(str(settings.name), known)
-        raise config.ConfigError(f"Decoding.name = {settings.name!r} is unknown; use {names}")
+        names = nearest(str(settings.name), known)
+        raise ConfigError(f"Decoding.name = {settings.name!r} is unknown; use {names}")
     default = config.Decoding()
     for way, fields in known.items():
         for field in fields:
             if way != settings.name and getattr(settings, field) != getattr(default, field):
-                raise config.ConfigError(
+                raise ConfigError(
                     f"Decoding.{field} = {getattr(settings, field)!r} means nothing to {settings.name}; "
                     f"leave it out or set Decoding.name = {way!r}"
                 )
@@ -75,7 +75,7 @@ def check(settings: config.Decoding) -> None:
     ):
         value = getattr(settings, field)
         if not isinstance(value, kind) or not least <= value <= most:
-            raise config.ConfigError(f"Decoding.{field} = {value!r} must be a number from {least} to {most}")
+            raise ConfigError(f"Decoding.{field} = {value!r} must be a number from {least} to {most}")
 
 
 def greedy(

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 from jax_prompts import optim, partition
-from jax_prompts.base import make_model
+from jax_prompts.base_models.build import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.prompts import for_model, place_of
-from jax_prompts.trees import (
+from jax_prompts.state import (
     UNKNOWN_STEPS,
     byte_count,
     check,

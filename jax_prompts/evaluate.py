@@ -8,19 +8,20 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jax_prompts import decoding, partition, processes
-from jax_prompts.base import make_model, make_vocabulary
+from jax_prompts import decoding, partition
+from jax_prompts.base_models.build import make_model, make_vocabulary
+from jax_prompts.base_models.fingerprint import fingerprint
+from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import EvalRun
 from jax_prompts.data.cache import digests
 from jax_prompts.data.roles import open_role, split_of
-from jax_prompts.fingerprint import fingerprint
+from jax_prompts.distributed import processes
 from jax_prompts.prompts import load_prompts
 from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_constants
 from jax_prompts.scoring.scorer import Scorer
 from jax_prompts.scoring.scores import Scores, majority_vote, report
-from jax_prompts.trees import checked_head
-from jax_prompts.weights import load_weights
+from jax_prompts.state import checked_head
 
 Tree = Any
 

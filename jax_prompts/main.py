@@ -14,12 +14,13 @@ import traceback
 import warnings
 from typing import Any, NoReturn
 
-from jax_prompts import config, jsontext
-from jax_prompts.arguments import parse
-from jax_prompts.config import ConfigError, Preempted, RunError
+from jax_prompts import config
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.cpu import restart_with_huge_pages
-from jax_prompts.gin_settings import resolve
-from jax_prompts.supervisor import several, supervise
+from jax_prompts.distributed.supervisor import several, supervise
+from jax_prompts.errors import ConfigError, Preempted, RunError
+from jax_prompts.storage import json_text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,11 +35,11 @@ def main(argv: list[str] | None = None) -> None:
         if several(args):
             supervise(args)
             args.several = True
-            from jax_prompts.processes import joined
+            from jax_prompts.distributed.processes import joined
         with joined(args) if args.several else contextlib.nullcontext(True) as printing:
             report = _COMMANDS[args.command](args)
             if printing:
-                print(jsontext.dumps(report), flush=True)
+                print(json_text.dumps(report), flush=True)
     except ConfigError as error:
         _fail(args, error, 2)
     except Preempted as error:
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Warnings on settings as one line; others, which are about code, with their place in it."""
-    if issubclass(category, config.SettingWarning):
+    if issubclass(category, SettingWarning):
         print(f"t5x: {message}", file=sys.stderr)
     else:
         _shown_by_python(message, category, *where, **more)
@@ -67,7 +68,7 @@ def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoRetu
     if not isinstance(error, ConfigError | RunError | Preempted | KeyboardInterrupt):
         reason = f"{type(error).__name__}: {reason} (--debug shows where)"
     if args.several:
-        from jax_prompts.processes import abandon
+        from jax_prompts.distributed.processes import abandon
 
         abandon(args.command, error, status, reason)
     print(f"t5x {args.command}: {reason}", file=sys.stderr)
@@ -99,14 +100,14 @@ def _eval(args: argparse.Namespace) -> dict[str, Any]:
 
 def _infer(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "InferRun")
-    from jax_prompts.infer import infer_file
+    from jax_prompts.inference.infer import infer_file
 
     return infer_file(run, args.prompt, args.input, args.output)
 
 
 def _cache(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "TrainRun", "EvalRun")
-    from jax_prompts.base import make_vocabulary
+    from jax_prompts.base_models.build import make_vocabulary
     from jax_prompts.data.protocols import ROLES
     from jax_prompts.data.roles import open_roles, split_of
 
@@ -140,7 +141,7 @@ def _precompile(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
-    from jax_prompts.convert.prompt import convert_prompt, is_prompt
+    from jax_prompts.interop.exchange import convert_prompt, is_prompt
 
     prompt = is_prompt(args.source, args.target)
     unused = ("--vocabulary", args.vocabulary) if prompt else ("--prompt_only", args.prompt_only)
@@ -148,13 +149,13 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"{unused[0]} says nothing of a {'prompt' if prompt else 'model'}: leave it out")
     if prompt:
         return convert_prompt(args.source, args.target, prompt_only=args.prompt_only)
-    from jax_prompts.convert.model import convert_model
+    from jax_prompts.base_models.convert import convert_model
 
     return convert_model(args.source, args.target, args.vocabulary)
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
-    from jax_prompts.convert.prompt import export_prompt
+    from jax_prompts.interop.exchange import export_prompt
 
     return export_prompt(
         args.file, args.target, to=args.to, base_model=args.base_model, unfolded=args.unfolded
@@ -162,19 +163,19 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _inspect(args: argparse.Namespace) -> dict[str, Any]:
-    from jax_prompts.inspection import describe
+    from jax_prompts.cli.inspection import describe
 
     return describe(args.path)
 
 
 def _store(args: argparse.Namespace) -> dict[str, Any]:
-    from jax_prompts.store_command import run
+    from jax_prompts.cli.store_command import run
 
     return run(args)
 
 
 def _tasks(args: argparse.Namespace) -> dict[str, Any]:
-    from jax_prompts.task_table import describe_tasks, show
+    from jax_prompts.data.task_table import describe_tasks, show
 
     found = describe_tasks(args.task, args.data_dir, args.vocabulary)
     if not args.json:

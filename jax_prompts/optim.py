@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_prompts.config import ConfigError, Optimizer, nearest
+from jax_prompts.config import Optimizer
+from jax_prompts.errors import ConfigError, nearest
 
 _SHARED = {
     "name",

@@ -22,8 +22,9 @@ import optax
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jax_prompts.base import make_config
-from jax_prompts.config import BaseModel, ConfigError, nearest
+from jax_prompts.base_models.build import make_config
+from jax_prompts.config import BaseModel
+from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 

@@ -18,9 +18,9 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from jax_prompts import files, jsontext
-from jax_prompts.config import ConfigError, RunError
-from jax_prompts.processes import by_primary, from_primary
+from jax_prompts.distributed.processes import by_primary, from_primary
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.storage import files, json_text
 
 _SEEN_SECONDS = 90  # network file systems show others' files after up to a minute
 
@@ -72,7 +72,7 @@ class Records:
     def scalars(self, name: str, step: int, values: dict[str, Any]) -> None:
         """Appends one line to metrics/NAME.jsonl, and its numbers to TensorBoard."""
         with _writing(self.directory), (self.directory / "metrics" / f"{name}.jsonl").open("a") as file:
-            file.write(jsontext.dumps({"step": step, **values}) + "\n")
+            file.write(json_text.dumps({"step": step, **values}) + "\n")
         words = [str(values[key]) for key in ("task", "member") if key in values]
         if self._tensorboard is not None:
             for key, value in values.items():
@@ -82,7 +82,7 @@ class Records:
     @by_primary
     def predictions(self, task: str, step: int | str, rows: Iterable[dict[str, Any]]) -> None:
         """Writes predictions/TASK-STEP.jsonl."""
-        text = "".join(jsontext.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        text = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _writing(self.directory):
             _write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
 
@@ -90,7 +90,7 @@ class Records:
     def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:
         """Writes a JSON file, such as the summary.json of a finished run."""
         with _writing(self.directory):
-            _write_text(self.directory / name, jsontext.dumps(report, indent=indent) + "\n")
+            _write_text(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file written before; None where there is none."""

@@ -25,11 +25,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import losses, partition
-from jax_prompts.analysis.geometry import mean_norm, mean_similarity
-from jax_prompts.base import Model
+from jax_prompts.base_models.build import Model
 from jax_prompts.config import TrainRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.prompts import Method
+from jax_prompts.prompts.geometry import mean_norm, mean_similarity
 
 Tree = Any
 Batch = dict[str, Array]

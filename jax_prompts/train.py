@@ -13,26 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prompts import global_arrays, optim, partition, processes
-from jax_prompts.base import Model, make_model, make_vocabulary
+from jax_prompts import optim, partition
+from jax_prompts.base_models.build import Model, make_model, make_vocabulary
+from jax_prompts.base_models.fingerprint import fingerprint
+from jax_prompts.base_models.weights import load_saved, load_weights, save_model
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import Preempted, TrainRun
+from jax_prompts.config import TrainRun
 from jax_prompts.data.cache import digests
 from jax_prompts.data.layout import Frame, text_length
 from jax_prompts.data.roles import open_roles, split_of, subset_record
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, say
-from jax_prompts.fingerprint import fingerprint
-from jax_prompts.processes import by_primary
-from jax_prompts.prompt_file import settings_of
+from jax_prompts.distributed import global_arrays, processes
+from jax_prompts.distributed.processes import by_primary
+from jax_prompts.errors import Preempted
 from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, place_of, save_prompt
+from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.records import Records, Window
 from jax_prompts.scoring.baselines import warn_of_constants
 from jax_prompts.scoring.scorer import Scorer
 from jax_prompts.scoring.scores import Scores, report
 from jax_prompts.scoring.selection import Selection, selection_metric
-from jax_prompts.step import dropout_keys, jit_train_step
-from jax_prompts.trees import (
+from jax_prompts.state import (
     assemble,
     check,
     check_model,
@@ -43,7 +45,7 @@ from jax_prompts.trees import (
     placed_trees,
     split,
 )
-from jax_prompts.weights import load_saved, load_weights, save_model
+from jax_prompts.step import dropout_keys, jit_train_step
 
 Tree = Any
 

@@ -79,9 +79,9 @@ def ours_load(size: str, path: str) -> None:
     restart_with_huge_pages()  # as the command line does
     import jax
 
-    from jax_prompts.base import make_model
+    from jax_prompts.base_models.build import make_model
+    from jax_prompts.base_models.weights import load_weights
     from jax_prompts.config import BaseModel
-    from jax_prompts.weights import load_weights
 
     base = BaseModel(size=size, checkpoint=path, vocabulary="")
     model = make_model(base)
@@ -97,10 +97,10 @@ def ours_write(form: str, root: pathlib.Path) -> None:
     import flax.serialization
     import flax.traverse_util
 
-    from jax_prompts.convert import hf
-    from jax_prompts.convert.checkpoint import open_model
-    from jax_prompts.convert.model import convert_model
-    from jax_prompts.convert.t5x_write import write_checkpoint
+    from jax_prompts.base_models import hf
+    from jax_prompts.base_models.convert import convert_model
+    from jax_prompts.base_models.open import open_model
+    from jax_prompts.interop.t5x_write import write_checkpoint
 
     source, target = root / "safetensors", root / form
     if form == "own":

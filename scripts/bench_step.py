@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts import optim
-from jax_prompts.base import make_model
+from jax_prompts.base_models.build import make_model
+from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.prompts import (
@@ -43,7 +44,6 @@ from jax_prompts.prompts import (
     place_of,
 )
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.weights import load_weights
 
 METHODS: dict[str, Callable[..., Any]] = {
     "prompt_tuning": PromptTuning,

@@ -11,8 +11,8 @@ import jax
 from scaling_table import SETTINGS, Row
 
 from jax_prompts import partition
-from jax_prompts.arguments import parse
-from jax_prompts.gin_settings import resolve
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.precompile.accounting import account
 from jax_prompts.precompile.chips import CHIPS
 

@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.generated import Generated
 from tasks.textfiles import TextFiles
 

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.bad_lines import BadLine, tolerated
+from jax_prompts.errors import ConfigError
 
 UNLABELLED = -1  # TFDS's class of an example without a label
 KEYS = ("idx", "id", "qid")  # what numbers or names an example, in one data set or another

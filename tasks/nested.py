@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.bad_lines import tolerated
+from jax_prompts.errors import ConfigError
 from tasks.files import UNLABELLED, Files, Place, integer_field, json_lines, read_lines, text_field
 
 Examples = Iterator[tuple[Place, dict[str, Any]]]

@@ -11,8 +11,9 @@ from typing import Any
 
 import seqio
 
-from jax_prompts.config import ConfigError, OwnTask, nearest
+from jax_prompts.config import OwnTask
 from jax_prompts.data.bad_lines import tolerated
+from jax_prompts.errors import ConfigError, nearest
 from tasks.features import OUTPUT_FEATURES, TOKENIZE
 from tasks.files import Files, Place
 from tasks.own_metrics import scoring

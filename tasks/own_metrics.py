@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.errors import ConfigError, nearest
 from tasks import metrics, metrics_qa, postprocessors
 
 Metric = Callable[..., dict[str, float]]

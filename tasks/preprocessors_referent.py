@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.preprocessors import Example
 
 PRONOUNS = ("he", "she", "they", "it", "her", "his", "their", "them", "him")

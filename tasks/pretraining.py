@@ -16,7 +16,7 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Bool, Int
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.features import OUTPUT_FEATURES
 from tasks.textfiles import TextFiles
 

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.bad_lines import tolerated
+from jax_prompts.errors import ConfigError
 from tasks.files import Place, json_lines, read_lines, tab_separated
 
 BYTE_ORDER_MARK = "\ufeff"  # what some spreadsheets write first

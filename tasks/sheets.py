@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.bad_lines import tolerated
+from jax_prompts.errors import ConfigError
 from tasks.files import Files, Place, text_field
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.files import Files
 from tasks.splits import parse
 

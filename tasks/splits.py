@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Collection
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.errors import ConfigError, nearest
 
 _PART = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>[^:\]]*):(?P<stop>[^:\]]*)\])?")
 _BOUND = re.compile(r"(?P<value>-?\d+(\.\d+)?)(?P<percent>%?)")

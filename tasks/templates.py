@@ -6,7 +6,7 @@ import dataclasses
 import string
 from collections.abc import Mapping
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.bad_lines import tolerated
+from jax_prompts.errors import ConfigError
 from tasks.files import Place
 from tasks.sources import directory
 from tasks.splits import parse

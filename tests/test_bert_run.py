@@ -10,7 +10,7 @@ import pytest
 
 import jax_prompts
 from jax_prompts import ConfigError, load_model
-from jax_prompts.data.wordpiece import SPECIAL
+from jax_prompts.data.vocabularies.wordpiece import SPECIAL
 from jax_prompts.main import main
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.sizes import SIZES

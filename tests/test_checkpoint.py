@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jax_prompts.config import ConfigError, Decoding
+from jax_prompts.config import Decoding
 from jax_prompts.decoding import _keep_likely, beam_search, check, decode, greedy, sample
+from jax_prompts.errors import ConfigError
 
 KEY = jax.random.key(0)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from jax_prompts.arguments import parse
-from jax_prompts.config import ConfigError
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.dry_run import dry_run
-from jax_prompts.gin_settings import resolve
+from jax_prompts.errors import ConfigError
 
 FROZEN = {"t5_small": 60_506_624, "t5_base": 222_903_552, "t5_large": 737_668_096}
 TUNED = {  # by prompt, recipe and further settings: small, base, large

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from jax_prompts import config, main, prompts
-from jax_prompts.arguments import COMMANDS, parse
-from jax_prompts.config import ConfigError, Preempted, RunError
+from jax_prompts.cli.arguments import COMMANDS, parse
+from jax_prompts.errors import ConfigError, Preempted, RunError
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUICKSTART = "--gin_file=gin_configs/quickstart.gin"
@@ -121,7 +121,8 @@ def test_the_last_line_on_stdout_is_json(monkeypatch, capsys):
 
 
 def test_each_command_hands_its_run_on(monkeypatch, capsys):
-    from jax_prompts import dry_run, evaluate, infer, train
+    from jax_prompts import dry_run, evaluate, train
+    from jax_prompts.inference import infer
 
     calls = {}
 

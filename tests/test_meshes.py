@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from jax_prompts import optim, partition
+from jax_prompts.base_models.weights import abstract_weights, random_weights
 from jax_prompts.config import Decoding, Optimizer
+from jax_prompts.inference.predict import make_predict
+from jax_prompts.inference.ranking import make_rank
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.predict import make_predict
 from jax_prompts.prompts import Decomposed, Explosive, PerLayer, PromptTuning, Residual, for_model, place_of
-from jax_prompts.ranking import make_rank
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.weights import abstract_weights, random_weights
 
 CONFIG = T5Config(64, 16, 8, 1, 1, 4, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 MESHES = {

@@ -11,7 +11,8 @@ import optax
 import pytest
 from safetensors.numpy import load_file
 
-from jax_prompts.config import ConfigError, Optimizer
+from jax_prompts.config import Optimizer
+from jax_prompts.errors import ConfigError
 from jax_prompts.optim import learning_rate_schedule, make_optimizer
 
 HERE = Path(__file__).parent

@@ -11,13 +11,14 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from jax_prompts import optim, partition
-from jax_prompts.arguments import parse
-from jax_prompts.base import make_model
-from jax_prompts.config import ConfigError, Optimizer
-from jax_prompts.gin_settings import resolve
+from jax_prompts.base_models.build import make_model
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.config import Optimizer
+from jax_prompts.errors import ConfigError
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.prompts import for_model
-from jax_prompts.trees import placed_trees
+from jax_prompts.state import placed_trees
 
 GOLDEN = pathlib.Path(__file__).parent / "goldens" / "shardings.json"
 

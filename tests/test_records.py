@@ -3,7 +3,7 @@
 import pytest
 
 from jax_prompts import records
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 
 
 def test_a_model_dir_that_is_not_shared_is_refused(tmp_path, monkeypatch):

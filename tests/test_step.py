@@ -10,11 +10,11 @@ import optax
 import pytest
 
 from jax_prompts import optim
+from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import PromptTuning, Residual, Uniform, init_members
 from jax_prompts.step import dropout_keys, loss_sums, make_train_step
-from jax_prompts.weights import random_weights
 
 CONFIG = T5Config(128, 64, 4, 2, 2, 16, 128, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 P = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 
 SHOWN = 10  # lines listed; the rest is counted
 

@@ -9,8 +9,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from jax_prompts.config import ConfigError
-from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
 
 MASKED_LM = "masked_lm"  # the one task without labels that a BERT can be trained on
 

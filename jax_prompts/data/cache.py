@@ -28,11 +28,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from jax_prompts.config import ConfigError, Data, RunError
+from jax_prompts.config import Data
 from jax_prompts.data.layout import Rows
-from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import say
+from jax_prompts.errors import ConfigError, RunError
 
 FORMAT = 2  # raise it when a change here or in fill.py makes other tokens or other files
 Directory = Callable[[str], pathlib.Path]

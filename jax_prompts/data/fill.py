@@ -23,13 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jax_prompts.config import ConfigError, Data, RunError, nearest
+from jax_prompts.config import Data
 from jax_prompts.data.bad_lines import SHOWN, skipping
 from jax_prompts.data.cache import Directory, digest
 from jax_prompts.data.staging import staged
-from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, say
+from jax_prompts.errors import ConfigError, RunError, nearest
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ with _stderr_closed():
     import tensorflow as tf
 
     from jax_prompts.data.bert_features import bert_features, label_classes
-    from jax_prompts.data.reach import check_reach
+    from jax_prompts.data.tfds_access import check_reach
     from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
     from jax_prompts.data.verbalizer import verbalized
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from jax_prompts.config import ConfigError, Data
-from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
-from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.config import Data
+from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
 
 Batch = dict[str, np.ndarray]
 ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-equal data sets share programs

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from jax_prompts.config import ConfigError, Data, nearest
+from jax_prompts.config import Data
+from jax_prompts.errors import ConfigError, nearest
 
 ROLES = ("train", "validation", "test")
 

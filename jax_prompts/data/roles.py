@@ -6,12 +6,13 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from jax_prompts.config import ConfigError, Data
+from jax_prompts.config import Data
 from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache, open_caches
-from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import say
+from jax_prompts.errors import ConfigError
 
 Caches = list[tuple[float, TokenCache]]
 

@@ -13,7 +13,6 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import (
     T5_FRAME,
@@ -24,6 +23,7 @@ from jax_prompts.data.layout import (
     encoder_tokens,
     static_length,
 )
+from jax_prompts.errors import ConfigError
 
 # Batches are small and quick to make; a few ahead hide the jitter of disk and scheduler.
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from jax_prompts.config import RunError
+from jax_prompts.errors import RunError
 
 _DAY = 24 * 3600  # seconds
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import seqio
 import tensorflow as tf
 
-from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.data.wordpiece import WordPiece
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 
 Columns = Mapping[str, tf.Tensor | tf.RaggedTensor]
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jax_prompts.models.layer_prompts import Rows, input_rows, layer_rows, placed
 from jax_prompts.models.layers import MASKED, Embed, by_rows
-from jax_prompts.models.per_layer import Rows, input_rows, layer_rows, placed
 from jax_prompts.models.remat import rematerialized
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.per_layer import NO_ROWS, Rows, placed
+from jax_prompts.models.layer_prompts import NO_ROWS, Rows, placed
 
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
 

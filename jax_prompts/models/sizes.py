@@ -9,7 +9,7 @@ al. 2019, "Well-Read Students Learn Better".
 
 from __future__ import annotations
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 

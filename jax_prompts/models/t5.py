@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jax_prompts.models.layer_prompts import NO_ROWS, Rows, input_rows, layer_rows, placed
 from jax_prompts.models.layers import (
     MASKED,
     MLP,
@@ -29,7 +30,6 @@ from jax_prompts.models.layers import (
     by_rows,
     product,
 )
-from jax_prompts.models.per_layer import NO_ROWS, Rows, input_rows, layer_rows, placed
 from jax_prompts.models.remat import rematerialized
 
 Cache = dict[str, Any]

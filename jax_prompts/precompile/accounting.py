@@ -11,11 +11,11 @@ import jax
 from jax.extend import core
 
 from jax_prompts import step
-from jax_prompts.base import make_model
+from jax_prompts.base_models.build import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.prompts import for_model
-from jax_prompts.trees import byte_count
+from jax_prompts.state import byte_count
 
 
 def matrix_flops(jaxpr: Any, times: int = 1) -> int:

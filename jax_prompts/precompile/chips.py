@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jax_prompts.config import ConfigError, RunError, nearest
+from jax_prompts.errors import ConfigError, RunError, nearest
 
 if TYPE_CHECKING:
     import jax

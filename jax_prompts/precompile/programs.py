@@ -11,13 +11,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_prompts import optim, partition
-from jax_prompts.base import make_model
+from jax_prompts.base_models.build import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
-from jax_prompts.predict import make_loss_step, make_predict
+from jax_prompts.inference.predict import make_loss_step, make_predict
 from jax_prompts.prompts import for_model, place_of
+from jax_prompts.state import UNKNOWN_STEPS, check, check_model, length_of, placed_trees
 from jax_prompts.step import dropout_keys, jit_train_step
-from jax_prompts.trees import UNKNOWN_STEPS, check, check_model, length_of, placed_trees
 
 PROGRAMS = ("train", "eval", "decode")
 

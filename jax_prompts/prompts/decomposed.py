@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts.config import ConfigError, SettingWarning, nearest
+from jax_prompts.errors import ConfigError, SettingWarning, nearest
 from jax_prompts.prompts.layers import TableInit, centered_uniform, check_size
 
 FACTOR_INITS: dict[str, TableInit] = {

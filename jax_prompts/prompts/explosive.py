@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from jax_prompts.prompts.layers import (
     Bottleneck,
     TableInit,

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.config import ConfigError, SettingWarning
-from jax_prompts.prompt_file import load_prompt
+from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts.layers import TableInit
+from jax_prompts.prompts.prompt_file import load_prompt
 
 SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds
 

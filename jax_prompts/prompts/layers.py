@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.errors import ConfigError, nearest
 
 TableInit = nn.initializers.Initializer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from jax_prompts.prompts.layers import LSTM, TableInit, centered_uniform, check_size, dense, table
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.prompts.layers import ACTIVATIONS, TableInit, check_activation, check_size, dense, table
 
 _PLACES = ("keys_values", "states")

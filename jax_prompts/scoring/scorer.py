@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import partition
-from jax_prompts.base import Model
-from jax_prompts.config import ConfigError, Data, Decoding
+from jax_prompts.base_models.build import Model
+from jax_prompts.config import Data, Decoding
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import Frame, text_length
-from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.data.wordpiece import WordPiece
-from jax_prompts.models.bert import Bert
-from jax_prompts.predict import (
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
+from jax_prompts.inference.predict import (
     LossStep,
     Predict,
     device_batches,
@@ -29,7 +29,8 @@ from jax_prompts.predict import (
     mean_loss,
     predict_texts,
 )
-from jax_prompts.ranking import Rank, make_rank, rank_labels
+from jax_prompts.inference.ranking import Rank, make_rank, rank_labels
+from jax_prompts.models.bert import Bert
 from jax_prompts.scoring.scores import Judge, Scores
 
 Tree = Any

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.ranking import Ranked
+from jax_prompts.inference.ranking import Ranked
 from jax_prompts.scoring import baselines, bootstrap
 from jax_prompts.scoring.averages import averages
 

@@ -7,7 +7,7 @@ import math
 import statistics
 from typing import Any
 
-from jax_prompts.config import ConfigError, nearest
+from jax_prompts.errors import ConfigError, nearest
 
 TaskMetrics = dict[str, dict[str, float]]  # task -> metric -> value
 

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from jax_prompts.config import Data
-from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 
 TASKS = '''
 import functools

@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("seqio")
 
-from jax_prompts.config import ConfigError, Data
+from jax_prompts.config import Data
 from jax_prompts.data.bad_lines import SHOWN, BadLine, skipping, tolerated
 from jax_prompts.data.cache import open_caches
-from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import ConfigError
 
 GOOD = [{"premise": "p", "hypothesis": "h", "label": "neutral", "idx": idx} for idx in range(3)]
 

@@ -11,11 +11,12 @@ import pytest
 
 pytest.importorskip("seqio")
 
-from jax_prompts.config import ConfigError, Data, RunError
+from jax_prompts.config import Data
 from jax_prompts.data import cache as cache_module
 from jax_prompts.data import fill as fill_module
 from jax_prompts.data.cache import TokenCache, open_caches
-from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import ConfigError, RunError
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
-from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 
 
 def start_python(code: str, task_package: pathlib.Path) -> subprocess.Popen[str]:

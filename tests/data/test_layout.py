@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jax_prompts.config import ConfigError, Data
+from jax_prompts.config import Data
 from jax_prompts.data.layout import Frame, Rows, decoder_arrays, encoder_tokens, static_length, text_length
+from jax_prompts.errors import ConfigError
 
 NO_PROMPT = np.zeros(0, np.int32)
 

@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from jax_prompts.config import ConfigError, Data
+from jax_prompts.config import Data
 from jax_prompts.data.protocols import RULES, check, few_shot, few_shot_per_class, rows, torch_order
+from jax_prompts.errors import ConfigError
 
 # Official sizes, train and validation.
 SIZES = {

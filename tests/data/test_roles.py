@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("seqio")
 
-from jax_prompts.config import ConfigError, Data
+from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
 from jax_prompts.data.roles import open_role, open_roles, subset_record
 from jax_prompts.data.sampler import eval_batches, train_batches
-from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import ConfigError
 
 
 def numbers(caches) -> list[list[int]]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from jax_prompts.config import ConfigError
 from jax_prompts.data.layout import Batch, Rows
 from jax_prompts.data.sampler import eval_batches, train_batches
+from jax_prompts.errors import ConfigError
 
 PROMPT = np.arange(1000, 1003, dtype=np.int32)
 

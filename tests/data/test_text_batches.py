@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_prompts.data.layout import Frame
-from jax_prompts.data.texts import power_of_two, text_batches
+from jax_prompts.data.text_batches import power_of_two, text_batches
 
 
 @pytest.mark.parametrize(

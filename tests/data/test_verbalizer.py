@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("seqio")
 
-from jax_prompts.config import ConfigError, Data
+from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
-from jax_prompts.data.vocabulary import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

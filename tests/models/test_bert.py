@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jax_prompts.convert.checkpoint import open_model
+from jax_prompts.base_models.open import open_model
 from jax_prompts.models.bert import Bert, BertConfig
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "bert_hf"

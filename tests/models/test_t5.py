@@ -12,13 +12,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from jax_prompts import losses
+from jax_prompts.base_models.open import open_model
+from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.config import Decoding
-from jax_prompts.convert.checkpoint import open_model
+from jax_prompts.inference.predict import make_predict
 from jax_prompts.models.sizes import SIZES, size
 from jax_prompts.models.t5 import CACHE_BATCH_AXIS, T5, T5Config
-from jax_prompts.predict import make_predict
 from jax_prompts.step import loss_sums
-from jax_prompts.weights import abstract_weights
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import transformers
 
-from jax_prompts.base import make_model
+from jax_prompts.base_models.build import make_model
+from jax_prompts.base_models.open import open_model
+from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
-from jax_prompts.convert.checkpoint import open_model
+from jax_prompts.inference.predict import make_predict
 from jax_prompts.models import sizes
-from jax_prompts.predict import make_predict
-from jax_prompts.weights import load_weights
 
 
 def random_t5(seed, **settings):

@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="pip install -e '.[parity]'")
 import torch
 import transformers
 
-from jax_prompts.convert.checkpoint import open_model
+from jax_prompts.base_models.open import open_model
 from jax_prompts.models.bert import Bert
 
 pytestmark = pytest.mark.parity

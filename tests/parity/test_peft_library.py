@@ -15,9 +15,8 @@ from pairs import Pair, for_transformers, mean_loss, random_t5, texts_and_target
 from safetensors.torch import load_file
 
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import ConfigError
-from jax_prompts.convert.prompt import convert_prompt, export_prompt
-from jax_prompts.prompt_file import settings_of
+from jax_prompts.errors import ConfigError
+from jax_prompts.interop.exchange import convert_prompt, export_prompt
 from jax_prompts.prompts import (
     Explosive,
     PromptMetadata,
@@ -29,6 +28,7 @@ from jax_prompts.prompts import (
     load_prompt,
     save_prompt,
 )
+from jax_prompts.prompts.prompt_file import settings_of
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_prompts import partition
-from jax_prompts.arguments import parse
-from jax_prompts.gin_settings import resolve
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.precompile.accounting import account, kept_bytes, matrix_flops
 
 QUICK = ("--gin_file=gin_configs/quickstart.gin", "--gin.MODEL_DIR=never", "--gin.SCAN_LAYERS=True")

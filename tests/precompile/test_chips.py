@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jax_prompts.config import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.main import main
 from jax_prompts.precompile.chips import USUAL, check_topology, open_lines
 

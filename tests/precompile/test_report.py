@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jax_prompts import optim, partition
-from jax_prompts.arguments import parse
-from jax_prompts.base import make_model
+from jax_prompts.base_models.build import make_model
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.gin_settings import resolve
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.main import main
 from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.precompile.chips import CHIPS, USUAL, Chip, topology_devices
@@ -22,7 +22,7 @@ from jax_prompts.precompile.hlo_statistics import Collective, Statistics
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.precompile.report import _prediction, precompile
 from jax_prompts.prompts import for_model
-from jax_prompts.trees import placed_trees
+from jax_prompts.state import placed_trees
 
 XXL = ("--gin_file=gin_configs/residual_xxl.gin", "--gin.MODEL_DIR=never")
 QUICK = ("--gin_file=gin_configs/quickstart.gin", "--gin.MODEL_DIR=never", "--gin.SCAN_LAYERS=True")

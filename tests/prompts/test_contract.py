@@ -10,6 +10,7 @@ import pytest
 from methods import TABLE
 
 from jax_prompts import optim, partition
+from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import (
@@ -22,7 +23,6 @@ from jax_prompts.prompts import (
     save_prompt,
 )
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.weights import random_weights
 
 CONFIG = T5Config(64, 16, 2, 1, 1, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 OPTIMIZER = Optimizer(name="adamw", learning_rate=0.05, weight_decay=0.01, network_learning_rate=0.02)

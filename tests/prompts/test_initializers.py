@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_prompts.config import ConfigError, SettingWarning
+from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     Base,
     ClassLabels,

@@ -9,11 +9,11 @@ import numpy as np
 from test_contract import CONFIG, D, batch
 
 from jax_prompts import optim
+from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import Explosive, init_members
 from jax_prompts.step import dropout_keys, make_train_step
-from jax_prompts.weights import random_weights
 
 STEPS = 60
 

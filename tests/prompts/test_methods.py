@@ -12,7 +12,7 @@ import pytest
 from methods import TABLE
 from safetensors.numpy import load_file
 
-from jax_prompts.config import ConfigError, SettingWarning
+from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     METHODS,
     Decomposed,

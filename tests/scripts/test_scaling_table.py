@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from jax_prompts.arguments import parse
-from jax_prompts.gin_settings import resolve
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 
 SCRIPTS = pathlib.Path(__file__).parent.parent.parent / "scripts"
 

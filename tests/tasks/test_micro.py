@@ -12,8 +12,8 @@ import pytest
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
-from jax_prompts.data.vocabulary import EOS_ID, Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, Vocabulary
+from jax_prompts.errors import ConfigError
 from tasks import micro, reviews, world
 
 SAMPLE = 400

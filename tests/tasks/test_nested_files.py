@@ -12,7 +12,7 @@ import pytest
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 
 MULTIRC = {
     "idx": 3,

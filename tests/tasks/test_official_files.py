@@ -10,7 +10,7 @@ import pytest
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 
 CB = [
     {"premise": "It rains.", "hypothesis": "it is wet", "label": "entailment", "idx": 7},

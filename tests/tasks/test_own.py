@@ -9,11 +9,12 @@ import pathlib
 import pytest
 
 from jax_prompts import main
-from jax_prompts.arguments import parse
-from jax_prompts.config import ConfigError, Data, OwnTask
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.config import Data, OwnTask
 from jax_prompts.data.cache import TokenCache, open_caches
-from jax_prompts.data.vocabulary import Vocabulary
-from jax_prompts.gin_settings import resolve
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import ConfigError
 
 ROWS = [
     {"id": "a", "premise": "It rains.", "hypothesis": 'it is, "very" wet', "label": 0},

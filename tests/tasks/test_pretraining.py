@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.pretraining import corrupt_spans, corrupted_lengths, noise_mask, noise_shape
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]

@@ -9,7 +9,7 @@ import pytest
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.metrics_qa import normalized, normalized_match
 from tasks.preprocessors_referent import mark_first, mark_pronoun, substituted
 from tasks.sources import as_dataset

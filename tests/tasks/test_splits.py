@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow_datasets as tfds
 
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.splits import parse
 
 NAMES = ("train", "validation")

@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 from tasks.features import TOKENIZE
 from tasks.sources import as_dataset
 

@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 
 import tasks.registry  # noqa: F401
-from jax_prompts.config import ConfigError
+from jax_prompts.errors import ConfigError
 
 # split sizes of the files at hand; the classes' counts in the first of them, in order of the classes
 FILES = {

@@ -1,0 +1,104 @@
+"""The base model that a run's settings describe: its module and its vocabulary."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from jax_prompts.base_models.open import open_model, recorded_vocabulary
+from jax_prompts.config import BaseModel
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
+from jax_prompts.models.bert import Bert, BertConfig
+from jax_prompts.models.sizes import size
+from jax_prompts.models.t5 import T5, T5Config
+
+Model = T5 | Bert
+
+
+def make_config(base: BaseModel) -> T5Config | BertConfig:
+    """The sizes that MODEL_SIZE names or, where it is None, those of the checkpoint.
+
+    Raises:
+      ConfigError: unknown size, or neither is set.
+      RunError: the checkpoint cannot be read.
+    """
+    if base.size is not None:
+        return size(base.size)
+    if base.checkpoint is None:
+        raise ConfigError("MODEL_SIZE and INITIAL_CHECKPOINT_PATH are both None; set one")
+    return open_model(base.checkpoint).config
+
+
+def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
+    """The file that VOCABULARY names or, where it is None, the one beside the checkpoint.
+
+    Raises:
+      ConfigError: unknown size, or there is no such file.
+      RunError: the file cannot be read, or is of another kind.
+    """
+    path = base.vocabulary
+    if path is None and base.checkpoint is not None:
+        path = open_model(base.checkpoint).vocabulary
+    if path is None:
+        raise ConfigError(f"no vocabulary lies beside {base.checkpoint}: set VOCABULARY to a file")
+    vocabulary = read_vocabulary(path, make_config(base))
+    recorded = recorded_vocabulary(base.checkpoint) if base.checkpoint is not None else None
+    if recorded is not None and recorded != vocabulary.fingerprint:
+        raise ConfigError(
+            f"{path} is vocabulary {vocabulary.fingerprint} and {base.checkpoint} was converted with {recorded}: "
+            "set VOCABULARY to that one, or to None"
+        )
+    return vocabulary
+
+
+def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | WordPiece:
+    """WordPiece for a BERT, SentencePiece for a T5; refused where it has ids that the model has no rows for.
+
+    Raises:
+      ConfigError: it does not fit.
+      RunError: the file cannot be read, or is of another kind.
+    """
+    vocabulary = WordPiece(path) if isinstance(config, BertConfig) else Vocabulary(path)
+    if vocabulary.size > config.vocab_size:
+        raise ConfigError(
+            f"{path} has {vocabulary.size} ids and the model {config.vocab_size} embedding rows: "
+            "set VOCABULARY to the one the model was trained with"
+        )
+    return vocabulary
+
+
+def make_model(
+    base: BaseModel,
+    *,
+    place: str = "input",
+    vocabulary: Vocabulary | WordPiece | None = None,
+    classes: int = 0,
+) -> Model:
+    """The module of the size named by `base`, with its numerics.
+
+    Args:
+      base: which model.
+      place: where prompts belong (`models/per_layer.py`).
+      vocabulary: its [SEP] tells a BERT's segments apart; None: BERT's own.
+      classes: of a BERT's classifier; 0: masked-LM head. A T5 answers with text.
+
+    Raises:
+      ConfigError: unknown size, or a setting that the architecture has not.
+    """
+    config = make_config(base)
+    numerics: dict[str, Any] = {
+        "dropout_rate": base.dropout_rate,
+        "dtype": jnp.dtype(base.activation_dtype),
+        "remat": base.remat,
+    }
+    if isinstance(config, BertConfig):
+        if base.scan_layers:
+            raise ConfigError(f"SCAN_LAYERS is True, but {base.name} is a BERT: set it to False")
+        if vocabulary is not None:
+            numerics["separator_id"] = vocabulary.eos_id
+        return Bert(dataclasses.replace(config, **numerics), place, classes)
+    return T5(dataclasses.replace(config, **numerics, scan_layers=base.scan_layers), place)

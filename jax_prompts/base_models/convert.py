@@ -1,0 +1,180 @@
+"""`t5x convert SOURCE TARGET` of a base model: any kind that can be read becomes the project's own.
+
+The own form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under their T5X paths and
+layers single; the vocabulary; and `config.json`, written last: without it there is no model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from jax_prompts.base_models.build import read_vocabulary
+from jax_prompts.base_models.fingerprint import combined, sample
+from jax_prompts.base_models.open import HEADS, Checkpoint, described, open_model
+from jax_prompts.base_models.stacks import by_parameter, in_layers
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary, read_bytes
+from jax_prompts.display import say
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.formats.arrays import ArraySource, same
+from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
+
+SHARD_BYTES = 1 << 30
+_INDEX = "model.safetensors.index.json"
+
+
+def convert_model(source: str, target: str, vocabulary: str | None = None) -> dict[str, Any]:
+    """Writes `source` in the own form to the directory `target`, and returns what config.json says of it.
+
+    Files that an interrupted conversion has left are kept where they are whole; what is written is read again and
+    compared with its checksum. The same source gives the same bytes.
+
+    Args:
+      source: what `open_model` takes.
+      target: a directory, made where it is missing.
+      vocabulary: a file, in place of the one beside `source`.
+
+    Raises:
+      ConfigError: no model, a vocabulary that does not fit, or a target that holds something else.
+      RunError: something cannot be read or written.
+    """
+    found, folder = open_model(source), pathlib.Path(target)
+    arrays = in_layers(found.arrays)
+    _check_target(source, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        vocabulary_file = _write_vocabulary(folder, vocabulary or found.vocabulary, found)
+        fingerprint, written, kept = _write_weights(folder, arrays)
+        about = {
+            **described(found.config),
+            "origin": found.about.get("origin") or {"path": source, "kind": found.kind},
+            "fingerprint": fingerprint,
+            "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
+            "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
+            "vocabulary": vocabulary_file,
+        }
+        _write(folder / "config.json", json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(
+            f"{target} could not be written: {error.strerror or error}; run the command again"
+        ) from error
+    return {"target": target, **about, "files_written": written, "files_kept": kept}
+
+
+def _check_target(source: str, folder: pathlib.Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose a directory")
+    if pathlib.Path(source).exists() and folder.samefile(source):
+        raise ConfigError(f"{folder} is the source itself: choose another directory")
+    ours = {"config.json", _INDEX, "vocabulary.model", "vocab.txt", "tokenizer.json"}
+    others = sorted(
+        path.name for path in folder.iterdir() if path.name not in ours and not _is_shard(path.name)
+    )
+    config = folder / "config.json"
+    if others or (config.exists() and '"architecture"' not in config.read_text(errors="replace")):
+        raise ConfigError(
+            f"{folder} holds {(others or ['another config.json'])[0]}: choose an empty directory"
+        )
+
+
+def _is_shard(name: str) -> bool:
+    return name.startswith((".model", "model")) and name.endswith((".safetensors", ".tmp"))
+
+
+def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list[str], list[str]]:
+    """The fingerprint, the files written, and those that were there already."""
+    shards = _shards(arrays)
+    samples: dict[str, bytes] = {}
+    written, kept = [], []
+    for file, part in shards.items():
+        if _holds(folder / file, part):
+            kept.append(file)
+        else:
+            (folder / "config.json").unlink(missing_ok=True)  # no whole model while one is written
+            temporary = folder / f".{file}.tmp"
+            try:
+                write_safetensors(temporary, part)
+                if not _holds(temporary, part):
+                    raise RunError(
+                        f"{folder / file} does not read as it was written: the disk is not to be trusted"
+                    )
+                temporary.rename(folder / file)
+            finally:
+                temporary.unlink(missing_ok=True)
+            written.append(file)
+            say(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
+        # Of the files, not of the source: what is recorded is what was read again.
+        there = open_safetensors(folder / file)
+        samples |= {name: sample(there[name][...]) for name in there if not name.startswith(HEADS)}
+    for stale in [path for path in folder.glob("model*.safetensors") if path.name not in shards]:
+        stale.unlink()
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(array.nbytes for array in arrays.values())},
+            "weight_map": {name: file for file, part in shards.items() for name in part},
+        }
+        _write(folder / _INDEX, json.dumps(index, indent=2) + "\n")
+    else:
+        (folder / _INDEX).unlink(missing_ok=True)
+    return combined(samples), written, kept
+
+
+def _shards(arrays: ArraySource) -> dict[str, ArraySource]:
+    """What goes into which file, each of a gigabyte or one array; layers of a parameter next to each other."""
+    parts: list[ArraySource] = [{}]
+    size = 0
+    for name in sorted(arrays, key=lambda name: (by_parameter(name), name)):
+        if parts[-1] and size + arrays[name].nbytes > SHARD_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][name] = arrays[name]
+        size += arrays[name].nbytes
+    if len(parts) == 1:
+        return {"model.safetensors": parts[0]}
+    return {f"model-{i:05}-of-{len(parts):05}.safetensors": part for i, part in enumerate(parts, 1)}
+
+
+def _holds(file: pathlib.Path, arrays: ArraySource) -> bool:
+    """Whether a file holds these arrays: their names, shapes and dtypes, the numbers of the smallest, all of its own.
+
+    Not every number is compared with the source's, which may have to come from afar once more.
+    """
+    try:
+        there = open_safetensors(file)
+    except RunError:
+        return False
+    described = [
+        {name: (array.shape, array.dtype) for name, array in part.items()} for part in (there, arrays)
+    ]
+    smallest = min(arrays, key=lambda name: (arrays[name].nbytes, name))
+    return described[0] == described[1] and is_whole(file) is True and same(there[smallest], arrays[smallest])
+
+
+def _write_vocabulary(folder: pathlib.Path, path: str | None, found: Checkpoint) -> dict[str, str] | None:
+    if path is None:
+        return None
+    vocabulary = read_vocabulary(path, found.config)
+    if isinstance(vocabulary, Vocabulary):
+        name, content = "vocabulary.model", vocabulary.model_bytes
+    else:
+        name, content = pathlib.Path(path).name, read_bytes(path, "VOCABULARY")
+        name = "tokenizer.json" if name.endswith(".json") else "vocab.txt"
+    _write(folder / name, content)
+    return {"file": name, "fingerprint": vocabulary.fingerprint}
+
+
+def _write(file: pathlib.Path, content: str | bytes) -> None:
+    """A small file, whole or not at all."""
+    temporary = file.with_name(f".model-{file.name}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content if isinstance(content, bytes) else content.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(file)
+    finally:
+        temporary.unlink(missing_ok=True)

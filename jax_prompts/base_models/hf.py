@@ -1,0 +1,95 @@
+"""Hugging Face folders: whatever form the weights have, arrays under PyTorch's names and in PyTorch's orientation."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.traverse_util
+
+from jax_prompts.errors import RunError
+from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
+from jax_prompts.formats.flax_msgpack import read_tree
+from jax_prompts.formats.safetensors import open_safetensors
+from jax_prompts.formats.torch_bin import open_bin
+
+
+def open_weights(folder: pathlib.Path) -> ArraySource | None:
+    """The arrays of a folder, from one file or, as an index says, several; None where there are none.
+
+    Raises:
+      RunError: a file cannot be read, is not whole, or is not what the index says.
+    """
+    for name, opener in _OPENERS.items():
+        if (folder / name).is_file():
+            arrays = opener(folder / name)
+        elif (folder / f"{name}.index.json").is_file():
+            arrays = _open_shards(folder, f"{name}.index.json", opener)
+        else:
+            continue
+        return _as_pytorch(arrays) if opener is _open_flax else arrays
+    return None
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+      RunError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path} cannot be read: it is no JSON object")
+    return found
+
+
+def _open_shards(
+    folder: pathlib.Path, index: str, opener: Callable[[pathlib.Path], ArraySource]
+) -> ArraySource:
+    weight_map = read_json(folder / index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise RunError(f"{folder / index} has no weight_map from names to files")
+    arrays: ArraySource = {}
+    for file in sorted(set(weight_map.values())):
+        if file in ("", ".", "..") or set(file) & set("/\\\0"):
+            raise RunError(
+                f"{folder / index} names {file!r}, which is no file of its folder: do not use this model"
+            )
+        arrays |= opener(folder / file)
+    if missing := sorted(set(weight_map) - set(arrays)):
+        listing = " ".join(f"- {name}" for name in missing[:10])
+        raise RunError(f"{folder / index} lists {len(missing)} arrays that its files have not: {listing}")
+    return arrays
+
+
+def _open_flax(path: pathlib.Path) -> ArraySource:
+    try:
+        leaves = flax.traverse_util.flatten_dict(read_tree(MappedFile(path)), sep="/")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RunError(f"{path} cannot be read as Flax's msgpack: {str(error).splitlines()[0]}") from error
+    others = [name for name, array in leaves.items() if not isinstance(array, LazyArray)]
+    if others:
+        raise RunError(f"{path} holds {others[0]}, which is no array")
+    return leaves
+
+
+def _as_pytorch(arrays: ArraySource) -> ArraySource:
+    """Flax's `block/0/q/kernel` [in, out] is PyTorch's `block.0.q.weight` [out, in]."""
+    renamed = {}
+    for name, array in arrays.items():
+        stem, _, last = name.replace("/", ".").rpartition(".")
+        known = last in ("kernel", "embedding", "scale")
+        renamed[f"{stem}.{'weight' if known else last}"] = array.T if last == "kernel" else array
+    return renamed
+
+
+_OPENERS: dict[str, Callable[[pathlib.Path], ArraySource]] = {
+    "model.safetensors": open_safetensors,
+    "pytorch_model.bin": open_bin,
+    "flax_model.msgpack": _open_flax,
+}

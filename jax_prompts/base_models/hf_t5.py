@@ -1,0 +1,102 @@
+"""Hugging Face's T5 (v1.0, v1.1, Flan-T5, mT5): the one table of names.
+
+Hugging Face stores a Linear's weight [out, in], T5X a kernel [in, out]; its relative position bias is
+[buckets, heads], T5X's [heads, buckets]. Both are transposes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jax_prompts.errors import RunError
+from jax_prompts.formats.arrays import ArraySource, same
+
+_SHARED, _HEAD = "shared.weight", "lm_head.weight"
+_EMBEDDINGS = (
+    _SHARED,
+    "encoder.embed_tokens.weight",
+    "decoder.embed_tokens.weight",
+)  # one table, often repeated
+# Old files of v1.0 hold it, and no T5 has ever used it.
+_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+_LAYER = re.compile(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(\w+)\.(.+)")
+_PARTS = {  # (stack, part of a layer, module) -> T5X's module
+    ("encoder", "0", "SelfAttention"): "attention",
+    ("encoder", "0", "layer_norm"): "pre_attention_layer_norm",
+    ("encoder", "1", "DenseReluDense"): "mlp",
+    ("encoder", "1", "layer_norm"): "pre_mlp_layer_norm",
+    ("decoder", "0", "SelfAttention"): "self_attention",
+    ("decoder", "0", "layer_norm"): "pre_self_attention_layer_norm",
+    ("decoder", "1", "EncDecAttention"): "encoder_decoder_attention",
+    ("decoder", "1", "layer_norm"): "pre_cross_attention_layer_norm",
+    ("decoder", "2", "DenseReluDense"): "mlp",
+    ("decoder", "2", "layer_norm"): "pre_mlp_layer_norm",
+}
+_WEIGHTS = {
+    "weight": "scale",
+    "q.weight": "query/kernel",
+    "k.weight": "key/kernel",
+    "v.weight": "value/kernel",
+    "o.weight": "out/kernel",
+    **{f"{name}.weight": f"{name}/kernel" for name in ("wi", "wi_0", "wi_1", "wo")},
+}
+_ACTIVATIONS = {"relu": ("relu",), **{f"gated-{name}": (name, "linear") for name in ("gelu", "relu", "silu")}}
+
+
+def t5x_name(theirs: str) -> str | None:
+    """T5X's path of a parameter; None for a name that is none of T5's."""
+    if theirs in (_SHARED, _HEAD):
+        return {_SHARED: "token_embedder/embedding", _HEAD: "decoder/logits_dense/kernel"}[theirs]
+    if found := re.fullmatch(r"(encoder|decoder)\.final_layer_norm\.weight", theirs):
+        return f"{found[1]}/{found[1]}_norm/scale"
+    bias = r"(encoder|decoder)\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias\.weight"
+    if found := re.fullmatch(bias, theirs):
+        return f"{found[1]}/relpos_bias/rel_embedding"
+    if found := _LAYER.fullmatch(theirs):
+        stack, layer, part, module, weight = found.groups()
+        if (stack, part, module) in _PARTS and weight in _WEIGHTS:
+            return f"{stack}/layers_{layer}/{_PARTS[stack, part, module]}/{_WEIGHTS[weight]}"
+    return None
+
+
+def to_t5x(arrays: ArraySource, described: dict[str, Any]) -> ArraySource:
+    """A folder's arrays under their T5X paths; names it does not know keep theirs.
+
+    A head that is the embedding again, or is not there, is tied, unless `described`, its config.json, says that
+    logits are not scaled as a tied head's are; then it is separate, and the embedding's numbers are its own.
+    """
+    arrays = dict(arrays)
+    copies = {name: arrays.pop(name) for name in _EMBEDDINGS if name in arrays}
+    if not copies:
+        raise RunError(f"no {_SHARED}: it is no T5")
+    shared = next(iter(copies.values()))
+    for name, copy in copies.items():
+        if copy is not shared and not same(copy, shared):
+            raise RunError(f"{name} is not the other embedding again, and this project's T5 has one")
+    arrays.pop(_UNUSED, None)
+    scaled = described.get("scale_decoder_outputs", described.get("tie_word_embeddings", True))
+    if not scaled:
+        arrays.setdefault(_HEAD, shared)
+    elif _HEAD in arrays and same(arrays[_HEAD], shared):
+        del arrays[_HEAD]
+    renamed = {
+        t5x_name(theirs) or theirs: array.T if len(array.shape) == 2 else array
+        for theirs, array in arrays.items()
+    }
+    return {"token_embedder/embedding": shared, **renamed}
+
+
+def activations(described: dict[str, Any]) -> tuple[str, ...]:
+    """Of the feed-forward blocks.
+
+    Raises:
+      RunError: this project's T5 has not that one.
+    """
+    kind = described.get("feed_forward_proj", "relu")
+    if kind not in _ACTIVATIONS:
+        raise RunError(f"config.json has feed_forward_proj {kind!r}; read are {', '.join(_ACTIVATIONS)}")
+    if described.get("layer_norm_epsilon", 1e-6) != 1e-6:
+        raise RunError(f"config.json has layer_norm_epsilon {described['layer_norm_epsilon']}; T5's is 1e-06")
+    return _ACTIVATIONS[kind]

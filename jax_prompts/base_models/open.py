@@ -1,0 +1,143 @@
+"""A base model on disk or in a bucket, of whatever kind: its arrays, sizes and vocabulary."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import warnings
+from typing import Any
+
+from jax_prompts.assets import resolve_asset
+from jax_prompts.base_models import hf, hf_bert, hf_t5, hub, t5x
+from jax_prompts.base_models.stacks import in_layers, t5_config
+from jax_prompts.errors import ConfigError, RunError, SettingWarning
+from jax_prompts.formats.arrays import ArraySource
+from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.t5 import T5Config
+
+VOCABULARIES = ("vocabulary.model", "spiece.model", "sentencepiece.model", "vocab.txt", "tokenizer.json")
+_ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
+HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
+_MODEL_TYPES = ("t5", "mt5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A base model that was found.
+
+    Attributes:
+      kind: `own`, `Hugging Face` or `T5X`.
+      arrays: by our path; layers single or stacked, as they are kept.
+      config: its sizes.
+      vocabulary: the file beside it; None where there is none.
+      about: config.json; empty for T5X.
+    """
+
+    kind: str
+    arrays: ArraySource
+    config: T5Config | BertConfig
+    vocabulary: str | None
+    about: dict[str, Any]
+
+
+def open_model(path: str) -> Checkpoint:
+    """Finds out what lies at `path` and opens it; no weights are read yet.
+
+    Args:
+      path: a directory, `gs://` path, `hf://ORGANISATION/NAME` or `asset:NAME`.
+
+    Raises:
+      ConfigError: there is no model.
+      RunError: it cannot be reached, is damaged, or is a model that this project has not.
+    """
+    scheme, separator, _ = path.partition("://")
+    if separator and scheme not in ("gs", "hf"):
+        raise ConfigError(
+            f"{path}: models are read from directories, gs:// and hf://; copy it to a directory"
+        )
+    if scheme == "gs":
+        place, steps = path, []
+    else:
+        place = hub.download(path) if scheme == "hf" else resolve_asset(path)
+        folder = pathlib.Path(place)
+        if (folder / "config.json").is_file():
+            return _open_folder(path, folder)
+        if any(folder.glob("*.safetensors")):
+            raise ConfigError(
+                f"{path} has weights and no config.json: it is no whole model; convert or copy it again"
+            )
+        steps = sorted(found.name for found in folder.glob("checkpoint_*"))
+    arrays = t5x.open_checkpoint(place)
+    if arrays is None:
+        inside = f"; it has {', '.join(steps)}, name one" if steps else ""
+        raise ConfigError(
+            f"{path} holds no model: expected a T5X checkpoint, or config.json with model.safetensors (own or Hugging "
+            f"Face), pytorch_model.bin or flax_model.msgpack{inside}; set INITIAL_CHECKPOINT_PATH"
+        )
+    if arrays.pop(t5x.PROMPT, None) is not None:
+        words = f"{path} holds a prompt beside the model: t5x convert {path} NEW.safetensors takes it out"
+        warnings.warn(words, SettingWarning, stacklevel=2)
+    try:
+        return Checkpoint("T5X", arrays, t5_config(in_layers(arrays)), find_vocabulary(place), {})
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def recorded_vocabulary(path: str) -> str | None:
+    """The fingerprint of the vocabulary that a converted model was made with; None where none is recorded."""
+    config = pathlib.Path(resolve_asset(path)) / "config.json"
+    about = hf.read_json(config) if config.is_file() else {}
+    recorded = about.get("vocabulary") if "architecture" in about else None
+    return recorded.get("fingerprint") if isinstance(recorded, dict) else None
+
+
+def find_vocabulary(path: str) -> str | None:
+    """The vocabulary file in a directory; none is looked for in a bucket."""
+    if "://" in path:
+        return None
+    return next((str(file) for name in VOCABULARIES if (file := pathlib.Path(path) / name).is_file()), None)
+
+
+def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
+    about = hf.read_json(folder / "config.json")
+    arrays = hf.open_weights(folder)
+    if arrays is None:
+        raise ConfigError(
+            f"{path} has a config.json and no weights: it is no whole model; convert or copy it again"
+        )
+    try:
+        kind, config = "Hugging Face", None
+        if "architecture" in about:
+            kind, config = "own", _own_config(about)
+        elif about.get("model_type") == "bert":
+            arrays = hf_bert.to_ours(arrays)
+            config = hf_bert.sizes(arrays, about)
+        elif about.get("model_type") in _MODEL_TYPES:
+            arrays = hf_t5.to_t5x(arrays, about)
+            distance = int(about.get("relative_attention_max_distance", 128))
+            config = t5_config(arrays, hf_t5.activations(about), distance)
+        else:
+            raise RunError(
+                f"config.json has model_type {about.get('model_type')!r}; read are t5, mt5 and bert"
+            )
+        return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), about)
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def described(config: T5Config | BertConfig) -> dict[str, Any]:
+    """Architecture and sizes as config.json holds them; numerics are the run's, not the model's."""
+    sizes = dataclasses.asdict(config)
+    for numerics in ("dtype", "dropout_rate", "scan_layers", "remat"):
+        sizes.pop(numerics, None)
+    return {"architecture": "t5" if isinstance(config, T5Config) else "bert", "sizes": sizes}
+
+
+def _own_config(about: dict[str, Any]) -> T5Config | BertConfig:
+    try:
+        sizes = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in about["sizes"].items()
+        }
+        return _ARCHITECTURES[about["architecture"]](**sizes)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"config.json is not this project's ({error}); convert the model again") from error

@@ -1,0 +1,121 @@
+"""Layers of a T5, one by one or stacked: in files on axis 1, as T5X has a scanned model's; in the model on axis 0."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+
+import numpy as np
+
+from jax_prompts.errors import RunError
+from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, layers_first, sides, stacked
+from jax_prompts.models.t5 import T5Config
+
+_LAYER = re.compile(r"(.*/)layers_(\d+)(/.*)")
+_STACK = re.compile(r"(.*/)layers(/.*)")
+
+
+def is_stack(name: str) -> bool:
+    return _STACK.fullmatch(name) is not None
+
+
+def in_layers(arrays: ArraySource) -> ArraySource:
+    """A file's stacks, where there are some, as single layers: `encoder/layers/...` -> `encoder/layers_0/...`."""
+    # Parts of stacks, each kept until all its layers were asked for, and together no more than the largest stack.
+    held: dict[tuple[str, str], tuple[np.ndarray, set[int]]] = {}
+    most = max((array.nbytes for name, array in arrays.items() if is_stack(name)), default=0)
+    turn = threading.Lock()  # small arrays are read by several threads
+
+    def layer(name: str, stack: LazyArray, i: int) -> LazyArray:
+        def read(index: Index) -> np.ndarray:
+            whole = (index[0], slice(None), *index[1:])
+            part = name, str(whole)
+            with turn:
+                if part not in held:
+                    size = math.prod(sides(whole, stack.shape)) * stack.dtype.itemsize
+                    while held and size + sum(numbers.nbytes for numbers, _ in held.values()) > most:
+                        del held[next(iter(held))]
+                    held[part] = stack[whole], set(range(stack.shape[1]))
+                numbers, waiting = held[part]
+                waiting.discard(i)
+                if not waiting:
+                    del held[part]
+                return numbers[:, i]
+
+        return LazyArray((stack.shape[0], *stack.shape[2:]), stack.dtype, read)
+
+    single = {}
+    for name, array in arrays.items():
+        if (found := _STACK.fullmatch(name)) and len(array.shape) > 1:
+            for i in range(array.shape[1]):
+                single[f"{found[1]}layers_{i}{found[2]}"] = layer(name, array, i)
+        else:
+            single[name] = array
+    return single
+
+
+def in_stacks(arrays: ArraySource, dtype: np.dtype) -> ArraySource:
+    """The model's stacks in `dtype`, of a file's stacks or single layers."""
+    layers: dict[str, dict[int, LazyArray]] = {}
+    scanned = {}
+    for name, array in arrays.items():
+        if found := _LAYER.fullmatch(name):
+            layers.setdefault(f"{found[1]}layers{found[3]}", {})[int(found[2])] = array
+        elif is_stack(name) and len(array.shape) > 1:
+            scanned[name] = layers_first(array, dtype)
+        else:
+            scanned[name] = array
+    for name, parts in layers.items():
+        if set(parts) == set(range(len(parts))) and len({part.shape for part in parts.values()}) == 1:
+            scanned[name] = stacked([parts[i] for i in range(len(parts))], dtype)
+        else:  # left as they are, to be listed as unknown
+            scanned |= {name.replace("/layers/", f"/layers_{i}/"): part for i, part in parts.items()}
+    return scanned
+
+
+def by_parameter(name: str) -> str:
+    """Sorts the layers of one parameter next to each other."""
+    return re.sub(r"/layers_\d+/", "/layers/", name)
+
+
+def t5_config(
+    arrays: ArraySource, mlp_activations: tuple[str, ...] | None = None, max_distance: int = 128
+) -> T5Config:
+    """The sizes of a T5 from its own arrays, unscanned and under T5X's paths.
+
+    Args:
+      mlp_activations: None: v1.1's where there are two input kernels, else v1.0's.
+      max_distance: beyond which relative positions are one; no array tells.
+
+    Raises:
+      RunError: they are no T5.
+    """
+    try:
+        vocab_size, emb_dim = arrays["token_embedder/embedding"].shape
+        num_heads, relpos_buckets = arrays["encoder/relpos_bias/rel_embedding"].shape
+        gated = "encoder/layers_0/mlp/wi_0/kernel" in arrays
+        wi = arrays[f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel"]
+        joined = arrays["encoder/layers_0/attention/query/kernel"].shape[1]
+        if joined % num_heads:
+            raise RunError(f"attention of width {joined} and {num_heads} heads: it is no T5")
+        return T5Config(
+            vocab_size=vocab_size,
+            emb_dim=emb_dim,
+            num_heads=num_heads,
+            num_encoder_layers=_layers(arrays, "encoder"),
+            num_decoder_layers=_layers(arrays, "decoder"),
+            head_dim=joined // num_heads,
+            mlp_dim=wi.shape[1],
+            mlp_activations=mlp_activations or (("gelu", "linear") if gated else ("relu",)),
+            logits_via_embedding="decoder/logits_dense/kernel" not in arrays,
+            relpos_buckets=relpos_buckets,
+            relpos_max_distance=max_distance,
+        )
+    except (KeyError, ValueError) as error:
+        raise RunError(f"its arrays are not a T5's ({error})") from error
+
+
+def _layers(arrays: ArraySource, stack: str) -> int:
+    found = {int(layer[1]) for name in arrays if (layer := re.match(rf"{stack}/layers_(\d+)/", name))}
+    return max(found) + 1  # ValueError: there are none

@@ -1,0 +1,208 @@
+"""Weights of base models: read from any known layout into the model's tree, written in the project's own.
+
+The own layout is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
+there), `config.json` (sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+from typing import Any, cast
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from safetensors import SafetensorError
+from safetensors.flax import load_file
+
+from jax_prompts import partition
+from jax_prompts.base_models.build import Model
+from jax_prompts.base_models.open import described, open_model
+from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
+from jax_prompts.config import BaseModel
+from jax_prompts.errors import RunError
+from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
+from jax_prompts.formats.safetensors import write_safetensors
+from jax_prompts.models.bert import Bert, BertConfig
+from jax_prompts.models.t5 import T5Config
+from jax_prompts.storage import files
+
+Tree = Any
+HEAD = "classifier"  # tuned with a prompt, and kept in its file
+_READERS = min(8, os.cpu_count() or 1)
+
+
+def random_weights(model: Model, key: jax.Array) -> Tree:
+    """Parameters as they are drawn before pre-training, boxed with their logical axes, without a classifier."""
+    params = model.init(key, method="initialize")["params"]
+    return {name: tree for name, tree in params.items() if name != HEAD}
+
+
+def random_head(model: Model, key: jax.Array) -> Tree:
+    """Parameters of a BERT's classifier, `{"classifier": ...}`, boxed; none for a model without."""
+    if not (isinstance(model, Bert) and model.classes):
+        return {}
+    return {HEAD: model.init(key, method="initialize")["params"][HEAD]}
+
+
+def abstract_weights(model: Model) -> Tree:
+    """Shapes and dtypes of the parameters, boxed with their logical axes; nothing is computed."""
+    config = model.config
+    if isinstance(config, T5Config) and config.scan_layers:
+        return _traced(model)
+    # Layers are alike: one is traced and stands for all.
+    if isinstance(config, BertConfig):
+        return _repeated(_traced(model, num_layers=1), config.num_layers)
+    tree = _traced(model, num_encoder_layers=1, num_decoder_layers=1)
+    counts = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
+    return {**tree, **{stack: _repeated(tree[stack], count) for stack, count in counts.items()}}
+
+
+def _traced(model: Model, **layers: Any) -> Tree:
+    model = model.clone(config=dataclasses.replace(model.config, **layers))
+    return jax.eval_shape(lambda: random_weights(model, jax.random.key(0)))
+
+
+def _repeated(tree: Tree, count: int) -> Tree:
+    """`layers_0` as `layers_0` .. `layers_{count - 1}`."""
+    return {**tree, **{f"layers_{i}": tree["layers_0"] for i in range(count)}}
+
+
+def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None = None) -> Tree:
+    """The base model's parameters, in `base.weight_dtype`, unboxed; each array is read straight to its place.
+
+    Args:
+      base: which weights.
+      model: what they are for.
+      seed: of random weights.
+      mesh: whose devices share them, by their logical axes; None: the first device has them all.
+
+    Raises:
+      RunError: the checkpoint cannot be read, or its names or shapes are not the model's; the message
+        lists what is missing (-) and what is not known (+).
+      ConfigError: `base.checkpoint` is no checkpoint.
+    """
+    dtype, boxed = jnp.dtype(base.weight_dtype), abstract_weights(model)
+    shardings = None if mesh is None else partition.parameter_shardings(boxed, mesh)
+    if base.checkpoint is None:
+        return _drawn(model, seed, dtype, shardings)
+    source = open_model(base.checkpoint).arrays
+    scanned = isinstance(model.config, T5Config) and model.config.scan_layers
+    source = in_stacks(source, dtype) if scanned else in_layers(source)
+    expected = flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/")
+    # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
+    heads = {name for name in source if name.startswith(("mlm_", f"{HEAD}/"))} - set(expected)
+    _check(base, expected, {name: array for name, array in source.items() if name not in heads})
+    places = {} if shardings is None else flax.traverse_util.flatten_dict(shardings, sep="/")
+
+    def place(name: str) -> tuple[str, jax.Array]:
+        return name, _placed(source[name], dtype, places.get(name))
+
+    # A large array has the memory to itself; small ones, together a fifth of the largest, are read several at once.
+    weights: dict[str, jax.Array] = {}
+    small = max(array.nbytes for array in source.values()) / (5 * _READERS)
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
+        for large, names in itertools.groupby(
+            sorted(expected, key=by_parameter), key=lambda name: source[name].nbytes > small
+        ):
+            weights |= (map if large else readers.map)(place, names)
+    return flax.traverse_util.unflatten_dict({name: weights[name] for name in expected}, sep="/")
+
+
+def _drawn(model: Model, seed: int, dtype: jnp.dtype, shardings: Tree | None) -> Tree:
+    def draw() -> Tree:
+        weights = nn.meta.unbox(random_weights(model, jax.random.key(seed)))
+        return jax.tree.map(lambda array: array.astype(dtype), weights)
+
+    return jax.jit(draw, out_shardings=shardings)()
+
+
+def _placed(array: LazyArray, dtype: jnp.dtype, sharding: jax.sharding.Sharding | None) -> jax.Array:
+    """One array on its devices; numbers that several devices hold are read once."""
+    if sharding is None:
+        return jax.block_until_ready(_put(array[...], dtype, None))
+    shards: dict[str, tuple[Index, list[jax.Device]]] = {}
+    for device, index in sharding.addressable_devices_indices_map(array.shape).items():
+        shards.setdefault(str(index), (cast(Index, index), []))[1].append(device)
+    parts = []
+    for index, devices in shards.values():
+        numbers = array[index]
+        parts += [_put(numbers, dtype, device) for device in devices]
+    placed = jax.make_array_from_single_device_arrays(array.shape, sharding, parts)
+    # One array after the other: what it was read into is free before the next is read.
+    return jax.block_until_ready(placed)
+
+
+def _put(numbers: np.ndarray, dtype: jnp.dtype, device: jax.Device | None) -> jax.Array:
+    """Numbers that lie in memory as JAX wants them are used there, and not copied."""
+    if numbers.flags.f_contiguous and not numbers.flags.c_contiguous:
+        numbers = _in_c_order(numbers)
+    placed = jax.device_put(numbers, device, may_alias=True)
+    return placed if placed.dtype == dtype else placed.astype(dtype)
+
+
+def _in_c_order(numbers_MN: np.ndarray) -> np.ndarray:
+    """A copy, as many columns at a time as fill a line of the processor's cache: several times the speed of NumPy's."""
+    line = 64
+    memory = np.empty(numbers_MN.nbytes + line, np.uint8)
+    start = -memory.ctypes.data % line  # JAX uses memory that begins there without another copy
+    copy_MN = memory[start : start + numbers_MN.nbytes].view(numbers_MN.dtype).reshape(numbers_MN.shape)
+    columns = line // numbers_MN.itemsize
+    for i in range(0, numbers_MN.shape[1], columns):
+        copy_MN[:, i : i + columns] = numbers_MN[:, i : i + columns]
+    return copy_MN
+
+
+def save_model(
+    directory: pathlib.Path, weights: Tree, config: T5Config | BertConfig, about: dict[str, Any]
+) -> None:
+    """Writes the own layout, except the vocabulary. `about` (origin, licence, ...) goes into config.json."""
+    directory.mkdir(parents=True, exist_ok=True)
+    flat = flax.traverse_util.flatten_dict(weights, sep="/")
+    arrays = {name: in_memory(np.asarray(array)) for name, array in flat.items()}
+    temporary = directory / "model.safetensors.tmp"
+    write_safetensors(temporary, {n: x.exchanged if is_stack(n) else x for n, x in arrays.items()})
+    temporary.rename(directory / "model.safetensors")
+    text = json.dumps({**described(config), **about}, indent=2)
+    files.write(os.fspath(directory / "config.json"), f"{text}\n".encode(), replace=True)
+
+
+def load_saved(directory: pathlib.Path) -> Tree:
+    """The weights that `save_model` wrote, a tuned classifier included.
+
+    Raises:
+      RunError: they cannot be read.
+    """
+    try:
+        arrays = load_file(directory / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{directory} cannot be read: {str(error).splitlines()[0]}") from error
+    arrays = {n: jnp.swapaxes(x, 0, 1) if is_stack(n) else x for n, x in arrays.items()}
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> None:
+    """Raises RunError unless names and shapes are the model's, and numbers are floats."""
+    name = f"{base.checkpoint} does not match the model"
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing or extra:
+        listing = [f"- {name}" for name in missing[:10]] + [f"+ {name}" for name in extra[:10]]
+        raise RunError(f"{name} ({len(missing)} missing -, {len(extra)} unknown +): " + " ".join(listing))
+    shapes = {name: (array.shape, found[name].shape) for name, array in expected.items()}
+    misfits = {name: both for name, both in shapes.items() if both[0] != both[1]}
+    if misfits:
+        listing = [
+            f"- {name} {ours} + {name} {theirs}" for name, (ours, theirs) in sorted(misfits.items())[:10]
+        ]
+        raise RunError(f"{name} ({len(misfits)} shapes): {' '.join(listing)}; set MODEL_SIZE to its size")
+    for path, array in found.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise RunError(f"{base.checkpoint} holds {path} as {array.dtype}: use weights in floating point")

@@ -1,0 +1,1 @@
+"""The command line: arguments, gin files and one small object a command."""

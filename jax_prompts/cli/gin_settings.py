@@ -1,0 +1,248 @@
+"""Gin files and flags made into the settings of a run (`config.py`): the only file that knows gin."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import inspect
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from jax_prompts import config
+from jax_prompts.errors import ConfigError, nearest
+
+ROOT = pathlib.Path(__file__).parents[2]  # holds gin_configs/, in a checkout and when installed
+DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
+
+
+def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
+    """The run that gin files and flags describe, and every setting it uses as the text of one gin file.
+
+    Args:
+      args: with `command`, `gin_file`, `bindings`, `gin_search_paths` and `tfds_data_dir`.
+      kinds: `TrainRun`, `EvalRun` or `InferRun`; the first that the files describe is made.
+
+    Raises:
+      ConfigError: a file that is not there or cannot be read, a name gin does not know, a macro that is
+        misspelt or missing, a value of the wrong type.
+    """
+    import gin
+
+    from jax_prompts.cli.field_types import misfits
+
+    _register(gin)
+    logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
+    try:
+        _read(gin, args)
+        kind = next((kind for kind in kinds if _bound(gin, kind)), None)
+        if kind is None:
+            run_file = (
+                f"gin_configs/runs/{'train' if args.command in ('cache', 'precompile') else args.command}.gin"
+            )
+            raise ConfigError(f"no gin file describes this command's run; add --gin_file={run_file} last")
+        _check_set(gin, kind)
+        with _one_line(gin):
+            run = gin.get_configurable(kind)()
+    finally:
+        logging.disable(logging.NOTSET)
+    for field, value, wanted in misfits(run):
+        shown = " ".join(repr(value).split())[:80]
+        raise ConfigError(f"{_setting(gin, field)} is {shown}: set it to {wanted}")
+    return run, _resolved_text(gin)
+
+
+def _read(gin: Any, args: argparse.Namespace) -> None:
+    """Defaults, gin files, flags: later wins."""
+    gin.clear_config()
+    searched = [folder for folder in args.gin_search_paths.split(",") if folder]
+    folders = [*searched, os.getcwd(), str(ROOT)]
+    gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
+    known = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "gin_configs").rglob("*.gin"))]
+    known += [path.name for folder in searched for path in pathlib.Path(folder).glob("*.gin")]
+    if not args.gin_file:
+        ready = [file for file in known if file.count("/") == 1 and file != "gin_configs/defaults.gin"]
+        raise ConfigError(f"no gin file; give --gin_file=FILE, for example one of {', '.join(ready)}")
+    gin.parse_config_file(str(DEFAULTS))
+    documented = set(_macros(gin))
+    for file in args.gin_file:
+        if not any((pathlib.Path(folder) / file).is_file() for folder in folders):
+            raise ConfigError(f"gin file {file} is not there; did you mean {nearest(file, known)}?")
+        with _one_line(gin, f"{file}: "):
+            gin.parse_config_file(file)
+    for binding in args.bindings:
+        with _one_line(gin, f"--gin.{binding}: "):
+            gin.parse_config(_statement(binding))
+    if args.tfds_data_dir:
+        gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
+    _check_macros(gin, documented)
+
+
+_REGISTERED: set[str] = set()
+
+
+def _register(gin: Any) -> None:
+    """Makes the settings, methods and initialisers known to gin by their class names."""
+    from jax_prompts import prompts
+
+    settings = [
+        config.BaseModel,
+        config.Data,
+        config.OwnTask,
+        config.Optimizer,
+        config.Decoding,
+        config.Training,
+    ]
+    runs = [config.TrainRun, config.EvalRun, config.InferRun]
+    for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS):
+        if made.__name__ not in _REGISTERED:  # gin refuses a second registration
+            gin.external_configurable(_constructor(made), name=made.__name__)
+            _REGISTERED.add(made.__name__)
+
+
+def _constructor(made: type) -> Any:
+    """A plain function that calls a class: gin would subclass it, which a Linen module does not survive."""
+
+    def construct(**fields: Any) -> Any:
+        return made(**fields)
+
+    linen = {"parent", "name"} if hasattr(made, "apply") else set()
+    own = [p for p in inspect.signature(made).parameters.values() if p.name not in linen]
+    construct.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own])  # type: ignore[attr-defined]
+    construct.__name__ = construct.__qualname__ = made.__name__
+    return construct
+
+
+def _statement(binding: str) -> str:
+    """`NAME=VALUE` as a line of gin; a value that is none of gin's is taken as a string."""
+    name, _, value = binding.partition("=")
+    if value.startswith(("@", "%")) or re.match(r"[\[({].*[@%]", value):
+        return f"{name} = {value}"
+    try:
+        return f"{name} = {ast.literal_eval(value.strip())!r}"
+    except (ValueError, SyntaxError):
+        return f"{name} = {value!r}"
+
+
+def _macros(gin: Any) -> dict[str, Any]:
+    """Every macro that is defined, with its value."""
+    return {
+        scope: values["value"]
+        for (scope, selector), values in gin.config._CONFIG.items()
+        if selector == "gin.macro"
+    }
+
+
+def _bound(gin: Any, name: str) -> dict[str, Any]:
+    """What is bound to the fields of a class."""
+    found: dict[str, Any] = {}
+    for (_, selector), values in gin.config._CONFIG.items():
+        if selector.rpartition(".")[2] == name:
+            found |= values
+    return found
+
+
+def _references(value: Any) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is a macro) of all that a bound value refers to."""
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _references(item)
+    elif hasattr(value, "config_key"):
+        scope, selector = value.config_key
+        yield (scope, True) if selector == "gin.macro" else (selector.rpartition(".")[2], False)
+
+
+def _check_macros(gin: Any, documented: set[str]) -> None:
+    """gin ignores a macro that nothing uses and fails late on one that nothing defines; say so here."""
+    defined = set(_macros(gin))
+    bound = [list(values.values()) for values in gin.config._CONFIG.values()]
+    used = {name for name, is_macro in _references(bound) if is_macro}
+    for name in sorted(defined - used - documented):
+        raise ConfigError(f"macro {name} is unknown; did you mean {nearest(name, documented | used)}?")
+    for name in sorted(used - defined):
+        likely = nearest(name, defined)
+        raise ConfigError(f"macro {name} has no value; give --gin.{name}=VALUE, or did you mean {likely}?")
+
+
+_EXAMPLES = {
+    "MODEL_DIR": "--gin.MODEL_DIR=runs/first",
+    "MODEL_SIZE": "--gin_file=gin_configs/models/micro.gin",
+    "VOCABULARY": "--gin_file=gin_configs/models/micro.gin",
+    "PROMPT": "--gin_file=gin_configs/prompts/residual.gin",
+    "PROMPT_LENGTH": "--gin.PROMPT_LENGTH=100",
+    "INITIALIZER": "--gin_file=gin_configs/prompts/residual.gin",
+    "MIXTURE_OR_TASK_NAME": "--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102",
+    "TASK_FEATURE_LENGTHS": "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 16}\"",
+    "LEARNING_RATE": "--gin_file=gin_configs/recipes/lester2021.gin",
+    "TRAIN_STEPS": "--gin.TRAIN_STEPS=30000",
+}
+
+
+def _check_set(gin: Any, kind: str) -> None:
+    """Raises ConfigError when something that a run is made of still waits for its value."""
+    macros, missing, seen = _macros(gin), [], set()
+    waiting = [list(_bound(gin, kind).values())]
+    while waiting:
+        for name, is_macro in _references(waiting.pop()):
+            if name in seen:
+                continue
+            seen.add(name)
+            if is_macro and repr(macros[name]) == "%gin.REQUIRED":
+                missing.append(name)
+            else:
+                waiting.append(macros[name] if is_macro else list(_bound(gin, name).values()))
+    if missing:
+        examples = {_EXAMPLES.get(name, f"--gin.{name}=VALUE") for name in missing}
+        files_first = sorted(examples, key=lambda flag: (flag.startswith("--gin."), flag))
+        raise ConfigError(f"{', '.join(sorted(missing))} not set; add for example {' '.join(files_first)}")
+
+
+@contextlib.contextmanager
+def _one_line(gin: Any, where: str = "") -> Iterator[None]:
+    """Turns what gin raises (ValueError, TypeError, SyntaxError, ...) into a ConfigError of one line."""
+    try:
+        yield
+    except ConfigError as error:  # gin adds lines to what passes through it
+        raise ConfigError(str(error).splitlines()[0]) from error
+    except Exception as error:
+        raise ConfigError(where + _explain(gin, error)) from error
+
+
+def _explain(gin: Any, error: Exception) -> str:
+    """The field to set, the nearest name, or the line that gin cannot read."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"
+    if found := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: '(\w+)'", text):
+        recipe = "--gin_file=gin_configs/recipes/lester2021.gin"
+        return f"{found[1]}.{found[2]} is not set; add for example {recipe}, or --gin.{found[1]}.{found[2]}=VALUE"
+    if found := re.search(r"Configurable '(\w+)' doesn't have a parameter named '(\w+)'", text):
+        fields = inspect.signature(gin.get_configurable(found[1])).parameters
+        return f"{found[1]} has no field {found[2]}; did you mean {nearest(found[2], fields)}?"
+    if found := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text):
+        likely = nearest(found[1].rpartition(".")[2], _REGISTERED)
+        return f"{found[1]} is unknown; did you mean {likely}?"
+    if found := re.search(r"Unable to open file: (\S+)\.", text):
+        return f"includes {found[1]}, which is not there"
+    return text
+
+
+def _setting(gin: Any, field: str) -> str:
+    """The macro that a field takes its value from; the field itself when there is none."""
+    name, _, part = field.partition(".")
+    macros = [macro for macro, is_macro in _references(_bound(gin, name).get(part)) if is_macro]
+    return macros[0] if macros else field
+
+
+def _resolved_text(gin: Any) -> str:
+    """Every setting that the run uses, defaults too, a line each."""
+    text = gin.operative_config_str(max_line_length=1_000_000)
+    text = re.sub(r"^# =+\n", "", text, flags=re.MULTILINE)  # underlines as long as the longest line
+    # What a macro refers to is made in a scope of the macro's name; without it the text can be overridden.
+    return re.sub(r"^((?:# Parameters for )?)[A-Z_]+/", r"\1", text, flags=re.MULTILINE)

@@ -1,0 +1,1 @@
+"""Vocabularies: SentencePiece for a T5, WordPiece for a BERT."""

@@ -1,0 +1,271 @@
+"""A base model that answers texts: behind `t5x infer`, and what `jax_prompts.load_model` gives.
+
+Rows of one batch may each use another prompt, or none. B rows, L = P + T tokens, Q virtual tokens of all prompts,
+N texts, C labels.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jax_prompts import decoding as ways_of_decoding
+from jax_prompts import partition
+from jax_prompts.base_models.build import Model, make_model, make_vocabulary
+from jax_prompts.base_models.fingerprint import fingerprint
+from jax_prompts.base_models.weights import HEAD, load_weights
+from jax_prompts.config import BaseModel, Decoding
+from jax_prompts.data.layout import Frame
+from jax_prompts.data.text_batches import power_of_two, text_batches
+from jax_prompts.errors import ConfigError
+from jax_prompts.inference.predict import label_of, make_predict
+from jax_prompts.inference.ranking import label_arrays, make_rank
+from jax_prompts.models.bert import Bert
+from jax_prompts.prompts.prompt_file import PathOrUrl, PromptMetadata, check_fits, load_prompt
+from jax_prompts.state import checked_head
+
+Tree = Any
+GREEDY = Decoding()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt in memory. `Prompt(array)` is one of no known origin; `dataclasses.replace` changes a part.
+
+    Attributes:
+      array: `[P, D]` float32; `[P, W]` of a method at every layer (`prompts/per_layer.py`).
+      metadata: where it came from.
+      head: a BERT's classifier that was tuned with it; of a T5's prompt, empty.
+      name: what error messages call it.
+    """
+
+    array: Float[np.ndarray, "P D"]
+    metadata: PromptMetadata = dataclasses.field(default_factory=PromptMetadata)
+    head: Tree = dataclasses.field(default_factory=dict)
+    name: str = "the prompt"
+
+
+Prompts = Prompt | None | Sequence[Prompt | None]  # for all texts, or one for each; None: the bare model
+
+
+class _Batch(NamedTuple):
+    """Texts that one program answers: their numbers, and what it is given; rows beyond them fill the batch."""
+
+    texts: list[int]
+    model: Model
+    params: Tree
+    prompts_QD: Float[Array, "Q D"] | None
+    tokens_BL: Int[Array, "B L"]
+    labels: tuple[str, ...]
+
+
+class Engine:
+    """A loaded base model. It compiles a program for every shape, of which there are few (`data/texts.py`)."""
+
+    def __init__(self, base: BaseModel, *, inputs_length: int, targets_length: int, batch_size: int) -> None:
+        """Loads vocabulary and weights.
+
+        Args:
+          base: which model.
+          inputs_length: tokens that a text is cut to, end of sentence included; a BERT's positions may leave fewer.
+          targets_length: tokens that an answer may have.
+          batch_size: texts at once.
+
+        Raises:
+          ConfigError: a setting that cannot work.
+          RunError: a file that cannot be read.
+        """
+        sizes = {"inputs_length": inputs_length, "targets_length": targets_length, "batch_size": batch_size}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ConfigError(f"{name} is {value}: set it to at least 1")
+        self._mesh = partition.mesh_of(base)
+        self._vocabulary = make_vocabulary(base)
+        # One class stands for a classifier, which prompts bring along, in place of BERT's masked-LM head.
+        self._model = make_model(base, vocabulary=self._vocabulary, classes=1)
+        self._bert = isinstance(self._model, Bert)
+        self._params = load_weights(base, self._model, mesh=self._mesh)
+        self._base: dict[str, Any] = {
+            "prompt_width": self._model.config.prompt_width,
+            "model_fingerprint": fingerprint(self._params),
+            "tokenizer_fingerprint": self._vocabulary.fingerprint,
+        }
+        self._inputs_length, self._targets_length = inputs_length, targets_length
+        self._batch_size = batch_size
+        self._programs: dict[Any, Callable[..., Array]] = {}
+
+    def load_prompt(self, path: PathOrUrl) -> Prompt:
+        """A prompt from its file or URL.
+
+        Raises:
+          ConfigError: no such file, or one that belongs to another model.
+          RunError: a file that cannot be read, or is no prompt file.
+        """
+        prompt_PD, metadata = load_prompt(path, **self._base)
+        return Prompt(prompt_PD, metadata, checked_head(self._model, path, metadata.labels), os.fspath(path))
+
+    def predict(
+        self, texts: Sequence[str], prompt: Prompts = None, *, decoding: Decoding = GREEDY, seed: int = 0
+    ) -> list[str]:
+        """The answer to each text: what a T5 generates, the label that a BERT's classifier chooses.
+
+        Args:
+          texts: N of them, as the prompt's task writes its inputs.
+          prompt: one for all texts, a list with one for each, or None: the bare model.
+          decoding: how answers are generated.
+          seed: of `Decoding(name="sample")`.
+
+        Raises:
+          ConfigError: settings that cannot work, a prompt that does not fit.
+        """
+        ways_of_decoding.check(decoding)
+        answers = [""] * len(texts)
+        for number, batch in enumerate(self._batches(texts, self._each(texts, prompt))):
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            program = self._program(make_predict, batch, decoding, self._targets_length)
+            ids_BU = np.asarray(program(batch.params, batch.prompts_QD, batch.tokens_BL, key))
+            read = label_of(batch.labels) if self._bert else self._vocabulary.decode
+            for text, ids_U in zip(batch.texts, ids_BU, strict=False):  # filling rows are left
+                answers[text] = read(ids_U)
+        return answers
+
+    def score_labels(
+        self, texts: Sequence[str], labels: Sequence[str] | None = None, prompt: Prompts = None
+    ) -> Float[np.ndarray, "N C"]:
+        """log P(label | text) in nats: of a T5 the sum over the label's tokens, end of sentence included.
+
+        Args:
+          texts, prompt: as for `predict`.
+          labels: C of them; None: those that the prompt was tuned for.
+
+        Raises:
+          ConfigError: labels that are one to the model, or that a BERT's classifier has not; as `predict`.
+        """
+        prompts = self._each(texts, prompt)
+        labels = _labels_of(prompts) if labels is None else labels
+        arrays = {} if self._bert else label_arrays(labels, self._vocabulary)
+        log_p_NC = np.zeros((len(texts), len(labels)), np.float32)
+        for batch in self._batches(texts, prompts):
+            program = self._program(make_rank, batch)
+            log_p_BC = np.asarray(program(batch.params, batch.prompts_QD, batch.tokens_BL, arrays))
+            if self._bert:
+                log_p_BC = log_p_BC[:, _columns(labels, batch.labels)]
+            log_p_NC[batch.texts] = log_p_BC[: len(batch.texts)]
+        return log_p_NC
+
+    def _each(self, texts: Sequence[str], prompt: Prompts) -> list[Prompt | None]:
+        """One prompt for each text, all of which fit."""
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError("texts are no list of strings: give one, even for a single text")
+        prompts: Any = list(prompt) if isinstance(prompt, list | tuple) else [prompt] * len(texts)
+        if len(prompts) != len(texts):
+            raise ConfigError(
+                f"{len(prompts)} prompts for {len(texts)} texts: give one, or one for each text"
+            )
+        for each in {id(each): each for each in prompts}.values():
+            if each is None:
+                if self._bert:
+                    raise ConfigError("a BERT answers with a prompt's classifier: give a prompt")
+                continue
+            if not isinstance(each, Prompt):
+                kind = type(each).__name__
+                raise ConfigError(f"a prompt is a {kind}: give what load_prompt returns, or Prompt(array)")
+            if np.ndim(each.array) != 2:
+                raise ConfigError(f"{each.name} has shape {np.shape(each.array)}: a prompt is [P, D]")
+            check_fits(each.name, each.array, each.metadata, **self._base)
+            if self._bert and HEAD not in each.head:
+                raise ConfigError(f"{each.name} holds no classifier, and a BERT answers with one")
+        return prompts
+
+    def _batches(self, texts: Sequence[str], prompts: list[Prompt | None]) -> Iterator[_Batch]:
+        """Texts whose prompts share a program: those of one place, or of a BERT, of one classifier."""
+        sharing = collections.defaultdict[Any, list[int]](list)
+        for number, prompt in enumerate(prompts):
+            place = "input" if prompt is None else prompt.metadata.place
+            sharing[prompt if prompt is not None and prompt.head else place].append(number)
+        for numbers in sharing.values():
+            first = prompts[numbers[0]] or Prompt(np.zeros((0, 0), np.float32))
+            labels = first.metadata.labels if first.head else ()
+            model = self._model.clone(place=first.metadata.place)
+            if self._bert:
+                model = model.clone(classes=len(labels))
+            each = [prompts[number] for number in numbers]
+            prompts_QD, ids = self._table(dict.fromkeys(prompt for prompt in each if prompt is not None))
+            limit = self._text_limit(max(map(len, ids.values())))
+            found = text_batches(
+                self._tokens([texts[number] for number in numbers], limit),
+                [ids[prompt] for prompt in each],
+                batch_size=self._batch_size,
+                limit=limit,
+                frame=Frame.of(self._vocabulary),
+                parts=partition.row_parts(self._mesh),
+            )
+            params = {**self._params, **first.head}
+            sharding = partition.batch_sharding(self._mesh, members=False)
+            for rows, tokens_BL in found:
+                tokens_BL = jax.device_put(tokens_BL, sharding)
+                yield _Batch([numbers[row] for row in rows], model, params, prompts_QD, tokens_BL, labels)
+
+    def _table(
+        self, prompts: Iterable[Prompt]
+    ) -> tuple[Float[Array, "Q D"] | None, dict[Prompt | None, Int[np.ndarray, " P"]]]:
+        """The rows of all prompts (their number rounded up: it is part of a shape), and which are each one's."""
+        first = self._model.config.vocab_size
+        ids: dict[Prompt | None, Int[np.ndarray, " P"]] = {None: np.zeros(0, np.int32)}
+        for prompt in prompts:
+            ids[prompt] = np.arange(first, first + len(prompt.array), dtype=np.int32)
+            first += len(prompt.array)
+        if len(ids) == 1:
+            return None, ids
+        table_QD = np.concatenate(
+            [np.asarray(prompt.array, np.float32) for prompt in ids if prompt is not None]
+        )
+        unused = power_of_two(len(table_QD)) - len(table_QD)
+        return jnp.asarray(np.pad(table_QD, ((0, unused), (0, 0)))), ids
+
+    def _text_limit(self, prompt_length: int) -> int:
+        """Tokens a text may have."""
+        if not isinstance(self._model, Bert):
+            return self._inputs_length
+        left = self._model.config.max_length - prompt_length
+        if left < 3:
+            raise ConfigError(
+                f"a prompt of {prompt_length} tokens leaves no room for text: use a shorter one"
+            )
+        return min(self._inputs_length, left)
+
+    def _tokens(self, texts: list[str], limit: int) -> list[list[int]]:
+        begin, eos = self._vocabulary.begin_ids, self._vocabulary.eos_id
+        room = max(0, limit - len(begin) - 1)
+        return [[*begin, *ids[:room], eos] for ids in self._vocabulary.encode_all(texts)]
+
+    def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
+        """What `make` compiles for a batch's model, kept for the next one."""
+        key = make, batch.model.place, len(batch.labels), *settings
+        if key not in self._programs:
+            self._programs[key] = make(batch.model, *settings, self._mesh)
+        return self._programs[key]
+
+
+def _labels_of(prompts: list[Prompt | None]) -> tuple[str, ...]:
+    """The labels that prompts were tuned for."""
+    found = {prompt.metadata.labels if prompt is not None else () for prompt in prompts}
+    if len(found) > 1 or () in found:
+        raise ConfigError("the prompts do not all name the same labels: give labels")
+    return found.pop() if found else ()
+
+
+def _columns(labels: Sequence[str], known: tuple[str, ...]) -> list[int]:
+    """Where a classifier has these labels."""
+    for label in labels:
+        if label not in known:
+            raise ConfigError(f"the prompt's classifier has no label {label!r}; use {', '.join(known)}")
+    return [known.index(label) for label in labels]

@@ -1,0 +1,1 @@
+"""Prompts of other systems: PEFT, NumPy, T5X; in and out."""

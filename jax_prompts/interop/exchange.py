@@ -1,0 +1,176 @@
+"""Prompts from other systems in (`t5x convert`), and out to them (`t5x export`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import warnings
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Float
+
+from jax_prompts.errors import ConfigError, SettingWarning
+from jax_prompts.interop import npy, peft, peft_encoder, t5x_prompt
+from jax_prompts.interop.imported import FoundPrompt
+from jax_prompts.prompts import PromptMetadata, load_head, load_prompt, save_prompt
+from jax_prompts.storage.directories import whole_directory
+
+SUFFIX = ".safetensors"
+
+
+def is_prompt(source: str, target: str) -> bool:
+    """Whether `t5x convert` is asked for a prompt: by a target that is a file, or a source that is nothing else."""
+    path = pathlib.Path(source)
+    return target.endswith(SUFFIX) or peft.is_adapter(path) or npy.is_array(path)
+
+
+def convert_prompt(source: str, target: str, *, prompt_only: bool = False) -> dict[str, Any]:
+    """Writes a prompt file from a PEFT adapter, a NumPy array or a T5X checkpoint with a prompt in it.
+
+    Args:
+      source: adapter folder, array or checkpoint.
+      target: prompt file; one that is there is replaced.
+      prompt_only: take the prompt without what was tuned beside it; the file's metadata says what was left out.
+
+    Raises:
+      ConfigError: a source that is none of these, or more than a prompt; a target that is no prompt file.
+      RunError: a damaged source, or a target that cannot be written.
+    """
+    if not target.endswith(SUFFIX):
+        raise ConfigError(f"{source} is a prompt and {target} no prompt file: end it in {SUFFIX}")
+    kind, found = _read(source)
+    if found.left_out and not prompt_only:
+        raise ConfigError(
+            f"{source} holds more than a prompt: {'; '.join(found.left_out)}; --prompt_only takes the prompt without it"
+        )
+    for words in (*found.unused, *found.left_out):
+        _say(f"{source}: left out {words}")
+    metadata = found.metadata
+    if found.left_out:
+        extra = metadata.extra | {"left_out": json.dumps(found.left_out)}
+        metadata = dataclasses.replace(metadata, extra=extra)
+    save_prompt(target, found.prompt_PD, metadata)
+    return {
+        "prompt": target,
+        "from": kind,
+        "length": found.prompt_PD.shape[0],
+        "width": found.prompt_PD.shape[1],
+        "unused": found.unused,
+        "left_out": found.left_out,
+    }
+
+
+def _read(source: str) -> tuple[str, FoundPrompt]:
+    path = pathlib.Path(source)
+    if peft.is_adapter(path):
+        return "peft", peft.read_adapter(path)
+    if npy.is_array(path):
+        return "npy", npy.read_array(path)
+    if "://" in source or path.is_dir():
+        return "t5x", t5x_prompt.read_prompt(source)
+    raise ConfigError(
+        f"{source} is no prompt of another system: give a PEFT adapter's folder (with {peft.CONFIG}), "
+        "a NumPy array, or a T5X checkpoint"
+    )
+
+
+# Why a prompt that is not rows in front of the input has no place elsewhere.
+_PER_LAYER = {
+    "peft": "PEFT's prefix tuning gives a T5 keys and values in the decoder's self-attention, and this prompt has "
+    "its own elsewhere",
+    "npy": "the original code has prompts at the input alone",
+    "t5x": "the original code has prompts at the input alone",
+}
+_CLASSIFIER = {
+    "peft": "PEFT puts virtual tokens in front of [CLS], where this prompt stands behind it",
+    "npy": "the array has no place for the classifier that was tuned with it",
+    "t5x": "the original code prompts T5",
+}
+
+
+def export_prompt(
+    prompt: str, target: str, *, to: str, base_model: str | None = None, unfolded: bool = False
+) -> dict[str, Any]:
+    """Writes a prompt file in another system's format: `peft` and `t5x` a directory, `npy` a file.
+
+    Args:
+      prompt: prompt file.
+      target: where; a directory must not be there yet, a file is replaced.
+      to: `peft`, `npy` or `t5x`.
+      base_model: the frozen model: for PEFT its Hugging Face name or folder, for T5X the checkpoint to complete.
+      unfolded: of a P-Tuning prompt, as PEFT's P_TUNING adapter, with the encoder where the run has kept it.
+
+    Raises:
+      ConfigError: no such prompt, or one that the other system cannot hold.
+      RunError: a damaged file, or a target that cannot be written.
+    """
+    _check_file(prompt)
+    prompt_PD, about = load_prompt(prompt)
+    if about.place != "input":
+        raise ConfigError(f"{prompt} is a prompt at every layer ({about.place!r}): {_PER_LAYER[to]}")
+    if load_head(prompt)[0]:
+        raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
+    if unfolded and to != "peft":
+        raise ConfigError(f"--unfolded is for --to=peft, not --to={to}: leave it out")
+    if base_model is not None and to == "npy":
+        raise ConfigError("--base_model says nothing to --to=npy: leave it out")
+    if to == "peft":
+        kind = _to_peft(prompt, target, prompt_PD, about, base_model or _loadable(about), unfolded)
+    elif to == "t5x":
+        t5x_prompt.write_prompted(target, prompt_PD, about, base_model)
+        kind = {"base_model": base_model}
+    else:
+        npy.write_array(pathlib.Path(target), prompt_PD)
+        kind = {}
+    return {"to": to, "target": target, "length": prompt_PD.shape[0], "width": prompt_PD.shape[1], **kind}
+
+
+def _to_peft(
+    prompt: str,
+    target: str,
+    prompt_PD: Float[np.ndarray, "P D"],
+    about: PromptMetadata,
+    base_model: str | None,
+    unfolded: bool,
+) -> dict[str, Any]:
+    kind, encoder = peft.PROMPT_TUNING, None
+    if unfolded:
+        method = peft_encoder.p_tuning_method(about)
+        kind = peft_encoder.p_tuning(method, prompt_PD.shape[1])
+        encoder = peft_encoder.tuned_encoder(pathlib.Path(prompt), prompt_PD, method, about.step)
+        if encoder is None:
+            _say(f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}")
+    if base_model is None:
+        _say("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
+    with whole_directory(pathlib.Path(target)) as folder:
+        peft.write_adapter(folder, prompt_PD, about, base_model, kind)
+        if encoder is not None:
+            (folder / peft_encoder.FILE).write_bytes(safetensors.numpy.save(encoder))
+    encoder_file = peft_encoder.FILE if encoder else None
+    return {"peft_type": kind["peft_type"], "base_model": base_model, "encoder": encoder_file}
+
+
+def _check_file(prompt: str) -> None:
+    """Raises ConfigError for a directory; of a MODEL_DIR the names of its prompts are told."""
+    path = pathlib.Path(prompt)
+    if path.is_dir():
+        files = [str(file) for file in sorted(path.glob(f"prompt*{SUFFIX}"))]
+        raise ConfigError(
+            f"{prompt} is a directory: give a prompt file, such as {' or '.join(files) or 'p' + SUFFIX}"
+        )
+
+
+def _loadable(about: PromptMetadata) -> str | None:
+    """What transformers may know the base model by: a name or a local folder, not a `gs://` path or an asset."""
+    first, _, checkpoint = about.base_model.partition(
+        " "
+    )  # a run's own words are its size and its checkpoint
+    name = checkpoint or first
+    return None if name in ("", "None") or ":" in name else name
+
+
+def _say(words: str) -> None:
+    warnings.warn(words, SettingWarning, stacklevel=2)

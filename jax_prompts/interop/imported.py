@@ -1,0 +1,57 @@
+"""What every reader of other systems' prompts returns, and how it looks at files that nobody vouches for."""
+
+from __future__ import annotations
+
+import pathlib
+import stat
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.prompts import PromptMetadata
+from jax_prompts.prompts.prompt_file import MAX_BYTES
+
+
+class FoundPrompt(NamedTuple):
+    """A prompt of another system.
+
+    Attributes:
+      prompt_PD: float32.
+      metadata: what is known of where it came from.
+      unused: what was stored beside it and has no effect, in words.
+      left_out: what was tuned with it and is no prompt, in words.
+    """
+
+    prompt_PD: Float[np.ndarray, "P D"]
+    metadata: PromptMetadata
+    unused: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def check_file(path: pathlib.Path, limit: int = MAX_BYTES) -> None:
+    """Raises ConfigError unless there is an ordinary file, RunError if it has more than `limit` bytes."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path} is not an ordinary file: check the path")
+    if status.st_size > limit:
+        raise RunError(f"{path} has {status.st_size} bytes, over {limit}: this is no prompt")
+
+
+def as_prompt(path: pathlib.Path, array: np.ndarray) -> Float[np.ndarray, "P D"]:
+    """The array in float32.
+
+    Raises:
+      RunError: it is no prompt [P, D] of finite numbers.
+    """
+    if array.ndim != 2 or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
+        raise RunError(f"{path} holds {array.dtype} {list(array.shape)}, not a prompt [P, D] of floats")
+    prompt_PD = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(prompt_PD).all():
+        raise RunError(f"{path} holds values that are not finite: use another prompt")
+    return prompt_PD

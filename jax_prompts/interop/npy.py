@@ -1,0 +1,53 @@
+"""Prompts as NumPy arrays: float32 [P, D], the layout of the original prompt tuning code's released prompts."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+
+import numpy as np
+from jaxtyping import Float
+
+from jax_prompts.errors import RunError
+from jax_prompts.interop.imported import FoundPrompt, as_prompt, check_file
+from jax_prompts.prompts import PromptMetadata
+from jax_prompts.prompts.prompt_file import write_whole
+
+MAGIC = b"\x93NUMPY"
+
+
+def is_array(path: pathlib.Path) -> bool:
+    """Whether this is a file in NumPy's format; the original code writes some without `.npy`."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def read_array(path: pathlib.Path) -> FoundPrompt:
+    """The prompt of an `.npy` file.
+
+    Raises:
+      ConfigError: no such file.
+      RunError: a damaged file, one that holds Python objects, or no [P, D] of finite floats.
+    """
+    check_file(path)
+    try:
+        # Mapped, so that a header cannot ask for more memory than the file has bytes.
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError, OverflowError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} is no whole array of numbers ({reason}): use another file") from error
+    prompt_PD = as_prompt(path, array)
+    return FoundPrompt(prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)}))
+
+
+def write_array(path: pathlib.Path, prompt_PD: Float[np.ndarray, "P D"]) -> None:
+    """Writes an `.npy` file, whole or not at all.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    content = io.BytesIO()
+    np.save(content, np.asarray(prompt_PD, dtype="<f4"), allow_pickle=False)
+    write_whole(path, content.getvalue())

@@ -1,0 +1,189 @@
+"""Adapters of Hugging Face PEFT: a folder with `adapter_config.json` and the tensor `prompt_embeddings`.
+
+For its prompt tuning and its P-Tuning PEFT keeps the folded prompt. On encoder-decoder models it stores 2P rows
+unless told otherwise (`num_transformer_submodules`), of which the model is given the first P; P are written here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float
+
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.formats.arrays import ArraySource
+from jax_prompts.formats.safetensors import open_safetensors
+from jax_prompts.formats.torch_bin import open_bin
+from jax_prompts.interop.imported import FoundPrompt, as_prompt, check_file
+from jax_prompts.prompts import PromptMetadata
+from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_TENSOR = "prompt_embeddings"
+_MAX_CONFIG_BYTES = 2**20
+_DEPT = "PROMPT_TUNING_LORA"
+_FOLDED = ("PROMPT_TUNING", "P_TUNING", _DEPT)
+_AT_THE_INPUT = ("SEQ_2_SEQ_LM", "FEATURE_EXTRACTION", None)
+_OTHER_PROMPTS = {
+    "PREFIX_TUNING": "its keys and values belong to the decoder's self-attention, where prompts here have none",
+    "MULTITASK_PROMPT_TUNING": "its prompt is a product with factors of one of several tasks",
+    "CPT": "its prompt belongs to a decoder-only model",
+    "CARTRIDGE": "its keys and values belong to a decoder-only model",
+    "ADAPTION_PROMPT": "its prompts enter single layers through gates",
+}
+
+
+def is_adapter(path: pathlib.Path) -> bool:
+    return (path / CONFIG).is_file()
+
+
+def read_adapter(folder: pathlib.Path) -> FoundPrompt:
+    """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x.
+
+    Raises:
+      ConfigError: an adapter of another kind, or of a model that has the prompt elsewhere.
+      RunError: a damaged file, or files that contradict each other.
+    """
+    config = _read_config(folder / CONFIG)
+    kind, task = config.get("peft_type"), config.get("task_type")
+    if kind not in _FOLDED:
+        reason = _OTHER_PROMPTS.get(str(kind), "it changes weights of the model")
+        raise ConfigError(
+            f"{folder} is a {kind} adapter ({reason}): only {' and '.join(_FOLDED[:2])} are prompts at the input"
+        )
+    if task not in _AT_THE_INPUT:
+        raise ConfigError(
+            f"{folder} is an adapter for {task}, where its prompt has another place than in a T5's encoder: "
+            "use one for SEQ_2_SEQ_LM"
+        )
+    arrays, text = _open(folder)
+    if _TENSOR not in arrays:
+        raise RunError(f"{folder} holds no tensor {_TENSOR} (it has {', '.join(sorted(arrays)) or 'none'})")
+    stored = as_prompt(folder, arrays.pop(_TENSOR)[...])
+    length = _length(folder, config, stored)
+    own = "library_version" in text  # written here
+    metadata = parse_metadata(folder, text) if own else _metadata(config, length)
+    unused = (f"rows {length} to {2 * length - 1}, which PEFT stores and no model reads",)
+    return FoundPrompt(
+        stored[:length],
+        dataclasses.replace(metadata, place="input"),
+        unused if len(stored) > length else (),
+        _left_out(config, arrays),
+    )
+
+
+def write_adapter(
+    folder: pathlib.Path,
+    prompt_PD: Float[np.ndarray, "P D"],
+    metadata: PromptMetadata,
+    base_model: str | None,
+    kind: dict[str, Any],
+) -> None:
+    """Writes an adapter that PEFT loads with `PeftModel.from_pretrained`.
+
+    Args:
+      folder: an empty directory.
+      base_model: name or path of the frozen model for `AutoPeftModelForSeq2SeqLM`.
+      kind: `peft_type` and the settings of that type.
+    """
+    length, width = prompt_PD.shape
+    config = {
+        "auto_mapping": None,
+        "base_model_name_or_path": base_model,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "num_attention_heads": None,  # PEFT asks the model
+        "num_layers": None,
+        "num_transformer_submodules": 1,
+        "num_virtual_tokens": length,
+        "revision": None,
+        "task_type": "SEQ_2_SEQ_LM",
+        "token_dim": width,
+        **kind,
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    text = metadata_text(metadata) | {"format": "pt"}
+    (folder / WEIGHTS).write_bytes(safetensors.numpy.save({_TENSOR: prompt_PD}, text))
+
+
+PROMPT_TUNING: dict[str, Any] = {
+    "peft_type": "PROMPT_TUNING",
+    "prompt_tuning_init": "RANDOM",
+    "prompt_tuning_init_text": None,
+    "tokenizer_kwargs": None,
+    "tokenizer_name_or_path": None,
+}
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    check_file(path, _MAX_CONFIG_BYTES)
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is not JSON: use another adapter") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{path} holds no settings: use another adapter")
+    return config
+
+
+def _open(folder: pathlib.Path) -> tuple[ArraySource, dict[str, str]]:
+    """The arrays, and the file's metadata."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        path = folder / "adapter_model.bin"
+        check_file(path)
+        return open_bin(path), {}
+    check_file(path)
+    arrays = open_safetensors(path)
+    text = safetensors.safe_open(path, framework="np").metadata() or {}
+    return arrays, {name: value for name, value in text.items() if name != "format"}
+
+
+def _length(folder: pathlib.Path, config: dict[str, Any], stored: np.ndarray) -> int:
+    """P, where settings and rows agree."""
+    length, width = (_count(folder, config, name) for name in ("num_virtual_tokens", "token_dim"))
+    stacks = config.get("num_transformer_submodules")
+    if stacks is None:
+        stacks = len(stored) // length
+    if stacks not in (1, 2) or stored.shape != (stacks * length, width):
+        raise RunError(
+            f"{folder}: {CONFIG} says {length} virtual tokens of width {width} for {stacks} stacks, and the file holds "
+            f"{list(stored.shape)}: use an adapter whose files belong together"
+        )
+    return length
+
+
+def _count(folder: pathlib.Path, config: dict[str, Any], name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise RunError(f"{folder}: {CONFIG} has {name} {value!r:.60}, not a whole number of at least 1")
+    return value
+
+
+def _metadata(config: dict[str, Any], length: int) -> PromptMetadata:
+    """What the settings of an adapter tell."""
+    method, settings = "PromptTuning", dict[str, Any](length=length)
+    if config["peft_type"] == "P_TUNING":
+        recurrent = config.get("encoder_reparameterization_type") == "LSTM"
+        method = "PTuningLSTM" if recurrent else "PTuningMLP"
+        settings["hidden"] = config.get("encoder_hidden_size")
+        if recurrent:
+            settings["layers"] = config.get("encoder_num_layers")
+    base_model = config.get("base_model_name_or_path") or ""
+    return PromptMetadata(method=method, settings=settings, base_model=str(base_model))
+
+
+def _left_out(config: dict[str, Any], others: ArraySource) -> tuple[str, ...]:
+    """What was tuned beside the prompt, in words; DePT (Shi & Lipani 2024) adds A B to the input's embeddings."""
+    dept = config["peft_type"] == _DEPT
+    why = "DePT's update of the input embeddings" if dept else "tuned beside the prompt"
+    if dept and not others:
+        return (f"{why}, of rank {config.get('r')}, which the file does not hold",)
+    return tuple(f"{name} {list(array.shape)} ({why})" for name, array in sorted(others.items()))

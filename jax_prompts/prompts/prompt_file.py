@@ -1,0 +1,314 @@
+"""Prompt files: safetensors with `prompt` float32 `[P, D]`, a BERT's `head/...`, string metadata; no pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float
+
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.storage import files
+
+PLACES = ("input", "states", "keys_values")
+HEAD_PREFIX = "head/"
+MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
+MAX_HEADER_BYTES = 2**20
+
+
+def _library_version() -> str:
+    try:
+        return importlib.metadata.version("jax-prompts")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptMetadata:
+    """Where a prompt came from. Empty fields are unknown, as in prompts from other software.
+
+    Attributes:
+      method, settings: class name and fields of the method that was folded; see `settings_of`.
+      place: where its rows belong, `input`, or `states` or `keys_values` of every layer (`models/per_layer.py`).
+      base_model, model_fingerprint: name and weight fingerprint of the frozen model.
+      tokenizer_fingerprint: fingerprint of the vocabulary.
+      task, labels: what it was tuned on, and the task's class labels.
+      metric, score, step: the validation metric that chose it, its value, and the optimiser step.
+      library_version: version of this package that wrote the file.
+      extra: every other metadata entry of the file, kept as it is when the prompt is saved again.
+    """
+
+    method: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    place: str = "input"
+    base_model: str = ""
+    model_fingerprint: str = ""
+    tokenizer_fingerprint: str = ""
+    task: str = ""
+    labels: tuple[str, ...] = ()
+    metric: str = ""
+    score: float | None = None
+    step: int | None = None
+    library_version: str = dataclasses.field(default_factory=_library_version)
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+_TEXT_FIELDS = (
+    "method",
+    "place",
+    "base_model",
+    "model_fingerprint",
+    "tokenizer_fingerprint",
+    "task",
+    "metric",
+    "library_version",
+)
+_JSON_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "settings": dict,
+    "labels": list,
+    "score": (int, float, type(None)),
+    "step": (int, type(None)),
+}
+
+
+def settings_of(method: Any) -> dict[str, Any]:
+    """A method's own fields, for `PromptMetadata.settings`."""
+    names = [field.name for field in dataclasses.fields(method) if field.name not in ("parent", "name")]
+    return {name: getattr(method, name) for name in names}
+
+
+PathOrUrl = str | os.PathLike[str]  # of a file, or a URL (`files.py`)
+
+
+def save_prompt(
+    path: PathOrUrl,
+    prompt_PD: Float[np.ndarray, "P D"],
+    metadata: PromptMetadata,
+    head: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes a prompt file whole or not at all; with several writers the last one to finish stays.
+
+    Args:
+      path: where.
+      prompt_PD: the folded prompt.
+      metadata: where it came from.
+      head: arrays by name of a classifier tuned with it; kept as `head/NAME`.
+
+    Raises:
+      RunError: values that are not finite, or a directory or disk that cannot be written.
+    """
+    prompt_PD = np.ascontiguousarray(prompt_PD, dtype=np.float32)
+    if prompt_PD.ndim != 2 or not prompt_PD.size:
+        raise ValueError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
+    arrays = {"prompt": prompt_PD}
+    for name, array in (head or {}).items():
+        arrays[HEAD_PREFIX + name] = np.ascontiguousarray(array, dtype=np.float32)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
+
+    write_whole(path, safetensors.numpy.save(arrays, metadata_text(metadata)))
+
+
+def write_whole(path: PathOrUrl, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      RunError: a directory or disk that cannot be written.
+    """
+    try:
+        files.write(os.fspath(path), content, replace=True)
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def load_prompt(
+    path: PathOrUrl,
+    *,
+    prompt_width: Callable[[str], int] | None = None,
+    model_fingerprint: str | None = None,
+    tokenizer_fingerprint: str | None = None,
+) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
+    """Reads a prompt file and checks that it fits, as `check_fits`.
+
+    Raises:
+      ConfigError: no such file, or one that does not fit.
+      RunError: a file that is not a whole prompt file, is too large, or holds values that are not finite.
+    """
+    prompt_PD, metadata = parse_prompt(path, read_content(path))
+    check_fits(
+        path,
+        prompt_PD,
+        metadata,
+        prompt_width=prompt_width,
+        model_fingerprint=model_fingerprint,
+        tokenizer_fingerprint=tokenizer_fingerprint,
+    )
+    return prompt_PD, metadata
+
+
+def check_fits(
+    name: PathOrUrl,
+    prompt_PD: Float[np.ndarray, "P D"],
+    metadata: PromptMetadata,
+    *,
+    prompt_width: Callable[[str], int] | None,
+    model_fingerprint: str | None,
+    tokenizer_fingerprint: str | None,
+) -> None:
+    """Compares a prompt with a base model; what is None, or unknown to the prompt, is not compared.
+
+    Args:
+      name: what to call the prompt.
+      prompt_width: the base model's numbers of one virtual token at a place.
+
+    Raises:
+      ConfigError: another width, another base model or another vocabulary.
+    """
+    origin = f" ({metadata.base_model})" if metadata.base_model else ""
+    place = metadata.place
+    if prompt_width is not None and place not in PLACES:
+        raise ConfigError(f"{name} is a prompt at {place!r}, which is none of {', '.join(PLACES)}")
+    if prompt_width is not None and prompt_PD.shape[1] != prompt_width(place):
+        raise ConfigError(
+            f"{name} has width {prompt_PD.shape[1]} and the base model {prompt_width(place)}: "
+            f"use the base model it was tuned with{origin}"
+        )
+    for what, theirs, ours in (
+        ("base model", metadata.model_fingerprint, model_fingerprint),
+        ("vocabulary", metadata.tokenizer_fingerprint, tokenizer_fingerprint),
+    ):
+        if ours and theirs and ours != theirs:
+            raise ConfigError(
+                f"{name} belongs to {what} {theirs} and this run has {ours}: "
+                f"use the {what} it was tuned with{origin}"
+            )
+
+
+def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
+    """The arrays of the classifier that was tuned with a prompt, by name (none for a T5's), and the file's metadata.
+
+    Raises:
+      ConfigError, RunError: as `load_prompt`.
+    """
+    arrays, text = _arrays(path, read_content(path))
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise RunError(f"{path} holds {name} that is not finite: use another prompt file")
+    head = {
+        name.removeprefix(HEAD_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(HEAD_PREFIX)
+    }
+    return head, parse_metadata(path, text)
+
+
+def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "P D"]], str]:
+    """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their place.
+
+    Raises:
+      ConfigError, RunError: as `load_prompt`; files whose rows belong at different places.
+    """
+    prompts, places = [], {}
+    for path in paths:
+        prompt_PD, metadata = load_prompt(path, **checks)
+        prompts.append(prompt_PD)
+        places[metadata.place] = path
+    if len(places) > 1:
+        told = ", ".join(f"{path} at {place!r}" for place, path in places.items())
+        raise ConfigError(f"prompts at different places cannot share a model: {told}; use them one by one")
+    return prompts, next(iter(places), "input")
+
+
+def read_content(path: PathOrUrl) -> bytes:
+    """A prompt file as it is. Its size is looked at first, so that a wrong or hostile one costs no memory.
+
+    Raises:
+      ConfigError: no such file.
+      RunError: it is too large, or cannot be read.
+    """
+    try:
+        return files.read(os.fspath(path), MAX_BYTES)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist: set it to a prompt file") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is not a file: set it to a prompt file") from error
+    except files.TooLargeError as error:
+        raise RunError(f"{path} has {error.size} bytes, over {MAX_BYTES}: use a prompt file") from error
+    except OSError as error:
+        raise RunError(f"{path} could not be read: {error.strerror or error}") from error
+
+
+def parse_prompt(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
+    """The prompt and its origin from what `read_content` gave.
+
+    Raises:
+      RunError: as `load_prompt`.
+    """
+    arrays, text = _arrays(path, content)
+    if not np.isfinite(arrays["prompt"]).all():
+        raise RunError(f"{path} holds values that are not finite: use another prompt file")
+    return arrays["prompt"], parse_metadata(path, text)
+
+
+def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The prompt and its head by name, and the metadata's text."""
+    if content.startswith(b"\x93NUMPY"):
+        raise ConfigError(
+            f"{path} is a NumPy array: t5x convert {path} NEW.safetensors makes it a prompt file"
+        )
+    if len(content) < 8 or (size := struct.unpack("<Q", content[:8])[0]) > MAX_HEADER_BYTES:
+        raise RunError(f"{path} is not a whole prompt file: use another one")
+    try:
+        found = dict(safetensors.deserialize(content))
+    except safetensors.SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} is not a whole prompt file ({reason}): use another one") from error
+    if "prompt" not in found:
+        raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")
+    dtype, shape = found["prompt"]["dtype"], found["prompt"]["shape"]
+    if dtype != "F32" or len(shape) != 2 or 0 in shape:
+        raise RunError(f"{path} holds prompt {dtype} {shape}, not F32 [P, D]: convert it first")
+    arrays = {}
+    for name, part in found.items():
+        if name == "prompt" or name.startswith(HEAD_PREFIX):
+            if part["dtype"] != "F32":
+                raise RunError(f"{path} holds {name} that is not float32: use another prompt file")
+            arrays[name] = np.frombuffer(part["data"], np.float32).reshape(part["shape"])
+    return arrays, json.loads(content[8 : 8 + size]).get("__metadata__", {})
+
+
+def metadata_text(metadata: PromptMetadata) -> dict[str, str]:
+    """Metadata as the strings that a safetensors file holds."""
+    text = dict(metadata.extra)
+    text |= {name: getattr(metadata, name) for name in _TEXT_FIELDS}
+    return text | {name: json.dumps(getattr(metadata, name), sort_keys=True) for name in _JSON_FIELDS}
+
+
+def parse_metadata(path: PathOrUrl, text: dict[str, str]) -> PromptMetadata:
+    """What `metadata_text` wrote; entries it does not know are kept as `extra`.
+
+    Raises:
+      RunError: an entry that is not what its name says.
+    """
+    known: dict[str, Any] = {name: text.get(name, "") for name in _TEXT_FIELDS}
+    known["place"] = text.get("place", "input")
+    for name, kind in _JSON_FIELDS.items():
+        if name not in text:
+            continue
+        try:
+            known[name] = json.loads(text[name])
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path} has metadata {name} that is not JSON: use another prompt file") from error
+        if not isinstance(known[name], kind):
+            raise RunError(f"{path} has metadata {name} of the wrong kind: use another prompt file")
+    known["labels"] = tuple(str(label) for label in known.get("labels", ()))
+    extra = {name: value for name, value in text.items() if name not in {*_TEXT_FIELDS, *_JSON_FIELDS}}
+    return PromptMetadata(**known, extra=extra)

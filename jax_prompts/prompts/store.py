@@ -1,0 +1,339 @@
+"""A prompt store: a folder, here or at a URL, of prompt files, each with an entry that says what it is.
+
+    STORE/NAME.json                        the entry: file, size, checksum, shape, and the file's own metadata
+    STORE/NAME.3f9c21ab04de.safetensors    the prompt, in a file that every addition makes anew
+
+The entries are the index; nothing is shared that two writers could take from each other, so that no lock is needed
+where there are none (`gs://`, `s3://`). An addition first writes its file, which nobody knows of yet, then the entry,
+in one step that of two writers of one name lets only the first succeed. Removal takes the entry first. What is
+stopped in between leaves a file without an entry, never an entry without its file.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import datetime
+import fnmatch
+import hashlib
+import json
+import math
+import re
+import uuid
+import warnings
+
+from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest
+from jax_prompts.prompts.prompt_file import (
+    PathOrUrl,
+    PromptMetadata,
+    metadata_text,
+    parse_metadata,
+    parse_prompt,
+    read_content,
+)
+from jax_prompts.storage import files
+
+MAX_ENTRY_BYTES = 2**22  # a prompt file's metadata has at most 2**20
+READERS = 16  # entries read at once: object stores answer slowly, but many at a time
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the store knows of a prompt.
+
+    Attributes:
+      name: what its users call it.
+      file: its file's name in the store.
+      size, sha256: of the file, in bytes.
+      length, width: P and D (or W, `prompts/per_layer.py`).
+      added: when, UTC.
+      metadata: where the prompt came from.
+    """
+
+    name: str
+    file: str
+    size: int
+    sha256: str
+    length: int
+    width: int
+    added: str
+    metadata: PromptMetadata
+
+    @classmethod
+    def of(cls, name: str, file: str, added: str, path: PathOrUrl, content: bytes) -> Entry:
+        """The entry of a prompt file with this content, read from `path`.
+
+        Raises:
+          RunError: it is no prompt file.
+        """
+        prompt_PD, metadata = parse_prompt(path, content)
+        length, width = prompt_PD.shape
+        checksum = hashlib.sha256(content).hexdigest()
+        return cls(name, file, len(content), checksum, length, width, added, metadata)
+
+    def to_json(self) -> bytes:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["metadata"] = metadata_text(self.metadata)
+        return json.dumps(fields, indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, place: str, name: str, content: bytes) -> Entry:
+        """Raises RunError for anything but what `to_json` writes of a prompt called `name`."""
+        wrong = f"{place} is no entry of a prompt store: remove {name}, or replace it"
+        try:
+            fields = json.loads(content)
+            text = fields.pop("metadata")
+            fits = all(isinstance(value, str) for value in text.values())
+            entry = cls(**fields, metadata=PromptMetadata())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RunError(wrong) from error
+        numbers, texts = (entry.size, entry.length, entry.width), (entry.sha256, entry.added)
+        fits = fits and all(isinstance(value, int) for value in numbers)
+        fits = fits and all(isinstance(value, str) for value in texts)
+        # Only a file of this prompt, so that removing it or reading it can reach no other.
+        own = re.compile(re.escape(name) + r"\.[0-9a-f]{12}\.safetensors")
+        if not fits or entry.name != name or not own.fullmatch(str(entry.file)):
+            raise RunError(wrong)
+        return dataclasses.replace(entry, metadata=parse_metadata(place, text))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """What a look at every file of a store found.
+
+    Attributes:
+      whole: names of prompts that are as they were added.
+      damaged: name -> what is wrong with its entry or file.
+      missing: names of prompts whose file is gone.
+      unknown: files without an entry: left by an addition that was stopped, being added just now, or no part of it.
+    """
+
+    whole: tuple[str, ...]
+    damaged: dict[str, str]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+class PromptStore:
+    """The prompts at a folder or URL; `list`, `find` and `verify` take no notice of subfolders.
+
+    Every method raises RunError where the store cannot be read or written, a remote one within
+    `remote.TIMEOUT_SECONDS` for each file.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url if url.endswith("://") else url.rstrip("/")
+
+    def list(self) -> tuple[Entry, ...]:
+        """All entries by name; damaged ones are left out with a warning.
+
+        Raises:
+          ConfigError: no store is there.
+        """
+        entries, damaged = self._entries()
+        for wrong in damaged.values():
+            warnings.warn(wrong, SettingWarning, stacklevel=2)
+        return tuple(entries[name] for name in sorted(entries))
+
+    def find(
+        self,
+        *,
+        task: str = "*",
+        model: str = "*",
+        metric: str = "*",
+        method: str = "*",
+        min_score: float | None = None,
+        fingerprint: str = "*",
+    ) -> tuple[Entry, ...]:
+        """Entries that meet every condition, the highest score first.
+
+        Texts may hold `*` and `?`. `model` is the base model's size or its full name; `fingerprint` that of the
+        base model's weights.
+
+        Raises:
+          ConfigError: no store is there.
+        """
+
+        def fits(about: PromptMetadata) -> bool:
+            wanted = [
+                (task, about.task),
+                (metric, about.metric),
+                (method, about.method),
+                (fingerprint, about.model_fingerprint),
+            ]
+            models = about.base_model, about.base_model.partition(" ")[0]
+            return (
+                all(fnmatch.fnmatchcase(text, pattern) for pattern, text in wanted)
+                and any(fnmatch.fnmatchcase(text, model) for text in models)
+                and (min_score is None or (about.score is not None and about.score >= min_score))
+            )
+
+        def order(entry: Entry) -> tuple[float, str]:
+            score = entry.metadata.score
+            return (math.inf if score is None or math.isnan(score) else -score), entry.name
+
+        return tuple(sorted((entry for entry in self.list() if fits(entry.metadata)), key=order))
+
+    def path(self, name: str) -> str:
+        """Where the file of a prompt is: a path or URL for whatever takes a prompt file. It never changes.
+
+        Raises:
+          ConfigError: there is no such prompt.
+        """
+        entry = self._read_entry(name)
+        if entry is None:
+            raise ConfigError(self._absent(name))
+        return f"{self.url}/{entry.file}"
+
+    def add(self, name: str, path: PathOrUrl, *, replace: bool = False) -> Entry:
+        """Stores a copy of a prompt file, byte by byte.
+
+        Raises:
+          ConfigError: a name that cannot be one, or is taken (without `replace`); no such file.
+          RunError: it is no prompt file.
+        """
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{name!r} cannot name a prompt: use letters, digits and . _ -, at most 100")
+        file = f"{name}.{uuid.uuid4().hex[:12]}.safetensors"
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        content = read_content(path)
+        entry = Entry.of(name, file, now, path, content)
+        taken = ConfigError(f"{self.url} has a prompt {name} already: choose another name, or replace it")
+        try:
+            before = self._read_entry(name)
+        except RunError:  # a damaged entry, of which only the name is left
+            before = None
+            if not replace:
+                raise
+        if before is not None and not replace:
+            raise taken
+        try:
+            files.write(f"{self.url}/{file}", content, replace=True)  # its name is nobody else's
+            files.write(f"{self.url}/{name}.json", entry.to_json(), replace=replace)
+        except FileExistsError as error:
+            # A library that sent a write twice, the first answer being lost, has met its own entry.
+            first = self._read_entry(name)
+            if first is None or first.file != file:
+                self._remove_file(file)
+                raise taken from error
+        except OSError as error:
+            raise RunError(f"{name} could not be added to {self.url}: {_reason(error)}") from error
+        if before is not None:
+            self._remove_file(before.file)
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Takes a prompt out; of a damaged one, whose file is not known any more, the entry.
+
+        Raises:
+          ConfigError: there is no such prompt.
+        """
+        try:
+            entry = self._read_entry(name)
+        except RunError:
+            entry = None
+        else:
+            if entry is None:
+                raise ConfigError(self._absent(name))
+        self._remove_file(f"{name}.json")
+        if entry is not None:
+            self._remove_file(entry.file)
+
+    def verify(self) -> Verified:
+        """Reads every file and compares it with its entry.
+
+        Raises:
+          ConfigError: no store is there.
+        """
+        present = self._files()  # before the entries, so that what is added meanwhile is not unknown
+        entries, damaged = self._entries()
+        whole, missing = [], []
+        for name, entry in sorted(entries.items()):
+            place = f"{self.url}/{entry.file}"
+            try:
+                found = Entry.of(name, entry.file, entry.added, place, read_content(place))
+            except ConfigError:  # no such file
+                missing.append(name)
+            except RunError as error:
+                damaged[name] = str(error)
+            else:
+                if found.to_json() == entry.to_json():
+                    whole.append(name)
+                else:
+                    damaged[name] = f"{place} is not what was added as {name}"
+        known = {entry.file for entry in entries.values()} | {f"{name}.json" for name in _names(present)}
+        return Verified(
+            tuple(whole), dict(sorted(damaged.items())), tuple(missing), tuple(sorted(present - known))
+        )
+
+    def _files(self) -> set[str]:
+        try:
+            return files.listing(self.url)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"there is no prompt store at {self.url}: check the place, or add a prompt"
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"{self.url} could not be listed ({_reason(error)}): check the place and the network"
+            ) from error
+
+    def _entries(self) -> tuple[dict[str, Entry], dict[str, str]]:
+        """By name all entries, and what is wrong with damaged ones."""
+        entries: dict[str, Entry] = {}
+        damaged: dict[str, str] = {}
+
+        def read(name: str) -> None:
+            try:
+                entry = self._read_entry(name)
+            except RunError as error:
+                damaged[name] = str(error)
+            else:
+                if entry is not None:  # removed since it was listed
+                    entries[name] = entry
+
+        names = _names(self._files())
+        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            collections.deque(pool.map(read, names), maxlen=0)
+        return entries, damaged
+
+    def _read_entry(self, name: str) -> Entry | None:
+        """None where there is none.
+
+        Raises:
+          RunError: it is damaged, or cannot be read.
+        """
+        place = f"{self.url}/{name}.json"
+        if not NAME.fullmatch(name):
+            return None
+        try:
+            return Entry.from_json(place, name, files.read(place, MAX_ENTRY_BYTES))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RunError(f"{place} could not be read: {_reason(error)}") from error
+
+    def _absent(self, name: str) -> str:
+        names = _names(self._files())
+        likely = f"; did you mean {nearest(name, names)}?" if names else ", nor any other"
+        return f"{self.url} has no prompt {name}{likely}"
+
+    def _remove_file(self, file: str) -> None:
+        try:
+            files.remove(f"{self.url}/{file}")
+        except FileNotFoundError:
+            pass  # somebody else removed it
+        except OSError as error:
+            raise RunError(f"{self.url}/{file} could not be removed: {_reason(error)}") from error
+
+
+def _names(found: set[str]) -> list[str]:
+    """Names that have an entry, among files of a store."""
+    stems = (file.removesuffix(".json") for file in found if file.endswith(".json"))
+    return sorted(name for name in stems if NAME.fullmatch(name))
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error).splitlines()[0]

@@ -1,0 +1,294 @@
+"""Base models of every kind: the same arrays whatever form they have, and one line for what is no whole model."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import flax.serialization
+import flax.traverse_util
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint
+import pytest
+import tensorstore as ts
+
+from jax_prompts.base_models.open import open_model
+from jax_prompts.base_models.stacks import in_layers, in_stacks
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.formats import zarr
+from jax_prompts.formats.arrays import in_memory
+from jax_prompts.interop.t5x_write import write_checkpoint
+from jax_prompts.models.t5 import T5Config
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+GOLDEN = GOLDENS / "t5_v1_1_hf"
+CONFIG = T5Config(96, 32, 4, 2, 3, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
+
+
+def read(arrays):
+    return {name: array[...] for name, array in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return read(open_model(str(GOLDEN)).arrays)
+
+
+def equal(found, expected):
+    return found.keys() == expected.keys() and all(
+        found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
+        for name in expected
+    )
+
+
+def tree(arrays):
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def scanned(arrays):
+    """As T5X has them: stacks with the layers on axis 1."""
+    stacks = in_stacks({name: in_memory(array) for name, array in arrays.items()}, np.dtype(np.float32))
+    return read({name: x.exchanged if "/layers/" in name else x for name, x in stacks.items()})
+
+
+@pytest.mark.parametrize("form", ["sharded", "flax", "flax_in_pieces"])
+def test_hugging_face_forms_hold_the_same_arrays(form, folder, tensors, golden):
+    found = open_model(str(folder(form, tensors)))
+    assert (found.kind, found.config) == ("Hugging Face", CONFIG)
+    assert equal(read(found.arrays), golden)
+    name = "decoder/layers_2/mlp/wi_1/kernel"
+    part = (slice(4, 9), slice(10, 30))
+    assert np.array_equal(found.arrays[name][part], golden[name][part])
+
+
+@pytest.mark.parametrize("layout", ["layers", "stacks"])
+@pytest.mark.parametrize("form", ["legacy", "state", "params", "bare", "files"])
+def test_t5x_forms_hold_the_same_arrays(form, layout, golden, tmp_path):
+    arrays = golden if layout == "layers" else scanned(golden)
+    path = tmp_path / "checkpoint_7"
+    if form == "legacy":
+        write_checkpoint(path, {name: in_memory(array) for name, array in arrays.items()}, 7)
+    else:
+        slots = {"token_embedder": {"embedding": {"v": np.ones(3, np.float32)}}}
+        state = {"step": np.int32(7), "param_states": slots}
+        saved = {"state": {"target": tree(arrays), "state": state}, "params": {"params": tree(arrays)}}
+        folder = path / "state" if form == "state" else path
+        saver = orbax.checkpoint.PyTreeCheckpointer(use_ocdbt=form != "files")
+        saver.save(folder, saved.get(form, tree(arrays)))
+    found = open_model(str(path))
+    assert (found.kind, found.config) == ("T5X", CONFIG)
+    assert equal(read(in_layers(found.arrays)), golden)
+    name = "encoder/layers_1/mlp/wo/kernel"
+    part = (slice(3, 40), slice(0, 7))
+    assert np.array_equal(in_layers(found.arrays)[name][part], golden[name][part])
+    if layout == "stacks":
+        assert arrays["decoder/layers/mlp/wi_1/kernel"].shape == (32, 3, 64)
+    stacks = in_stacks(found.arrays, np.dtype(np.float32))
+    assert equal(read(stacks), read(in_stacks(in_layers(found.arrays), np.dtype(np.float32))))
+    name, part = "encoder/layers/mlp/wo/kernel", (slice(1, 2), slice(3, 40), slice(0, 7))
+    assert np.array_equal(stacks[name][part][0], golden["encoder/layers_1/mlp/wo/kernel"][part[1:]])
+
+
+def test_a_bfloat16_checkpoint_stays_bfloat16(golden, tmp_path):
+    half = {name: array.astype(ml_dtypes.bfloat16) for name, array in golden.items()}
+    write_checkpoint(tmp_path / "checkpoint_1", {name: in_memory(array) for name, array in half.items()}, 1)
+    assert equal(read(open_model(str(tmp_path / "checkpoint_1")).arrays), half)
+
+
+def test_the_real_legacy_checkpoint_is_described(shared):
+    config = open_model(str(shared / "data" / "tiny_random_t5_1_1_checkpoint" / "checkpoint_3")).config
+    assert (config.vocab_size, config.emb_dim, config.num_heads, config.head_dim) == (32128, 4, 2, 2)
+
+
+def write_config(path, **changes):
+    described = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**described, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("head", "config", "tied"),
+    [
+        (None, {}, True),
+        ("shared", {}, True),
+        ("own", {}, False),
+        ("own", {"tie_word_embeddings": True}, False),  # what transformers 5 writes for every T5
+        ("own", {"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        ("shared", {"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        (None, {"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        (None, {"tie_word_embeddings": False}, False),
+    ],
+)
+def test_whether_the_head_is_tied_is_seen_in_the_weights(head, config, tied, folder, tensors):
+    arrays = {name: array for name, array in tensors.items() if name != "lm_head.weight"}
+    if head:
+        arrays["lm_head.weight"] = (
+            tensors["lm_head.weight"] if head == "own" else tensors["shared.weight"].copy()
+        )
+    path = folder("safetensors", arrays)
+    described = json.loads((path / "config.json").read_text())
+    del described["tie_word_embeddings"]
+    (path / "config.json").write_text(json.dumps({**described, **config}))
+    found = open_model(str(path))
+    assert found.config == dataclasses.replace(CONFIG, logits_via_embedding=tied)
+    if not tied:
+        wanted = tensors["lm_head.weight" if head == "own" else "shared.weight"]
+        assert np.array_equal(found.arrays["decoder/logits_dense/kernel"][...], wanted.T)
+
+
+def test_repeated_and_unused_arrays_are_left_out(folder, tensors, golden):
+    repeated = {
+        f"{stack}.embed_tokens.weight": tensors["shared.weight"].copy() for stack in ("encoder", "decoder")
+    }
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    path = folder("safetensors", {**tensors, **repeated, unused: np.zeros((32, 4), np.float32)})
+    assert equal(read(open_model(str(path)).arrays), golden)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model_type": "gpt2"}, ["gpt2", "t5, mt5 and bert"]),
+        ({"feed_forward_proj": "gated-swish"}, ["gated-swish", "gated-gelu"]),
+        ({"layer_norm_epsilon": 1e-5}, ["layer_norm_epsilon"]),
+    ],
+)
+def test_models_that_this_project_has_not_are_named(changes, named, folder, tensors):
+    path = folder("safetensors", tensors)
+    write_config(path, **changes)
+    with pytest.raises(RunError) as caught:
+        open_model(str(path))
+    assert all(word in str(caught.value) for word in named)
+
+
+@pytest.mark.parametrize("file", ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..\\x", ".."])
+def test_an_index_that_leaves_its_folder_is_refused(file, folder, tensors):
+    path = folder("sharded", tensors)
+    save_outside = path.parent / "secret.safetensors"
+    shutil.copy(GOLDEN / "model.safetensors", save_outside)
+    index = {"weight_map": dict.fromkeys(tensors, file)}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(RunError, match="no file of its folder"):
+        open_model(str(path))
+
+
+def test_an_index_and_its_files_must_agree(folder, tensors):
+    path = folder("sharded", tensors)
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    index["weight_map"]["more.weight"] = "model-00001-of-00002.safetensors"
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(RunError, match=r"have not: - more\.weight"):
+        open_model(str(path))
+    (path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(RunError, match=r"model-00002-of-00002\.safetensors"):
+        open_model(str(path))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "flax"])
+def test_a_damaged_file_is_one_line(form, folder, tensors):
+    """Cut anywhere, or with a byte of the beginning flipped: an error of one line, or arrays inside the file."""
+    path = folder(form, tensors)
+    file = next(file for file in path.iterdir() if file.name != "config.json")
+    content = file.read_bytes()
+    for end in [0, 5, 100, 3000, len(content) // 2, len(content) - 1]:
+        file.write_bytes(content[:end])
+        with pytest.raises(RunError) as caught:
+            open_model(str(path))
+        assert "\n" not in str(caught.value)
+    for position in range(0, 3000, 101):
+        file.write_bytes(content[:position] + bytes([content[position] ^ 0x41]) + content[position + 1 :])
+        try:
+            read(open_model(str(path)).arrays)
+        except RunError as error:
+            assert "\n" not in str(error)
+
+
+def test_damaged_t5x_checkpoints_are_one_line(golden, tmp_path):
+    path = tmp_path / "checkpoint_7"
+    write_checkpoint(path, {name: in_memory(array) for name, array in golden.items()}, 7)
+    zarr_array = path / "target.decoder.logits_dense.kernel"
+    chunk = zarr_array / "0.0"
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"logits_dense/kernel cannot be read"):
+        read(open_model(str(path)).arrays)
+    (zarr_array / ".zarray").write_text("{")
+    with pytest.raises(RunError, match=r"logits_dense/kernel cannot be read"):
+        open_model(str(path))
+    shutil.rmtree(zarr_array)
+    with pytest.raises(RunError, match=r"logits_dense/kernel cannot be read"):
+        open_model(str(path))
+    content = (path / "checkpoint").read_bytes()
+    for damaged in (content[:-1], b"", b"\xff" * 10, content + b"\x00"):
+        (path / "checkpoint").write_bytes(damaged)
+        with pytest.raises(RunError, match="not a whole T5X checkpoint"):
+            open_model(str(path))
+
+
+def test_a_compressed_zarr_array_with_a_flipped_bit_is_refused(shared, tmp_path):
+    path = shutil.copytree(shared / "data" / "tiny_random_t5_1_1_checkpoint" / "checkpoint_3", tmp_path / "c")
+    chunk = path / "target.decoder.logits_dense.kernel" / "0.3"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.unlink()
+    chunk.write_bytes(content)
+    with pytest.raises(RunError, match=r"logits_dense/kernel cannot be read"):
+        open_model(str(path)).arrays["decoder/logits_dense/kernel"][...]
+
+
+def test_bfloat16_of_an_old_t5x_is_explained(golden, tmp_path):
+    path = tmp_path / "checkpoint_7"
+    write_checkpoint(path, {name: in_memory(array) for name, array in golden.items()}, 7)
+    name = "target.encoder.layers_0.mlp.wo.kernel"
+    shutil.rmtree(path / name)
+    metadata = {"shape": [64, 32], "chunks": [64, 32], "dtype": "<u2"}
+    kvstore = {"driver": "file", "path": str(path / name)}
+    ts.open({"driver": "zarr", "kvstore": kvstore, "metadata": metadata}, create=True).result()
+    with pytest.raises(RunError, match=r"wo/kernel is uint16: an old T5X wrote bfloat16"):
+        open_model(str(path))
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch):
+    class Never:
+        def result(self, timeout):
+            assert timeout <= 30
+            raise TimeoutError
+
+    monkeypatch.setattr(zarr, "check_reachable", lambda *_: None)
+    monkeypatch.setattr(zarr.ts.KvStore, "open", lambda *_, **__: Never())
+    with pytest.raises(RunError, match=r"gs://bucket/model.*no answer in 25 s") as caught:
+        open_model("gs://bucket/model")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("without", ["decoder.", "shared", "encoder.block.0.layer.0.SelfAttention.rel"])
+def test_half_a_t5_is_refused(without, folder, tensors):
+    path = folder(
+        "safetensors", {name: array for name, array in tensors.items() if not name.startswith(without)}
+    )
+    with pytest.raises(RunError, match=r"no T5|not a T5's") as caught:
+        open_model(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_two_embeddings_are_refused(folder, tensors):
+    other = {"encoder.embed_tokens.weight": tensors["shared.weight"] + 1}
+    with pytest.raises(RunError, match=r"encoder\.embed_tokens\.weight is not the other embedding again"):
+        open_model(str(folder("safetensors", {**tensors, **other})))
+
+
+def test_what_is_no_model_says_what_was_expected(tmp_path, tensors, folder):
+    with pytest.raises(ConfigError, match="INITIAL_CHECKPOINT_PATH"):
+        open_model(str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="copy it to a directory"):
+        open_model("s3://bucket/model")
+    (tmp_path / "run" / "checkpoint_500").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="it has checkpoint_500, name one"):
+        open_model(str(tmp_path / "run"))
+    path = folder("safetensors", tensors)
+    (path / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        open_model(str(path))
+    (path / "model.safetensors").unlink()
+    shutil.copy(GOLDEN / "config.json", path)
+    with pytest.raises(ConfigError, match="no weights"):
+        open_model(str(path))

@@ -1,0 +1,290 @@
+"""The Python interface: rows of one call with other prompts, none, at other places; labels scored; bad input."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax.core import meta
+from labelled import LabelledCache
+
+import jax_prompts
+from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, RunError, load_model
+from jax_prompts.assets import resolve_asset
+from jax_prompts.base_models.weights import random_weights, save_model
+from jax_prompts.config import BaseModel, Data, InferRun
+from jax_prompts.data.layout import Rows
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.inference.infer import infer_file
+from jax_prompts.main import main
+from jax_prompts.models.sizes import SIZES
+from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.prompts import PromptMetadata, save_prompt
+from jax_prompts.scoring.scorer import Scorer
+
+ROOT = pathlib.Path(__file__).parents[2]
+SIZES["t5_of_tests"] = T5Config(4096, 32, 4, 1, 1, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
+D, P = 32, 4
+LABELS = ("negative", "positive")
+TEXTS = ["the soup was cold.", "what a lovely song!", "a film about " * 9, ""]  # one batch; one is cut
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small model in the own format, its weights random and large enough for answers that differ."""
+    folder = tmp_path_factory.mktemp("model")
+    module = T5(SIZES["t5_of_tests"])
+    weights = meta.unbox(jax.jit(lambda: random_weights(module, jax.random.key(0)))())
+    save_model(folder, jax.tree.map(lambda x: x * 1.5, weights), module.config, {})
+    shutil.copy(resolve_asset("asset:micro") + "/vocabulary.model", folder)
+    return load_model(str(folder), inputs_length=16, targets_length=4, batch_size=4)
+
+
+def save(path, model, length, seed):
+    """A prompt file that belongs to a model, at its embeddings' scale."""
+    width = model._model.config.emb_dim
+    rows = np.random.default_rng(seed).normal(size=(length, width)).astype(np.float32)
+    about = PromptMetadata(labels=LABELS, model_fingerprint=model._base["model_fingerprint"])
+    save_prompt(path, rows, about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts")
+    return [save(folder / f"{i}.safetensors", model, length, i) for i, length in enumerate((P, P, 3))]
+
+
+@pytest.fixture(scope="module")
+def prompts(model, files):
+    return [model.load_prompt(file) for file in files]
+
+
+@pytest.fixture(scope="module")
+def micro():
+    return load_model("asset:micro", inputs_length=16, targets_length=4, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def of_micro(micro, tmp_path_factory):
+    return save(tmp_path_factory.mktemp("prompts") / "prompt.safetensors", micro, P, 0)
+
+
+def test_the_package_is_light_and_knows_its_names():
+    program = (
+        "import sys, jax_prompts\n"
+        "assert not {'jax', 'numpy', 'safetensors'} & set(sys.modules)\n"
+        "assert not hasattr(jax_prompts, 'nothing')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(hasattr(jax_prompts, name) for name in jax_prompts.__all__)
+
+
+def test_the_five_lines_of_the_readme(micro, of_micro, tmp_path, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    shutil.copy(of_micro, tmp_path / "runs" / "quickstart")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    shown = []
+    for line in filter(None, block.splitlines()):
+        if re.match(r"import |\w+ = ", line):
+            exec(line, names)
+        else:
+            shown.append(eval(line, names))
+    answers, log_p_NC, array = shown
+    assert len(block.split("\n\n")[1].splitlines()) == 5
+    assert len(answers) == 1 and isinstance(answers[0], str)
+    assert log_p_NC.shape == (1, 2) and (log_p_NC < 0).all()
+    assert array.shape == (P, 192) and array.dtype == np.float32
+
+
+def test_the_command_gives_the_same_answers(micro, of_micro, tmp_path, capsys):
+    store = PromptStore(f"file://{tmp_path}/store")
+    store.add("b", save(tmp_path / "b.safetensors", micro, P, 1))
+    named = {"a": micro.load_prompt(of_micro), "b": micro.load_prompt(store.path("b"))}
+    rows = [{"prompt": "ab"[i % 2], "text": text} for i, text in enumerate(TEXTS)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(
+        [
+            "infer",
+            "--gin_file=gin_configs/quickstart_infer.gin",
+            "--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 4}",
+            f"--prompt=a={of_micro}",
+            f"--prompt=b={store.path('b')}",
+            f"--input={tmp_path / 'in.jsonl'}",
+            f"--output={tmp_path / 'out.jsonl'}",
+        ]
+    )
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == len(TEXTS)
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in found] == TEXTS
+    wanted = micro.predict(TEXTS, [named[row["prompt"]] for row in rows])
+    assert [row["prediction"] for row in found] == wanted
+
+
+def test_answers_and_scores_are_those_of_an_evaluation(model, prompts):
+    """As `t5x eval` scores a task: generation and rank classification."""
+    vocabulary = Vocabulary("asset:micro")
+    targets = [LABELS[i % 2] for i in range(len(TEXTS))]
+    cache = LabelledCache(targets, LABELS, texts=TEXTS, encode=vocabulary.encode)
+    cache.longest_targets = 4
+    lengths = {"inputs": 16, "targets": 4}
+    data = Data("labelled", "tasks", lengths, 4, eval_batch_size=4, rank_classification=True)
+    cache.rows = lambda index_B, rows=cache.rows: [cut(part, 16) for part in rows(index_B)]
+    scorer = Scorer(model._model, vocabulary, [cache], data, Decoding())
+    found = scorer([model._params], jax.numpy.asarray(prompts[0].array)[None])[0]["labelled"].predictions
+    assert model.predict(TEXTS, prompts[0]) == [row["prediction"] for row in found]
+    wanted_NC = [[row["label_log_probabilities"][label] for label in LABELS] for row in found]
+    found_NC = model.score_labels(TEXTS, LABELS, prompts[0])
+    np.testing.assert_allclose(found_NC, wanted_NC, rtol=2e-5, atol=2e-5)
+
+
+def cut(rows, length):
+    """Texts as a task's features are: cut, with an end of sentence."""
+    texts = np.split(rows.values_N, rows.offsets[1:-1])
+    return Rows.of([*text[: length - 1], 1] if len(text) > length else text for text in texts)
+
+
+def test_each_row_has_its_own_prompt(model, prompts):
+    each = [*prompts, None]
+    answers = model.predict(TEXTS, each)
+    log_p_NC = model.score_labels(TEXTS, LABELS, each)
+    assert len(set(answers)) > 2
+    assert model.predict(TEXTS, prompts[0])[0] == answers[0]
+    assert model.predict(TEXTS, prompts[1])[1] == answers[1]
+    for row, prompt in enumerate(each):
+        alone_NC = model.score_labels(TEXTS, LABELS, prompt)
+        np.testing.assert_allclose(alone_NC[row], log_p_NC[row], rtol=1e-5, atol=1e-5)
+        assert np.abs(np.delete(alone_NC - log_p_NC, row, axis=0)).min() > 1e-3
+
+
+def test_prompts_at_other_places_answer_in_one_call(model, prompts):
+    width = model._model.config.prompt_width("keys_values")
+    rows = np.random.default_rng(5).normal(size=(P, width)).astype(np.float32)
+    deep = Prompt(rows, PromptMetadata(place="keys_values"))
+    found_NC = model.score_labels(TEXTS, LABELS, [deep, prompts[0], None, deep])
+    for prompt, rows in ((deep, [0, 3]), (prompts[0], [1]), (None, [2])):
+        wanted_NC = model.score_labels(TEXTS, LABELS, prompt)
+        np.testing.assert_allclose(found_NC[rows], wanted_NC[rows], rtol=1e-5, atol=1e-5)
+
+
+def test_programs_are_compiled_once_a_shape(model, prompts):
+    texts = [" ".join(["cold"] * count) for count in range(1, 17)]
+
+    def compiled():
+        return sum(program._cache_size() for program in model._programs.values())
+
+    before = compiled()
+    for some in (1, 2, 4):
+        model.score_labels(texts[:some], LABELS, prompts[0])
+        model.score_labels(texts[-some:], LABELS, prompts[0])
+    assert compiled() - before <= 6
+    before = compiled()
+    for some in range(1, 17):
+        model.score_labels(texts[:some], LABELS, prompts[some % 2])  # another prompt is no other shape
+        model.score_labels(texts[some:], ["fine", "poor"], prompts[0])
+    assert compiled() == before
+    a, b, shorter = prompts
+    model.score_labels(TEXTS, LABELS, [a, b, a, b])
+    before = compiled()
+    model.score_labels(TEXTS, LABELS, [a, shorter, a, shorter])  # nor is a table of nearly as many rows
+    assert compiled() == before
+
+
+def test_decoding_is_chosen_for_each_call(model, prompts):
+    sampled = [model.predict(TEXTS, prompts[0], decoding=Decoding("sample"), seed=seed) for seed in (0, 0, 1)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    with pytest.raises(ConfigError, match="top_k"):
+        model.predict(TEXTS, prompts[0], decoding=Decoding(top_k=5))
+
+
+def test_labels_are_the_prompts_own_where_none_are_given(model, prompts):
+    wanted_NC = model.score_labels(TEXTS, LABELS, prompts[0])
+    np.testing.assert_array_equal(model.score_labels(TEXTS, prompt=prompts[0]), wanted_NC)
+    long = ["negative", "a label longer than any answer may be"]
+    found_NC = model.score_labels(TEXTS, long, prompts[0])  # it is not cut
+    np.testing.assert_allclose(found_NC[:, 0], wanted_NC[:, 0], rtol=1e-5)
+    assert (found_NC[:, 1] < 2 * found_NC[:, 0]).all()
+
+
+def test_a_prompt_is_an_array_that_can_be_changed(model, files, prompts):
+    prompt = prompts[0]
+    assert prompt.array.shape == (P, D) and prompt.array.dtype == np.float32
+    assert prompt.metadata.labels == LABELS and prompt.name == str(files[0])
+    wanted_NC = model.score_labels(TEXTS, LABELS, prompt)
+    np.testing.assert_array_equal(
+        model.score_labels(TEXTS, LABELS, Prompt(np.array(prompt.array))), wanted_NC
+    )
+    changed = dataclasses.replace(prompt, array=2 * prompt.array)
+    assert (model.score_labels(TEXTS, LABELS, changed) != wanted_NC).any()
+
+
+def test_nothing_to_answer(model, prompts):
+    assert model.predict([]) == [] and model.predict([], prompts[0]) == []
+    assert model.score_labels([], LABELS, prompts[0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("one text",), "texts are no list of strings"),
+        (([3],), "texts are no list of strings"),
+        ((["a", "b"], [None]), "1 prompts for 2 texts"),
+        ((["a"], "prompt.safetensors"), "a prompt is a str: give what load_prompt returns"),
+        ((["a"], np.zeros((P, D))), "a prompt is a ndarray"),
+        ((["a"], Prompt(np.zeros(D))), r"the prompt has shape \(32,\)"),
+        ((["a"], Prompt(np.zeros((P, 8)))), "the prompt has width 8 and the base model 32"),
+        ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(model_fingerprint="x"))), "belongs to base model x"),
+        ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(place="nowhere"))), "at 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line(model, arguments, words):
+    for ask in (model.predict, lambda texts, prompt=None: model.score_labels(texts, LABELS, prompt)):
+        with pytest.raises(ConfigError, match=words) as caught:
+            ask(*arguments)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ((), "labels is"),
+        ("yes", "labels is 'yes': give a list"),
+        (None, "the prompts do not all name the same labels"),
+        (["\u4e00", "\u4e01"], "are the same tokens"),
+    ],
+)
+def test_labels_that_cannot_be_scored_are_one_line(model, labels, words):
+    with pytest.raises(ConfigError, match=words):
+        model.score_labels(TEXTS, labels)
+
+
+def test_models_that_cannot_be_loaded_are_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="holds no model"):
+        load_model(str(tmp_path))
+    with pytest.raises(ConfigError, match="no vocabulary lies beside None"):
+        load_model(None, size="micro")
+    with pytest.raises(ConfigError, match=r"mikro.*micro"):
+        load_model("asset:micro", size="mikro")
+    with pytest.raises(ConfigError, match="batch_size is 0"):
+        load_model("asset:micro", batch_size=0)
+    run = InferRun(BaseModel("micro", None, None), {"inputs": 8, "targets": 2}, batch_size=0)
+    with pytest.raises(ConfigError, match="EVAL_BATCH_SIZE is 0; it must be at least 1"):
+        infer_file(run, {}, "-", "-")
+    with pytest.raises(RunError, match=r"nothing\.model"):
+        load_model("asset:micro", vocabulary="nothing.model")
+
+
+def test_prompts_that_cannot_be_loaded_are_one_line(model, of_micro):
+    with pytest.raises(ConfigError, match="has width 192 and the base model 32"):
+        model.load_prompt(of_micro)
+    with pytest.raises(ConfigError, match="does not exist"):
+        model.load_prompt("absent.safetensors")

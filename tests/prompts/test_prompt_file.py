@@ -1,0 +1,181 @@
+"""Prompt files: exact round trip, atomic writing, and what happens with files that are not right."""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.prompts import PromptMetadata, Residual, load_prompt, prompt_file, save_prompt
+
+PROMPT_PD = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+METADATA = PromptMetadata(
+    method="Residual",
+    settings=prompt_file.settings_of(Residual(length=5, hidden=7)),
+    base_model="t5_1_1_lm100k_small",
+    model_fingerprint="aaaa",
+    tokenizer_fingerprint="bbbb",
+    task="super_glue_cb",
+    labels=("entailment", "contradiction", "neutral"),
+    metric="accuracy",
+    score=0.1 + 0.2,
+    step=300,
+    extra={"note": "kept"},
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    save_prompt(tmp_path / "p.safetensors", PROMPT_PD, METADATA)
+    return tmp_path / "p.safetensors"
+
+
+def test_round_trip(path):
+    prompt_PD, metadata = load_prompt(
+        path, prompt_width=lambda _: 8, model_fingerprint="aaaa", tokenizer_fingerprint="bbbb"
+    )
+    np.testing.assert_array_equal(prompt_PD, PROMPT_PD)
+    assert prompt_PD.dtype == np.float32 and metadata == METADATA
+    assert metadata.settings == {
+        "length": 5, "hidden": 7, "passes": 1, "shared": True,
+        "activation": "relu", "norm": True, "skip": True, "bias": True,
+    }  # fmt: skip
+    np.testing.assert_array_equal(load_file(path)["prompt"], PROMPT_PD)
+
+
+def test_unknown_metadata_is_kept(path, tmp_path):
+    _, metadata = load_prompt(path)
+    save_prompt(tmp_path / "again.safetensors", PROMPT_PD, dataclasses.replace(metadata, step=400))
+    _, again = load_prompt(tmp_path / "again.safetensors")
+    assert again.extra == {"note": "kept"} and again.step == 400
+
+
+def test_a_bare_prompt_fits_every_model_of_its_width(tmp_path):
+    (tmp_path / "bare").write_bytes(save({"prompt": PROMPT_PD}))
+    prompt_PD, metadata = load_prompt(tmp_path / "bare", prompt_width=lambda _: 8, model_fingerprint="aaaa")
+    np.testing.assert_array_equal(prompt_PD, PROMPT_PD)
+    assert metadata == PromptMetadata(library_version="")
+
+
+@pytest.mark.parametrize(
+    "expected, words",
+    [
+        ({"prompt_width": lambda _: 16}, ["width 8", "16", "t5_1_1_lm100k_small"]),
+        (
+            {"prompt_width": lambda _: 8, "model_fingerprint": "cccc"},
+            ["base model aaaa", "cccc", "t5_1_1_lm100k_small"],
+        ),
+        ({"tokenizer_fingerprint": "dddd"}, ["vocabulary bbbb", "dddd"]),
+    ],
+)
+def test_another_model_is_refused(path, expected, words):
+    with pytest.raises(ConfigError) as caught:
+        load_prompt(path, **expected)
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in [str(path), "use the", *words]), message
+
+
+def header(text):
+    return struct.pack("<Q", len(text)) + text
+
+
+BAD_FILES = {
+    "empty": b"",
+    "short": b"abc",
+    "truncated": save({"prompt": PROMPT_PD})[:-1],
+    "pickle": pickle.dumps({"prompt": [1.0] * 100}),
+    "huge header": struct.pack("<Q", 2**40) + b"{}",
+    "header past the end": struct.pack("<Q", 1000) + b"{}",
+    "not JSON": header(b"{nonsense"),
+    "offsets past the end": header(b'{"prompt":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}'),
+    "shape times dtype overflows": header(
+        b'{"prompt":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}'
+    ),
+    "no prompt": save({"embedding": PROMPT_PD}),
+    "half precision": save({"prompt": PROMPT_PD.astype(np.float16)}),
+    "one axis": save({"prompt": PROMPT_PD[0]}),
+    "no rows": save({"prompt": PROMPT_PD[:0]}),
+    "not finite": save({"prompt": np.where(PROMPT_PD.max() == PROMPT_PD, np.nan, PROMPT_PD)}),
+    "infinite": save({"prompt": np.where(PROMPT_PD.max() == PROMPT_PD, np.inf, PROMPT_PD)}),
+    "labels not JSON": save({"prompt": PROMPT_PD}, {"labels": "entailment"}),
+    "labels not a list": save({"prompt": PROMPT_PD}, {"labels": '"entailment"'}),
+    "settings nested too deep": save({"prompt": PROMPT_PD}, {"settings": "[" * 100_000}),
+}
+
+
+@pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_one_line(tmp_path, content):
+    (tmp_path / "bad").write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        load_prompt(tmp_path / "bad")
+    assert "\n" not in str(caught.value) and str(tmp_path / "bad") in str(caught.value)
+
+
+def test_a_missing_file_or_a_directory_is_a_wrong_setting(tmp_path):
+    for path in (tmp_path / "absent", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            load_prompt(path)
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(prompt_file.MAX_BYTES + 1)
+    with pytest.raises(RunError, match="large has 1073741825 bytes"):
+        load_prompt(tmp_path / "large")
+
+
+def test_values_that_are_not_finite_are_not_written(path):
+    with pytest.raises(RunError, match="not all finite"):
+        save_prompt(path, PROMPT_PD * np.inf, METADATA)
+    np.testing.assert_array_equal(load_prompt(path)[0], PROMPT_PD)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"p.safetensors could not be written: No space left on device"):
+        save_prompt(path, PROMPT_PD + 1, METADATA)
+    assert [entry.name for entry in path.parent.iterdir()] == ["p.safetensors"]
+    np.testing.assert_array_equal(load_prompt(path)[0], PROMPT_PD)
+
+
+def test_directories_are_made_and_files_get_ordinary_permissions(tmp_path):
+    path = tmp_path / "a" / "b" / "p.safetensors"
+    save_prompt(path, PROMPT_PD, METADATA)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_writers_do_not_disturb_one_another_or_readers(path):
+    def write(value):
+        for _ in range(20):
+            save_prompt(path, np.full((50, 64), value, np.float32), METADATA)
+
+    def read():
+        for _ in range(40):
+            prompt_PD, _ = load_prompt(path)
+            assert len(np.unique(prompt_PD)) == 1
+
+    save_prompt(path, np.zeros((50, 64), np.float32), METADATA)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for job in [pool.submit(write, float(n)) for n in range(4)] + [pool.submit(read) for _ in range(2)]:
+            job.result()
+    assert [entry.name for entry in path.parent.iterdir()] == ["p.safetensors"]
+
+
+def test_metadata_is_text_that_other_software_can_read(path):
+    with open(path, "rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        text = json.loads(file.read(size))["__metadata__"]
+    assert text["base_model"] == "t5_1_1_lm100k_small"
+    assert json.loads(text["labels"]) == ["entailment", "contradiction", "neutral"]
+    assert json.loads(text["score"]) == 0.1 + 0.2
