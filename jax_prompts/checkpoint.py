@@ -134,8 +134,8 @@ class Checkpoints:
         try:
             saved = self._content(step)["arrays"]
             return {
-                name.removeprefix("tuned/"): _read_array(path, name, _like(about), about["sha256"])
-                for name, about in saved.items()
+                name.removeprefix("tuned/"): _read_array(path, name, _like(entry), entry["sha256"])
+                for name, entry in saved.items()
                 if name.startswith("tuned/")
             }
         except _Damaged as damage:
@@ -239,8 +239,8 @@ def _digest(array: jax.Array | np.ndarray) -> str | None:
     return hashlib.sha256(host.reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _like(about: dict[str, Any]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(about["shape"]), about["dtype"])
+def _like(entry: dict[str, Any]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(tuple(entry["shape"]), entry["dtype"])
 
 
 def _read_array(path: epath.Path, name: str, like: Any, sha256: str | None) -> jax.Array:

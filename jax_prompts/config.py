@@ -19,7 +19,7 @@ class BaseModel:
 
     Attributes:
       size: a name in `models/sizes.py`; None: as the checkpoint says.
-      checkpoint: a model directory (own format, T5X or Hugging Face), `gs://` path, `hf://ORGANISATION/NAME`,
+      checkpoint: a model directory (native format, T5X or Hugging Face), `gs://` path, `hf://ORGANISATION/NAME`,
         `asset:micro`, or None for random weights (drawn from the run's seed; for tests and benchmarks).
       vocabulary: path of a SentencePiece model file or tokenizer.json, `gs://` path or `asset:micro`; None: the
         file beside the checkpoint.

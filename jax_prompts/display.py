@@ -58,6 +58,6 @@ class StepDisplay:
             console.print(f"step {step}/{self._total}  {text}  {left:.0f} s left")
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """One line for the reader, on stderr."""
     console.print(text, markup=False)

@@ -9,7 +9,7 @@ from jax_prompts import optim, partition
 from jax_prompts.base_models.build import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
-from jax_prompts.prompts import for_model, place_of
+from jax_prompts.prompts import for_model, prompt_kind_of
 from jax_prompts.state import (
     UNKNOWN_STEPS,
     byte_count,
@@ -17,7 +17,7 @@ from jax_prompts.state import (
     check_model,
     length_of,
     parameter_count,
-    placed_trees,
+    sharded_trees,
 )
 
 
@@ -30,16 +30,16 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
       ConfigError: settings that cannot work.
     """
     # A prompt on BERT comes with a classifier, of classes that only its data know.
-    model = make_model(run.model, place=place_of(run.method), classes=int(run.method is not None))
+    model = make_model(run.model, prompt_kind=prompt_kind_of(run.method), classes=int(run.method is not None))
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     settings, method = run.training, run.method
     mesh = partition.mesh_of(run.model)
     check(run, mesh)
     check_model(run, model)
     optimizer = optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
-    tuned, frozen = placed_trees(run, model, mesh)
+    tuned, frozen = sharded_trees(run, model, mesh)
     tuned.pop("head", None)
-    opt_state = partition.placed_state(optimizer, tuned)
+    opt_state = partition.state_shapes(optimizer, tuned)
     length = text_length(run.data, length_of(method))
     return {
         "task": run.data.task,

@@ -19,8 +19,8 @@ from jax_prompts.distributed import processes
 from jax_prompts.prompts import load_prompts
 from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_constants
-from jax_prompts.scoring.scorer import Scorer
-from jax_prompts.scoring.scores import Scores, majority_vote, report
+from jax_prompts.scoring.evaluator import Evaluator
+from jax_prompts.scoring.task_evaluator import Scores, majority_vote, report
 from jax_prompts.state import checked_head
 
 Tree = Any
@@ -35,31 +35,31 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
       ConfigError: settings that cannot work, a prompt that does not fit the model.
       RunError: a file that cannot be read or written.
     """
-    processes.agree_on_settings(config_text)
+    processes.assert_equal_settings(config_text)
     decoding.check(run.decoding)
     mesh = partition.mesh_of(run.model)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
     vocabulary = make_vocabulary(run.model)
     caches = processes.in_turns(lambda: open_role(run.data, vocabulary, run.role))
     split = split_of(run.data, run.role)
-    processes.agree("examples", digests(caches))
+    processes.assert_equal("examples", digests(caches))
     labels = tuple(caches[0].labels or ())
     model = make_model(run.model, vocabulary=vocabulary, classes=len(labels))
     params = load_weights(run.model, model, mesh=mesh)
-    prompts, place = load_prompts(
+    prompts, prompt_kind = load_prompts(
         run.prompt_files,
         prompt_width=model.config.prompt_width,
         model_fingerprint=fingerprint(params),
         tokenizer_fingerprint=vocabulary.fingerprint,
     )
-    processes.agree(
+    processes.assert_equal(
         "prompt files",
         {
             file: hashlib.sha256(p.tobytes()).hexdigest()
             for file, p in zip(run.prompt_files, prompts, strict=True)
         },
     )
-    scorer = Scorer(model.clone(place=place), vocabulary, caches, run.data, run.decoding, mesh)
+    scorer = Evaluator(model.clone(prompt_kind=prompt_kind), vocabulary, caches, run.data, run.decoding, mesh)
     heads = [checked_head(model, path, labels) for path in run.prompt_files]
     # One prompt at a time: files may differ in length.
     results = [
@@ -76,9 +76,9 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
         "examples": {cache.task: len(cache) for cache in caches},
     }
     for name, scores in zip(names, results, strict=True):
-        about = report(scores)
-        warn_of_constants(about.get("about_scores", {}), name)
-        for part, values in about.items():
+        reported = report(scores)
+        warn_of_constants(reported.get("about_scores", {}), name)
+        for part, values in reported.items():
             summary.setdefault(part, {})[name] = values
     if len(prompts) > 1:
         summary["ensemble"] = summary["metrics"].pop("ensemble")
@@ -92,7 +92,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     return summary
 
 
-def _ensemble(scorer: Scorer, results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
+def _ensemble(scorer: Evaluator, results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
     """Scores of the prompts' majority vote, on every task that is scored by its answers."""
     scores = {}
     for task, judge in scorer.judges.items():

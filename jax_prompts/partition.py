@@ -178,7 +178,9 @@ def spec(names: Iterable[str | None], shape: Sequence[int], mesh: Mesh | Abstrac
     ))  # fmt: skip
 
 
-def placed(boxed: Tree, mesh: Mesh | AbstractMesh, *, members: int | None = None, dtype: Any = None) -> Tree:
+def sharded_shapes(
+    boxed: Tree, mesh: Mesh | AbstractMesh, *, members: int | None = None, dtype: Any = None
+) -> Tree:
     """Shape, dtype and sharding of every parameter of a boxed tree, abstract or not, by its logical axes.
 
     With `members` each has that axis in front; `dtype` replaces its own.
@@ -194,7 +196,7 @@ def placed(boxed: Tree, mesh: Mesh | AbstractMesh, *, members: int | None = None
     return jax.tree.map(place, nn.meta.unbox(boxed), nn.get_partition_spec(boxed))
 
 
-def placed_state(optimizer: optax.GradientTransformation, tuned: Tree) -> Tree:
+def state_shapes(optimizer: optax.GradientTransformation, tuned: Tree) -> Tree:
     """Shape, dtype and sharding of the state, for all members, that `optimizer` keeps of a `placed` tree.
 
     What has a parameter's shape is split as the parameter is; the rest, small, is on every device.
@@ -215,21 +217,19 @@ def placed_state(optimizer: optax.GradientTransformation, tuned: Tree) -> Tree:
     return optax.tree.map_params(optimizer, place, state, tuned, transform_non_params=place, is_leaf=absent)
 
 
-def shardings(placed_tree: Tree) -> Tree:
+def shardings(shapes: Tree) -> Tree:
     """The shardings alone, for `jax.device_put` and `jax.jit`."""
-    return jax.tree.map(lambda x: x.sharding, placed_tree)
+    return jax.tree.map(lambda x: x.sharding, shapes)
 
 
 def parameter_shardings(boxed: Tree, mesh: Mesh) -> Tree:
     """The sharding of every parameter of a boxed tree, abstract or not."""
-    return shardings(placed(boxed, mesh))
+    return shardings(sharded_shapes(boxed, mesh))
 
 
-def bytes_per_device(placed_tree: Tree) -> int:
+def bytes_per_device(shapes: Tree) -> int:
     """What one device holds of a `placed` tree."""
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(placed_tree)
-    )
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:

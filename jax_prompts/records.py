@@ -61,7 +61,7 @@ class Records:
                 _write_text(config, config_text)
 
     @by_primary
-    def rewind(self, step: int) -> None:
+    def truncate(self, step: int) -> None:
         """Drops what was recorded after `step`, then continues from it."""
         for file in (self.directory / "metrics").glob("*.jsonl"):
             kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= step]
@@ -107,7 +107,7 @@ class Records:
             self._tensorboard.close()
 
 
-class Window:
+class MetricAccumulator:
     """Sums of the training metrics since the last line of metrics/train.jsonl, one a member.
 
     `sums` is plain JSON and part of every checkpoint, so that a line which spans an interruption is the
@@ -128,7 +128,7 @@ class Window:
         if len(self._pending) > 2:
             jax.block_until_ready(self._pending[-3])
 
-    def settle(self, step: int) -> None:
+    def fetch(self, step: int) -> None:
         """Brings what is pending to the host.
 
         Raises:
@@ -145,7 +145,7 @@ class Window:
 
     def lines(self, step: int) -> list[dict[str, Any]]:
         """The members' means since the last line: loss (nats) and accuracy (%) a target token, all else a step."""
-        self.settle(step)
+        self.fetch(step)
         lines = []
         for member in range(self._members):
             sums = {name: values[member] for name, values in self.sums.items() if name != "steps"}

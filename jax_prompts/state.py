@@ -84,7 +84,7 @@ def check_model(run: TrainRun, model: Model, caches: Sequence[TokenCache] = ()) 
             )
 
 
-def placed_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[Tree, Tree]:
+def sharded_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[Tree, Tree]:
     """(tuned, frozen) as `split` makes them, as shapes, dtypes and shardings alone.
 
     Raises:
@@ -93,7 +93,9 @@ def placed_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[
     members, method, key = run.training.members, run.method, jax.random.key(0)
     weights, head = abstract_weights(model), jax.eval_shape(lambda: random_head(model, key))
     if method is None:
-        return {"model": partition.placed({**head, **weights}, mesh, members=members, dtype=jnp.float32)}, {}
+        return {
+            "model": partition.sharded_shapes({**head, **weights}, mesh, members=members, dtype=jnp.float32)
+        }, {}
     prompt = jax.eval_shape(lambda: method.init(key, model.config.emb_dim, None)["params"])
     tuned, frozen = parameter_count(prompt), parameter_count(weights)
     if tuned > frozen:
@@ -103,7 +105,9 @@ def placed_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[
         )
     boxed = {"prompt": prompt, **({"head": head} if head else {})}
     frozen_dtype = jnp.dtype(run.model.weight_dtype)
-    return partition.placed(boxed, mesh, members=members), partition.placed(weights, mesh, dtype=frozen_dtype)
+    return partition.sharded_shapes(boxed, mesh, members=members), partition.sharded_shapes(
+        weights, mesh, dtype=frozen_dtype
+    )
 
 
 def split(
@@ -164,14 +168,14 @@ def checked_head(model: Model, path: str | os.PathLike[str], labels: Sequence[st
     """
     if not isinstance(model, Bert):
         return {}
-    arrays, about = load_head(path)
+    arrays, metadata = load_head(path)
     head = head_tree(arrays)
     if HEAD not in head:
         raise ConfigError(
             f"{path} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
         )
-    if about.labels != tuple(labels):
-        ours, theirs = ", ".join(labels) or "none", ", ".join(about.labels) or "none"
+    if metadata.labels != tuple(labels):
+        ours, theirs = ", ".join(labels) or "none", ", ".join(metadata.labels) or "none"
         raise ConfigError(
             f"{path} was tuned for the labels {theirs}, and the task has {ours}: use its own task"
         )

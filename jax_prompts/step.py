@@ -107,10 +107,10 @@ def make_train_step(
         members = jax.lax.axis_size("members")
         sums = loss_sums(model, params, prompt_PD, batch, dropout_key, z_loss, members)
         scale = 1.0 if normalization == "sum" else 1.0 / jnp.maximum(tokens, 1.0)
-        about = {}
+        geometry = {}
         if prompt_PD is not None:
-            about = {"prompt_norm": mean_norm(prompt_PD), "prompt_similarity": mean_similarity(prompt_PD)}
-        return sums["loss_sum"] * scale, (sums, about)
+            geometry = {"prompt_norm": mean_norm(prompt_PD), "prompt_similarity": mean_similarity(prompt_PD)}
+        return sums["loss_sum"] * scale, (sums, geometry)
 
     def gradient_and_metrics(
         tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array
@@ -119,21 +119,21 @@ def make_train_step(
         tokens = jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32))
         gradient_of = jax.grad(loss, has_aux=True)
         if microbatches == 1:
-            gradient, (sums, about) = gradient_of(tuned, frozen, batch, dropout_key, tokens)
-            return gradient, sums | about
+            gradient, (sums, geometry) = gradient_of(tuned, frozen, batch, dropout_key, tokens)
+            return gradient, sums | geometry
 
         def add(total: Tree, number: Array) -> tuple[Tree, Metrics]:
             part = jax.tree.map(lambda x: x[:, number], parts)
             key = jax.random.fold_in(dropout_key, number)
-            gradient, (sums, about) = gradient_of(tuned, frozen, part, key, tokens)
-            return jax.tree.map(jnp.add, total, (gradient, sums)), about
+            gradient, (sums, geometry) = gradient_of(tuned, frozen, part, key, tokens)
+            return jax.tree.map(jnp.add, total, (gradient, sums)), geometry
 
         # Every n-th row, so that a device's rows are parts of every microbatch.
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]), batch)
         sums = dict.fromkeys(("loss_sum", "tokens", "correct"), jnp.zeros(()))
         zeros = jax.tree.map(jnp.zeros_like, tuned), sums
-        (gradient, sums), about = jax.lax.scan(add, zeros, jnp.arange(microbatches))
-        return gradient, sums | jax.tree.map(lambda x: x[0], about)
+        (gradient, sums), geometry = jax.lax.scan(add, zeros, jnp.arange(microbatches))
+        return gradient, sums | jax.tree.map(lambda x: x[0], geometry)
 
     def member_step(
         tuned: Tree, opt_state: Tree, frozen: Tree, batch: Batch, dropout_key: Array

@@ -20,20 +20,20 @@ from jax_prompts.base_models.weights import load_saved, load_weights, save_model
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import TrainRun
 from jax_prompts.data.cache import digests
-from jax_prompts.data.layout import Frame, text_length
+from jax_prompts.data.layout import SpecialTokens, text_length
 from jax_prompts.data.roles import open_roles, split_of, subset_record
 from jax_prompts.data.sampler import train_batches
-from jax_prompts.display import StepDisplay, say
+from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.distributed.processes import by_primary
 from jax_prompts.errors import Preempted
-from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, place_of, save_prompt
+from jax_prompts.prompts import Method, PromptMetadata, for_model, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
-from jax_prompts.records import Records, Window
+from jax_prompts.records import MetricAccumulator, Records
 from jax_prompts.scoring.baselines import warn_of_constants
-from jax_prompts.scoring.scorer import Scorer
-from jax_prompts.scoring.scores import Scores, report
-from jax_prompts.scoring.selection import Selection, selection_metric
+from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
+from jax_prompts.scoring.evaluator import Evaluator
+from jax_prompts.scoring.task_evaluator import Scores, report
 from jax_prompts.state import (
     assemble,
     check,
@@ -42,7 +42,7 @@ from jax_prompts.state import (
     head_arrays,
     length_of,
     parameter_count,
-    placed_trees,
+    sharded_trees,
     split,
 )
 from jax_prompts.step import dropout_keys, jit_train_step
@@ -63,35 +63,37 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     """
     started = time.monotonic()
     settings = run.training
-    processes.agree_on_settings(config_text)
+    processes.assert_equal_settings(config_text)
     mesh = partition.mesh_of(run.model)
     check(run, mesh)
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
     roles = processes.in_turns(lambda: open_roles(run.data, vocabulary))
-    processes.agree("examples", digests(cache for caches in roles.values() for _, cache in caches))
+    processes.assert_equal("examples", digests(cache for caches in roles.values() for _, cache in caches))
     train_caches = roles["train"]
     examples = sum(len(cache) for _, cache in train_caches)
     steps, eval_period = settings.in_steps(examples, run.data.batch_size)
     optimizer = optim.make_optimizer(run.optimizer, steps)
 
-    # The model, which a BERT's task gives its classes and a per-layer prompt its places.
+    # The model, which a BERT's task gives its classes and a per-layer prompt its kind.
     labels = tuple(train_caches[0][1].labels or ())
-    model = make_model(run.model, place=place_of(run.method), vocabulary=vocabulary, classes=len(labels))
+    model = make_model(
+        run.model, prompt_kind=prompt_kind_of(run.method), vocabulary=vocabulary, classes=len(labels)
+    )
     check_model(run, model, [cache for _, cache in train_caches])
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     method = run.method
 
     # Two trees: what is tuned, and what is only read.
-    placed_tuned, _ = placed_trees(run, model, mesh)
-    tuned_shardings = partition.shardings(placed_tuned)
-    state_shardings = partition.shardings(partition.placed_state(optimizer, placed_tuned))
+    tuned_shapes, _ = sharded_trees(run, model, mesh)
+    tuned_shardings = partition.shardings(tuned_shapes)
+    state_shardings = partition.shardings(partition.state_shapes(optimizer, tuned_shapes))
     weights = load_weights(run.model, model, settings.seed, mesh)
-    about = PromptMetadata(
+    metadata = PromptMetadata(
         method=type(method).__name__ if method is not None else "ModelTuning",
         settings=settings_of(method) if method is not None else {},
-        place=place_of(method),
+        prompt_kind=prompt_kind_of(method),
         base_model=f"{run.model.size or ''} {run.model.checkpoint}".strip(),
         model_fingerprint=fingerprint(weights),
         tokenizer_fingerprint=vocabulary.fingerprint,
@@ -99,44 +101,44 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         labels=labels,
         metric=settings.metric or "mean",
     )
-    processes.agree("base models", {about.base_model: about.model_fingerprint})
+    processes.assert_equal("base models", {metadata.base_model: metadata.model_fingerprint})
     seeds_E = np.arange(settings.seed, settings.seed + settings.members)
     tuned, frozen = split(run, model, weights, vocabulary, labels, seeds_E)
     tuned = jax.device_put(tuned, tuned_shardings)
     opt_state = jax.jit(jax.vmap(optimizer.init), out_shardings=state_shardings)(tuned)
-    say(
+    log(
         f"{run.model.name}: {parameter_count(frozen):,} frozen parameters, {parameter_count(tuned):,} tuned "
         f"({type(method).__name__ if method else 'the whole model'}, members: {settings.members})"
     )
 
     # Where the run stands: at the beginning, or at its newest whole checkpoint.
     validation = [cache for _, cache in roles["validation"]]
-    score = Scorer(model, vocabulary, validation, run.data, run.decoding, mesh)
+    score = Evaluator(model, vocabulary, validation, run.data, run.decoding, mesh)
     records = Records(run.model_dir, config_text)
     if subsets := subset_record(run.data, roles):
         records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
     restored = checkpoints.restore_latest(tuned, opt_state)
-    processes.agree("checkpoints", {"the newest": str(restored and restored[0])})
-    window = Window(settings.members)
+    processes.assert_equal("checkpoints", {"the newest": str(restored and restored[0])})
+    window = MetricAccumulator(settings.members)
     if restored is None:
-        step, selection = 0, Selection(settings.metric, [None] * settings.members)
-        records.rewind(-1)
+        step, selection = 0, BestTracker(settings.metric, [None] * settings.members)
+        records.truncate(-1)
         params_E, _ = assemble(method, tuned, frozen, model.config.emb_dim)
         untuned = score(params_E[:1], None)[0]
         _record(records, run, step, [untuned])
         untuned_metrics = report(untuned)["metrics"]
     else:
         step, tuned, opt_state, progress = restored
-        selection = Selection(**progress["selection"])
+        selection = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         window.sums = progress["window"]
-        records.rewind(step)
-        say(f"resuming at step {step}")
+        records.truncate(step)
+        log(f"resuming at step {step}")
         done = json.loads(processes.from_primary("summary", json.dumps(records.read("summary.json"))))
         if done is not None and done["last_step"] == step:
             return done
-    say(f"before tuning: {_line(untuned_metrics)}")
+    log(f"before tuning: {_line(untuned_metrics)}")
     del weights
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
@@ -150,7 +152,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         prompt_ids=np.arange(
             model.config.vocab_size, model.config.vocab_size + length_of(method), dtype=np.int32
         ),
-        frame=Frame.of(vocabulary),
+        special_tokens=SpecialTokens.of(vocabulary),
         start_step=step,
         rows_here_K=global_arrays.rows_here(batch_sharding, run.data.batch_size, axis=1),
     )
@@ -184,7 +186,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 _record(records, run, step, results_E)
                 reports_E = [report(results) for results in results_E]
                 for member in selection.update(step, reports_E):
-                    chosen = dataclasses.replace(about, score=selection.values()[member], step=step)
+                    chosen = dataclasses.replace(metadata, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
                         weights = global_arrays.gathered(params_E[0])
                         by_primary(save_model)(
@@ -199,7 +201,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 display.status(step, f"validation {_line(reports_E[0]['metrics'])}")
                 begun = time.monotonic()
             if saving or stopping:
-                window.settle(step)
+                window.fetch(step)
                 progress = {
                     "selection": dataclasses.asdict(selection),
                     "untuned": untuned_metrics,
@@ -248,12 +250,12 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     records.close()
     for found, file in zip(best, files, strict=True):
         warn_of_constants(found.get("about_scores", {}), str(file))
-    say(
+    log(
         f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({run.data.task})"
     )
     for tests in tests_E:
-        say(f"on test examples: {_line(tests['metrics'])}")
-    say("written: " + ", ".join(str(file) for file in files))
+        log(f"on test examples: {_line(tests['metrics'])}")
+    log("written: " + ", ".join(str(file) for file in files))
     return summary
 
 
@@ -263,7 +265,7 @@ def _record(records: Records, run: TrainRun, step: int, results_E: list[dict[str
         which = {"member": member} if run.training.members > 1 else {}
         for task, scores in results.items():
             where = {"task": task, "split": split_of(run.data, "validation"), **which}
-            more = {"about_scores": scores.about, "intervals": scores.intervals}
+            more = {"about_scores": scores.context, "intervals": scores.intervals}
             records.scalars("eval", step, {**where, **scores.metrics, **{k: v for k, v in more.items() if v}})
     _write_predictions(records, run, step, results_E)
 

@@ -41,7 +41,7 @@ from jax_prompts.prompts import (
     Residual,
     for_model,
     init_members,
-    place_of,
+    prompt_kind_of,
 )
 from jax_prompts.step import dropout_keys, make_train_step
 
@@ -58,7 +58,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "explosive": Explosive,
     "prefix": PerLayer,
     "prefix_mlp": functools.partial(PerLayer, hidden=512),
-    "deep": functools.partial(PerLayer, place="states"),
+    "deep": functools.partial(PerLayer, kind="deep"),
 }
 
 
@@ -79,7 +79,7 @@ def prepare(
     args: argparse.Namespace, base: BaseModel, frozen: Any, name: str
 ) -> tuple[Callable[[], None], dict]:
     """A function that takes one step of a method, and what compiling it said."""
-    model = make_model(base, place=place_of(METHODS[name](length=1)))
+    model = make_model(base, prompt_kind=prompt_kind_of(METHODS[name](length=1)))
     method = for_model(METHODS[name](length=args.prompt), model.config.prompt_width)
     rows = model.config.vocab_size
     seeds_E = jnp.arange(args.members)
@@ -108,7 +108,7 @@ def prepare(
         .lower(*state, frozen, batch, key_E)
         .compile()
     )
-    about = {
+    facts = {
         "compile_seconds": time.perf_counter() - start,
         "step_gflop": compiled.cost_analysis()["flops"] / 1e9,
         "tuned_parameters": sum(leaf.size for leaf in jax.tree.leaves(state[0])) // args.members,
@@ -119,7 +119,7 @@ def prepare(
         *state, metrics = compiled(*state, frozen, batch, key_E)
         jax.block_until_ready((state, metrics))
 
-    return take, about
+    return take, facts
 
 
 def main() -> None:
@@ -156,9 +156,9 @@ def main() -> None:
     rate = matrix_product_rate()
     first = statistics.median(seconds[args.methods[0]][1:])
     reports = {}
-    for name, (_, about) in prepared.items():
+    for name, (_, facts) in prepared.items():
         median = statistics.median(seconds[name][1:])  # the first call touches memory for the first time
-        flops = about["step_gflop"] * 1e9
+        flops = facts["step_gflop"] * 1e9
         reports[name] = {
             "seconds_per_step": median,
             "relative_to_first": median / first,
@@ -166,7 +166,7 @@ def main() -> None:
             "gflops_per_second": flops / median / 1e9,
             "share_of_matrix_product_rate": flops / median / rate,
             "limit_seconds": flops / rate,
-            **about,
+            **facts,
         }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if not args.json:

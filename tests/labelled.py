@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from jax_prompts.data.layout import Rows
+from jax_prompts.data.layout import RaggedTokens
 from tasks.metrics import accuracy
 from tasks.postprocessors import label_id
 
@@ -40,6 +40,6 @@ class LabelledCache:
 
     def rows(self, index_B):
         return (
-            Rows.of(np.array([*self.encode(self.texts[i]), 1]) for i in index_B),
-            Rows.of(np.array([*self.encode(self.targets[i]), 1]) for i in index_B),
+            RaggedTokens.of(np.array([*self.encode(self.texts[i]), 1]) for i in index_B),
+            RaggedTokens.of(np.array([*self.encode(self.targets[i]), 1]) for i in index_B),
         )

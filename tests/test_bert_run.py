@@ -145,8 +145,8 @@ def test_prompt_and_classifier_are_tuned_together(tuned, folder, capsys):
         == (V + 128 + 2 + 2) * D + 2 * (4 * D * D + 2 * D * F + F + 9 * D) + D * D + D
     )
     file = tuned / "prompt-0.safetensors"
-    prompt_PD, about = load_prompt(file)
-    assert prompt_PD.shape == (P, D) and about.labels == ("entailment", "not_entailment")
+    prompt_PD, metadata = load_prompt(file)
+    assert prompt_PD.shape == (P, D) and metadata.labels == ("entailment", "not_entailment")
     assert {name: array.shape for name, array in load_head(file)[0].items()} == {
         "classifier/kernel": (D, C), "classifier/bias": (C,)
     }  # fmt: skip

@@ -321,7 +321,7 @@ FILL_THE_DISK = """
 import resource, sys
 import jax, jax.numpy as jnp
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import RunError
+from jax_prompts.errors import RunError
 
 checkpoints = Checkpoints(sys.argv[1], 2)
 for step in (1, 2):

@@ -16,7 +16,15 @@ from jax_prompts.config import Decoding, Optimizer
 from jax_prompts.inference.predict import make_predict
 from jax_prompts.inference.ranking import make_rank
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.prompts import Decomposed, Explosive, PerLayer, PromptTuning, Residual, for_model, place_of
+from jax_prompts.prompts import (
+    Decomposed,
+    Explosive,
+    PerLayer,
+    PromptTuning,
+    Residual,
+    for_model,
+    prompt_kind_of,
+)
 from jax_prompts.step import dropout_keys, make_train_step
 
 CONFIG = T5Config(64, 16, 8, 1, 1, 4, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
@@ -59,11 +67,11 @@ def tuned_on(mesh, method, *, members=1, microbatches=1):
     """Losses of every step, the tuned parameters at the end, and the compiled step as text."""
     mesh = partition.make_mesh(*(({}, jax.devices()[:1]) if mesh is None else (MESHES[mesh],)))
     method = for_model(METHODS[method], CONFIG.prompt_width)
-    model, seeds_E = T5(CONFIG, place_of(method)), np.arange(members)
+    model, seeds_E = T5(CONFIG, prompt_kind_of(method)), np.arange(members)
     optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.01), STEPS)
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), D, None)["params"])
     tuned_placed = {"prompt": partition.placed(shapes, mesh, members=members)}
-    shardings = partition.shardings((tuned_placed, partition.placed_state(optimizer, tuned_placed)))
+    shardings = partition.shardings((tuned_placed, partition.state_shapes(optimizer, tuned_placed)))
     start = jax.jit(jax.vmap(lambda key: nn.meta.unbox(method.init(key, D, None)["params"])))
     tuned = jax.device_put({"prompt": start(jax.vmap(jax.random.key)(seeds_E))}, shardings[0])
     opt_state = jax.jit(jax.vmap(optimizer.init), out_shardings=shardings[1])(tuned)

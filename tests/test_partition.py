@@ -18,7 +18,7 @@ from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.prompts import for_model
-from jax_prompts.state import placed_trees
+from jax_prompts.state import sharded_trees
 
 GOLDEN = pathlib.Path(__file__).parent / "goldens" / "shardings.json"
 
@@ -128,16 +128,16 @@ def test_a_tuned_side_that_the_mesh_does_not_divide_stays_whole():
 
 def test_state_of_the_optimizer_lies_as_its_parameters_do():
     mesh = abstract(1, 2, 4)
-    tuned = placed_trees(run_of("base", "residual"), make_model(run_of("base", "residual").model), mesh)[0]
+    tuned = sharded_trees(run_of("base", "residual"), make_model(run_of("base", "residual").model), mesh)[0]
     adamw = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3, network_learning_rate=0.1), 10)
-    state = partition.placed_state(adamw, tuned)
+    state = partition.state_shapes(adamw, tuned)
     down = tuned["prompt"]["network"]["down"]["kernel"]
     assert down.sharding.spec == PartitionSpec(None, "fsdp", "model")
     whole = [x for x in jax.tree.leaves(state) if x.shape == down.shape]
     assert len(whole) == 2 and all(x.sharding == down.sharding for x in whole)
     assert jax.tree.structure(state) == jax.tree.structure(jax.eval_shape(jax.vmap(adamw.init), tuned))
     adafactor = optim.make_optimizer(Optimizer(name="adafactor", learning_rate=0.3), 10)
-    for leaf in jax.tree.leaves(partition.placed_state(adafactor, tuned)):
+    for leaf in jax.tree.leaves(partition.state_shapes(adafactor, tuned)):
         assert leaf.sharding.is_fully_replicated or leaf.shape in {x.shape for x in jax.tree.leaves(tuned)}
 
 
@@ -165,7 +165,7 @@ def where_parameters_lie():
                 runs_here = runs
             for prompt, run in runs_here.items():
                 run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
-                tuned, frozen = placed_trees(run, model, mesh)
+                tuned, frozen = sharded_trees(run, model, mesh)
                 trees = {f"tuned {prompt}": tuned, "frozen": frozen}
                 for path, leaf in jax.tree.leaves_with_path(trees):
                     name = jax.tree_util.keystr(path, simple=True, separator="/")

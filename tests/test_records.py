@@ -24,7 +24,7 @@ def test_a_run_goes_on_with_other_partitions_but_not_with_other_settings(tmp_pat
 
 def test_a_flush_leaves_events_on_disk(tmp_path):
     kept = records.Records(str(tmp_path), "A = 1\n")
-    kept.rewind(-1)
+    kept.truncate(-1)
     (events,) = (tmp_path / "tensorboard").iterdir()
     before = events.stat().st_size
     kept.scalars("train", 1, {"loss": 2.5})

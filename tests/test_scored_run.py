@@ -39,10 +39,10 @@ def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def check(metrics, about, intervals):
+def check(metrics, context, intervals):
     assert metrics.keys() >= NAMES and intervals.keys() == NAMES
-    assert about["examples"] == 40
-    assert about.keys() >= {"majority_baseline", "all_positive_baseline", "out_of_class_predictions"}
+    assert context["examples"] == 40
+    assert context.keys() >= {"majority_baseline", "all_positive_baseline", "out_of_class_predictions"}
     for name, (low, high) in intervals.items():
         assert low <= metrics[name] <= high
 

@@ -88,10 +88,10 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert [line["step"] for line in evaluations] == [0, 12, 24]
     assert len((directory / "predictions" / "quickstart_reviews-24.jsonl").read_text().splitlines()) == 40
     assert list((directory / "tensorboard").iterdir())
-    prompt_PD, about = load_prompt(directory / "prompt.safetensors", prompt_width=lambda _: 192)
+    prompt_PD, metadata = load_prompt(directory / "prompt.safetensors", prompt_width=lambda _: 192)
     assert prompt_PD.shape == (4, 192)
     assert np.isfinite(prompt_PD).all()
-    assert (about.method, about.task, about.labels) == (
+    assert (metadata.method, metadata.task, metadata.labels) == (
         "Residual",
         "quickstart_reviews",
         ("negative", "positive"),

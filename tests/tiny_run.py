@@ -16,7 +16,7 @@ from jax_prompts import optim, partition
 from jax_prompts.base_models.weights import random_weights
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Optimizer
-from jax_prompts.data.layout import Rows
+from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.models.t5 import T5, T5Config
@@ -36,7 +36,7 @@ class Examples:
 
     def rows(self, index_B):
         inputs = [[3 + i % 60] * (i % 5 + 1) + [1] for i in index_B]
-        return Rows.of(inputs), Rows.of([4 + i % 50, 1] for i in index_B)
+        return RaggedTokens.of(inputs), RaggedTokens.of([4 + i % 50, 1] for i in index_B)
 
 
 def tiny_run(directory, devices=None):

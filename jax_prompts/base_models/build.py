@@ -74,7 +74,7 @@ def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | Wo
 def make_model(
     base: BaseModel,
     *,
-    place: str = "input",
+    prompt_kind: str = "input",
     vocabulary: Vocabulary | WordPiece | None = None,
     classes: int = 0,
 ) -> Model:
@@ -82,7 +82,7 @@ def make_model(
 
     Args:
       base: which model.
-      place: where prompts belong (`models/per_layer.py`).
+      prompt_kind: what prompts are: `input`, `deep` or `prefix` (`models/layer_prompts.py`).
       vocabulary: its [SEP] tells a BERT's segments apart; None: BERT's own.
       classes: of a BERT's classifier; 0: masked-LM head. A T5 answers with text.
 
@@ -100,5 +100,5 @@ def make_model(
             raise ConfigError(f"SCAN_LAYERS is True, but {base.name} is a BERT: set it to False")
         if vocabulary is not None:
             numerics["separator_id"] = vocabulary.eos_id
-        return Bert(dataclasses.replace(config, **numerics), place, classes)
-    return T5(dataclasses.replace(config, **numerics, scan_layers=base.scan_layers), place)
+        return Bert(dataclasses.replace(config, **numerics), prompt_kind, classes)
+    return T5(dataclasses.replace(config, **numerics, scan_layers=base.scan_layers), prompt_kind)

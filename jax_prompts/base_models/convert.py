@@ -1,6 +1,6 @@
 """`t5x convert SOURCE TARGET` of a base model: any kind that can be read becomes the project's own.
 
-The own form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under their T5X paths and
+The native form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under their T5X paths and
 layers single; the vocabulary; and `config.json`, written last: without it there is no model.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 
 from jax_prompts.base_models.build import read_vocabulary
 from jax_prompts.base_models.fingerprint import combined, sample
-from jax_prompts.base_models.open import HEADS, Checkpoint, described, open_model
+from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary, read_bytes
-from jax_prompts.display import say
+from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
@@ -26,7 +26,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 def convert_model(source: str, target: str, vocabulary: str | None = None) -> dict[str, Any]:
-    """Writes `source` in the own form to the directory `target`, and returns what config.json says of it.
+    """Writes `source` in the native form to the directory `target`, and returns what config.json says of it.
 
     Files that an interrupted conversion has left are kept where they are whole; what is written is read again and
     compared with its checksum. The same source gives the same bytes.
@@ -47,20 +47,20 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary_file = _write_vocabulary(folder, vocabulary or found.vocabulary, found)
         fingerprint, written, kept = _write_weights(folder, arrays)
-        about = {
-            **described(found.config),
-            "origin": found.about.get("origin") or {"path": source, "kind": found.kind},
+        described = {
+            **describe(found.config),
+            "origin": found.described.get("origin") or {"path": source, "kind": found.kind},
             "fingerprint": fingerprint,
             "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
             "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
             "vocabulary": vocabulary_file,
         }
-        _write(folder / "config.json", json.dumps(about, indent=2) + "\n")
+        _write(folder / "config.json", json.dumps(described, indent=2) + "\n")
     except OSError as error:
         raise RunError(
             f"{target} could not be written: {error.strerror or error}; run the command again"
         ) from error
-    return {"target": target, **about, "files_written": written, "files_kept": kept}
+    return {"target": target, **described, "files_written": written, "files_kept": kept}
 
 
 def _check_target(source: str, folder: pathlib.Path) -> None:
@@ -106,7 +106,7 @@ def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list
             finally:
                 temporary.unlink(missing_ok=True)
             written.append(file)
-            say(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
+            log(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
         # Of the files, not of the source: what is recorded is what was read again.
         there = open_safetensors(folder / file)
         samples |= {name: sample(there[name][...]) for name in there if not name.startswith(HEADS)}
@@ -147,11 +147,11 @@ def _holds(file: pathlib.Path, arrays: ArraySource) -> bool:
         there = open_safetensors(file)
     except RunError:
         return False
-    described = [
+    describe = [
         {name: (array.shape, array.dtype) for name, array in part.items()} for part in (there, arrays)
     ]
     smallest = min(arrays, key=lambda name: (arrays[name].nbytes, name))
-    return described[0] == described[1] and is_whole(file) is True and same(there[smallest], arrays[smallest])
+    return describe[0] == describe[1] and is_whole(file) is True and same(there[smallest], arrays[smallest])
 
 
 def _write_vocabulary(folder: pathlib.Path, path: str | None, found: Checkpoint) -> dict[str, str] | None:

@@ -26,18 +26,18 @@ class Checkpoint:
     """A base model that was found.
 
     Attributes:
-      kind: `own`, `Hugging Face` or `T5X`.
+      kind: `native`, `Hugging Face` or `T5X`.
       arrays: by our path; layers single or stacked, as they are kept.
       config: its sizes.
       vocabulary: the file beside it; None where there is none.
-      about: config.json; empty for T5X.
+      described: config.json; empty for T5X.
     """
 
     kind: str
     arrays: ArraySource
     config: T5Config | BertConfig
     vocabulary: str | None
-    about: dict[str, Any]
+    described: dict[str, Any]
 
 
 def open_model(path: str) -> Checkpoint:
@@ -86,8 +86,8 @@ def open_model(path: str) -> Checkpoint:
 def recorded_vocabulary(path: str) -> str | None:
     """The fingerprint of the vocabulary that a converted model was made with; None where none is recorded."""
     config = pathlib.Path(resolve_asset(path)) / "config.json"
-    about = hf.read_json(config) if config.is_file() else {}
-    recorded = about.get("vocabulary") if "architecture" in about else None
+    described = hf.read_json(config) if config.is_file() else {}
+    recorded = described.get("vocabulary") if "architecture" in described else None
     return recorded.get("fingerprint") if isinstance(recorded, dict) else None
 
 
@@ -99,7 +99,7 @@ def find_vocabulary(path: str) -> str | None:
 
 
 def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
-    about = hf.read_json(folder / "config.json")
+    described = hf.read_json(folder / "config.json")
     arrays = hf.open_weights(folder)
     if arrays is None:
         raise ConfigError(
@@ -107,25 +107,25 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
         )
     try:
         kind, config = "Hugging Face", None
-        if "architecture" in about:
-            kind, config = "own", _own_config(about)
-        elif about.get("model_type") == "bert":
+        if "architecture" in described:
+            kind, config = "native", _native_config(described)
+        elif described.get("model_type") == "bert":
             arrays = hf_bert.to_ours(arrays)
-            config = hf_bert.sizes(arrays, about)
-        elif about.get("model_type") in _MODEL_TYPES:
-            arrays = hf_t5.to_t5x(arrays, about)
-            distance = int(about.get("relative_attention_max_distance", 128))
-            config = t5_config(arrays, hf_t5.activations(about), distance)
+            config = hf_bert.sizes(arrays, described)
+        elif described.get("model_type") in _MODEL_TYPES:
+            arrays = hf_t5.to_t5x(arrays, described)
+            distance = int(described.get("relative_attention_max_distance", 128))
+            config = t5_config(arrays, hf_t5.activations(described), distance)
         else:
             raise RunError(
-                f"config.json has model_type {about.get('model_type')!r}; read are t5, mt5 and bert"
+                f"config.json has model_type {described.get('model_type')!r}; read are t5, mt5 and bert"
             )
-        return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), about)
+        return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), described)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
 
 
-def described(config: T5Config | BertConfig) -> dict[str, Any]:
+def describe(config: T5Config | BertConfig) -> dict[str, Any]:
     """Architecture and sizes as config.json holds them; numerics are the run's, not the model's."""
     sizes = dataclasses.asdict(config)
     for numerics in ("dtype", "dropout_rate", "scan_layers", "remat"):
@@ -133,11 +133,12 @@ def described(config: T5Config | BertConfig) -> dict[str, Any]:
     return {"architecture": "t5" if isinstance(config, T5Config) else "bert", "sizes": sizes}
 
 
-def _own_config(about: dict[str, Any]) -> T5Config | BertConfig:
+def _native_config(described: dict[str, Any]) -> T5Config | BertConfig:
     try:
         sizes = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in about["sizes"].items()
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in described["sizes"].items()
         }
-        return _ARCHITECTURES[about["architecture"]](**sizes)
+        return _ARCHITECTURES[described["architecture"]](**sizes)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"config.json is not this project's ({error}); convert the model again") from error

@@ -1,6 +1,6 @@
 """Weights of base models: read from any known layout into the model's tree, written in the project's own.
 
-The own layout is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
+The native form is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
 there), `config.json` (sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
 """
 
@@ -25,7 +25,7 @@ from safetensors.flax import load_file
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.open import described, open_model
+from jax_prompts.base_models.open import describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import RunError
@@ -162,16 +162,16 @@ def _in_c_order(numbers_MN: np.ndarray) -> np.ndarray:
 
 
 def save_model(
-    directory: pathlib.Path, weights: Tree, config: T5Config | BertConfig, about: dict[str, Any]
+    directory: pathlib.Path, weights: Tree, config: T5Config | BertConfig, origin: dict[str, Any]
 ) -> None:
-    """Writes the own layout, except the vocabulary. `about` (origin, licence, ...) goes into config.json."""
+    """Writes the native form, except the vocabulary. `origin` (path, licence, ...) goes into config.json."""
     directory.mkdir(parents=True, exist_ok=True)
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
     arrays = {name: in_memory(np.asarray(array)) for name, array in flat.items()}
     temporary = directory / "model.safetensors.tmp"
     write_safetensors(temporary, {n: x.exchanged if is_stack(n) else x for n, x in arrays.items()})
     temporary.rename(directory / "model.safetensors")
-    text = json.dumps({**described(config), **about}, indent=2)
+    text = json.dumps({**describe(config), **origin}, indent=2)
     files.write(os.fspath(directory / "config.json"), f"{text}\n".encode(), replace=True)
 
 
@@ -197,12 +197,12 @@ def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> Non
         listing = [f"- {name}" for name in missing[:10]] + [f"+ {name}" for name in extra[:10]]
         raise RunError(f"{name} ({len(missing)} missing -, {len(extra)} unknown +): " + " ".join(listing))
     shapes = {name: (array.shape, found[name].shape) for name, array in expected.items()}
-    misfits = {name: both for name, both in shapes.items() if both[0] != both[1]}
-    if misfits:
+    mismatched = {name: both for name, both in shapes.items() if both[0] != both[1]}
+    if mismatched:
         listing = [
-            f"- {name} {ours} + {name} {theirs}" for name, (ours, theirs) in sorted(misfits.items())[:10]
+            f"- {name} {ours} + {name} {theirs}" for name, (ours, theirs) in sorted(mismatched.items())[:10]
         ]
-        raise RunError(f"{name} ({len(misfits)} shapes): {' '.join(listing)}; set MODEL_SIZE to its size")
+        raise RunError(f"{name} ({len(mismatched)} shapes): {' '.join(listing)}; set MODEL_SIZE to its size")
     for path, array in found.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise RunError(f"{base.checkpoint} holds {path} as {array.dtype}: use weights in floating point")

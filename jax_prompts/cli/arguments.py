@@ -14,7 +14,7 @@ COMMANDS = {
     "infer": "answer lines of text with one prompt or several",
     "cache": "fill the token caches of a run",
     "precompile": "compile a run for a TPU slice without one, or for this machine: does it fit, how fast",
-    "convert": "bring a base model, or a prompt of another system, into the project's own form",
+    "convert": "bring a base model, or a prompt of another system, into the project's native form",
     "export": "take a prompt out: to PEFT, a NumPy array or a T5X checkpoint",
     "inspect": "describe a prompt file, a model or a MODEL_DIR",
     "store": "keep prompts: list, find, add, remove, verify",

@@ -30,7 +30,7 @@ _DICTIONARIES = {  # an example for each field that is one
 }
 
 
-def misfits(settings: Any) -> Iterator[tuple[str, Any, str]]:
+def type_errors(settings: Any) -> Iterator[tuple[str, Any, str]]:
     """`(Class.field, value, what it should be)` for each wrong field of a dataclass and of those in it."""
     hints = typing.get_type_hints(type(settings), localns=_NAMES)
     for field in dataclasses.fields(settings):
@@ -38,7 +38,7 @@ def misfits(settings: Any) -> Iterator[tuple[str, Any, str]]:
         if not _fits(value, hint):
             yield f"{type(settings).__name__}.{field.name}", value, _words(hint, field.name)
         elif dataclasses.is_dataclass(hint) or isinstance(value, OwnTask):
-            yield from misfits(value)
+            yield from type_errors(value)
 
 
 def _fits(value: Any, hint: Any) -> bool:

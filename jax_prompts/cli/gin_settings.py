@@ -33,7 +33,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     """
     import gin
 
-    from jax_prompts.cli.field_types import misfits
+    from jax_prompts.cli.field_types import type_errors
 
     _register(gin)
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
@@ -50,7 +50,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
             run = gin.get_configurable(kind)()
     finally:
         logging.disable(logging.NOTSET)
-    for field, value, wanted in misfits(run):
+    for field, value, wanted in type_errors(run):
         shown = " ".join(repr(value).split())[:80]
         raise ConfigError(f"{_setting(gin, field)} is {shown}: set it to {wanted}")
     return run, _resolved_text(gin)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from jax_prompts.display import say
+from jax_prompts.display import log
 from jax_prompts.errors import RunError
 from jax_prompts.prompts.store import Entry, PromptStore
 from jax_prompts.storage import json_text
@@ -47,19 +47,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _row(store: PromptStore, entry: Entry) -> dict[str, Any]:
     """An entry as one flat JSON object; `path` is for whatever takes a prompt file."""
     row = dataclasses.asdict(entry)
-    about = row.pop("metadata")
-    return {"path": f"{store.url}/{row.pop('file')}", **row, **about}
+    metadata = row.pop("metadata")
+    return {"path": f"{store.url}/{row.pop('file')}", **row, **metadata}
 
 
 def _show(entries: Iterable[Entry]) -> None:
     heads = ("name", "task", "base model", "method", "metric", "score", "step", "[P, D]", "added")
     table = Table(*(Column(head, no_wrap=True) for head in heads))
     for entry in entries:
-        about = entry.metadata
-        score = "" if about.score is None else f"{about.score:.6g}"
-        step = "" if about.step is None else str(about.step)
+        metadata = entry.metadata
+        score = "" if metadata.score is None else f"{metadata.score:.6g}"
+        step = "" if metadata.step is None else str(metadata.step)
         table.add_row(
-            entry.name, about.task, about.base_model, about.method, about.metric, score, step,
+            entry.name, metadata.task, metadata.base_model, metadata.method, metadata.metric, score, step,
             f"{entry.length} x {entry.width}", entry.added,
         )  # fmt: skip
     Console(stderr=True, width=WIDE, highlight=False, markup=False).print(table)
@@ -68,11 +68,11 @@ def _show(entries: Iterable[Entry]) -> None:
 def _verify(store: PromptStore) -> dict[str, Any]:
     found = store.verify()
     for name, wrong in found.damaged.items():
-        say(f"damaged {name}: {wrong}")
+        log(f"damaged {name}: {wrong}")
     for name in found.missing:
-        say(f"missing {name}: its file is gone; replace it or remove it")
+        log(f"missing {name}: its file is gone; replace it or remove it")
     for file in found.unknown:
-        say(f"unknown {file}: no entry names it; an addition may have been stopped, or be under way")
+        log(f"unknown {file}: no entry names it; an addition may have been stopped, or be under way")
     result = {"store": store.url, **dataclasses.asdict(found)}
     if bad := [*found.damaged, *found.missing]:
         print(json_text.dumps(result))

@@ -29,10 +29,10 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from jax_prompts.config import Data
-from jax_prompts.data.layout import Rows
+from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.display import say
+from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 
 FORMAT = 2  # raise it when a change here or in fill.py makes other tokens or other files
@@ -133,12 +133,12 @@ class TokenCache:
         taken[examples_K] = True
         return np.flatnonzero(np.repeat(taken, np.diff(self.first_rows, append=len(self))))
 
-    def rows(self, index_B: Sequence[int] | Int[np.ndarray, " B"]) -> tuple[Rows, Rows]:
+    def rows(self, index_B: Sequence[int] | Int[np.ndarray, " B"]) -> tuple[RaggedTokens, RaggedTokens]:
         """Inputs and targets of the examples numbered `index_B`."""
         where = [self._locate(int(index)) for index in index_B]
         return (
-            Rows.of(self._inputs[batch][row] for batch, row in where),
-            Rows.of(self._targets[batch][row] for batch, row in where),
+            RaggedTokens.of(self._inputs[batch][row] for batch, row in where),
+            RaggedTokens.of(self._targets[batch][row] for batch, row in where),
         )
 
     def example(self, index: int) -> dict[str, Any]:
@@ -237,15 +237,15 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
                 caches.append((rate, opened(name)))
             for _, cache in caches:
                 source = data.data_dir or cache.source["kind"]
-                say(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
+                log(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
                 if cache.bad_lines["count"]:
-                    say(
+                    log(
                         f"{cache.bad_lines['count']} bad lines left out: {'; '.join(cache.bad_lines['first'])}"
                     )
             return caches
         except Unusable as reason:
             if str(reason):
-                say(f"token cache {directory(name)}: {reason}; making it again")
+                log(f"token cache {directory(name)}: {reason}; making it again")
         _fill(data, split, vocabulary, directory, opened)
     raise RunError(f"token cache {directory(name)} does not stay readable: check its disk, or set CACHE_DIR")
 

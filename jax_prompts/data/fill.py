@@ -29,7 +29,7 @@ from jax_prompts.data.cache import Directory, digest
 from jax_prompts.data.staging import staged
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.display import console, say
+from jax_prompts.display import console, log
 from jax_prompts.errors import ConfigError, RunError, nearest
 
 
@@ -53,7 +53,7 @@ with _stderr_closed():
     import tensorflow as tf
 
     from jax_prompts.data.bert_features import bert_features, label_classes
-    from jax_prompts.data.tfds_access import check_reach
+    from jax_prompts.data.tfds_access import check_tfds_access
     from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
     from jax_prompts.data.verbalizer import verbalized
 
@@ -97,7 +97,7 @@ def fill(
             skipping(data.skip_bad_lines) as skipped,
         ):
             task = _adapted(task, data, vocabulary, temporary)
-            check_reach(task, split)
+            check_tfds_access(task, split)
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
         with staged(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
@@ -194,7 +194,7 @@ def _write(
     splits = list(task.source.splits or ())
     if not _has_split(task, split):
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
-    say(f"tokenising {task.name} {split} (once)")
+    log(f"tokenising {task.name} {split} (once)")
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()
     with pa.OSFile(str(directory / "tokens.arrow"), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         found = batches(task, split, data.task_feature_lengths)

@@ -20,25 +20,25 @@ Batch = dict[str, np.ndarray]
 ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-equal data sets share programs
 
 
-class Frame(NamedTuple):
+class SpecialTokens(NamedTuple):
     """What a vocabulary puts around a text: `begin` tokens in front, behind which a prompt stands, and `eos_id`."""
 
     begin: int = 0
     eos_id: int = EOS_ID
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary | WordPiece) -> Frame:
+    def of(cls, vocabulary: Vocabulary | WordPiece) -> SpecialTokens:
         return cls(len(vocabulary.begin_ids), vocabulary.eos_id)
 
 
-class Rows(NamedTuple):
+class RaggedTokens(NamedTuple):
     """B rows of unequal length: row b is `values_N[offsets[b] : offsets[b + 1]]`."""
 
     values_N: Int[np.ndarray, " N"]
     offsets: Int[np.ndarray, " B+1"]
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> Rows:
+    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> RaggedTokens:
         arrays = [np.asarray(row, np.int32) for row in rows]
         values_N = np.concatenate([np.empty(0, np.int32), *arrays])
         return cls(values_N, np.cumsum([0, *map(len, arrays)]))
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
         return np.diff(self.offsets)
 
 
-T5_FRAME = Frame()
+T5_SPECIAL_TOKENS = SpecialTokens()
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
@@ -88,7 +88,10 @@ def static_length(requested: int, longest: int) -> int:
 
 
 def encoder_tokens(
-    text: Rows, prompts: Rows | Int[np.ndarray, " P"], length: int, frame: Frame = T5_FRAME
+    text: RaggedTokens,
+    prompts: RaggedTokens | Int[np.ndarray, " P"],
+    length: int,
+    special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
 ) -> Int32[np.ndarray, "B L"]:
     """Each row's prompt, its text behind it (its first tokens before it, where the frame says so), padding.
 
@@ -102,24 +105,24 @@ def encoder_tokens(
     Raises:
       ConfigError: a prompt leaves no room for text.
     """
-    if not isinstance(prompts, Rows):
-        prompts = Rows.of([prompts] * len(text.lengths_B))
+    if not isinstance(prompts, RaggedTokens):
+        prompts = RaggedTokens.of([prompts] * len(text.lengths_B))
     if np.any(prompts.lengths_B >= length):
         raise ConfigError(
             f"a prompt of {prompts.lengths_B.max()} tokens leaves no room for text in {length}: "
             "raise TASK_FEATURE_LENGTHS inputs, or use a shorter prompt"
         )
-    begin_B = np.full_like(prompts.lengths_B, frame.begin)
-    prompts_BL = _placed(prompts, begin_B, length, frame)
-    return prompts_BL + _placed(text, prompts.lengths_B, length, frame, frame.begin)
+    begin_B = np.full_like(prompts.lengths_B, special_tokens.begin)
+    prompts_BL = _shifted(prompts, begin_B, length, special_tokens)
+    return prompts_BL + _shifted(text, prompts.lengths_B, length, special_tokens, special_tokens.begin)
 
 
-def decoder_arrays(targets: Rows, length: int) -> Batch:
+def decoder_arrays(targets: RaggedTokens, length: int) -> Batch:
     """Targets, the same shifted right behind a 0, and weight 1 for every target token, [B, U] each.
 
     A target of -1 is no target: its weight is 0. Masked-LM rows have one wherever no word was masked.
     """
-    targets_BU = _placed(targets, np.zeros_like(targets.lengths_B), length, T5_FRAME)
+    targets_BU = _shifted(targets, np.zeros_like(targets.lengths_B), length, T5_SPECIAL_TOKENS)
     inputs_BU = np.zeros_like(targets_BU)
     inputs_BU[:, 1:] = targets_BU[:, :-1]
     inside_BU = np.arange(length) < targets.lengths_B[:, None]
@@ -131,8 +134,12 @@ def decoder_arrays(targets: Rows, length: int) -> Batch:
     }
 
 
-def _placed(
-    rows: Rows, shift_B: Int[np.ndarray, " B"], length: int, frame: Frame, before: int = 0
+def _shifted(
+    rows: RaggedTokens,
+    shift_B: Int[np.ndarray, " B"],
+    length: int,
+    special_tokens: SpecialTokens,
+    before: int = 0,
 ) -> Int32[np.ndarray, "B L"]:
     """Rows moved right by `shift_B` except for their first `before` tokens, zeros elsewhere.
 
@@ -145,6 +152,6 @@ def _placed(
     tokens_BL = np.zeros(inside_BL.shape, np.int32)
     tokens_BL[inside_BL] = rows.values_N[(rows.offsets[:-1, None] + source_BL)[inside_BL]]
     (cut,) = np.nonzero(kept_B < rows.lengths_B)
-    ended = cut[rows.values_N[rows.offsets[cut + 1] - 1] == frame.eos_id]
-    tokens_BL[ended, length - 1] = frame.eos_id
+    ended = cut[rows.values_N[rows.offsets[cut + 1] - 1] == special_tokens.eos_id]
+    tokens_BL[ended, length - 1] = special_tokens.eos_id
     return tokens_BL

@@ -11,7 +11,7 @@ from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache, open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.display import say
+from jax_prompts.display import log
 from jax_prompts.errors import ConfigError
 
 Caches = list[tuple[float, TokenCache]]
@@ -37,7 +37,7 @@ def open_roles(
     for role, caches in found.items():
         for _, cache in caches:
             if cache.index_N is not None:
-                say(f"{role}: {len(cache)} examples of {cache.task} {cache.split} ({data.protocol})")
+                log(f"{role}: {len(cache)} examples of {cache.task} {cache.split} ({data.protocol})")
     return found
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Int
 
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import (
-    T5_FRAME,
+    T5_SPECIAL_TOKENS,
     Batch,
-    Frame,
-    Rows,
+    RaggedTokens,
+    SpecialTokens,
     decoder_arrays,
     encoder_tokens,
     static_length,
@@ -37,7 +37,7 @@ def train_batches(
     inputs_length: int,
     targets_length: int,
     prompt_ids: Int[np.ndarray, " P"],
-    frame: Frame = T5_FRAME,
+    special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
     start_step: int = 0,
     rows_here_K: Int[np.ndarray, " K"] | None = None,
 ) -> Iterator[Batch]:
@@ -71,7 +71,7 @@ def train_batches(
         rows_EK = rows_EB if rows_here_K is None else rows_EB[:, rows_here_K]
         inputs, targets = _gather([cache for _, cache in caches], first_rows, rows_EK.ravel())
         arrays = {
-            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], frame),
+            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], special_tokens),
             **decoder_arrays(targets, lengths[1]),
         }
         return {name: array.reshape(*rows_EK.shape, -1) for name, array in arrays.items()}
@@ -86,7 +86,7 @@ def eval_batches(
     batch_size: int,
     inputs_length: int,
     prompt_ids: Int[np.ndarray, " P"],
-    frame: Frame = T5_FRAME,
+    special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
     targets_length: int | None = None,
     rows_here_K: Int[np.ndarray, " K"] | None = None,
 ) -> Iterator[Batch]:
@@ -107,7 +107,7 @@ def eval_batches(
         inputs, targets = cache.rows(np.minimum(index_K, len(cache) - 1))
         batch = {
             "index": np.where(real_B, index_B, -1).astype(np.int32),
-            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], frame),
+            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], special_tokens),
         }
         if targets_length is not None:
             batch |= decoder_arrays(targets, lengths[1])
@@ -151,13 +151,15 @@ def _row_numbers(
 
 def _gather(
     caches: Sequence[TokenCache], first_rows: np.ndarray, rows_N: Int[np.ndarray, " N"]
-) -> tuple[Rows, Rows]:
+) -> tuple[RaggedTokens, RaggedTokens]:
     if len(caches) == 1:
         return caches[0].rows(rows_N)
     which_N = np.searchsorted(first_rows, rows_N, side="right") - 1
     found = [caches[i].rows([row - first_rows[i]]) for i, row in zip(which_N, rows_N, strict=True)]
     inputs, targets = zip(*found, strict=True)
-    return Rows.of(rows.values_N for rows in inputs), Rows.of(rows.values_N for rows in targets)
+    return RaggedTokens.of(rows.values_N for rows in inputs), RaggedTokens.of(
+        rows.values_N for rows in targets
+    )
 
 
 def _lengths(

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
-from jax_prompts.display import say
+from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, nearest
 
 NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the whole text
@@ -98,7 +98,7 @@ def _count(task: str, split: str, data_dir: str | None, vocabulary: Vocabulary) 
     try:
         ((_, cache),) = open_caches(data, split, vocabulary)
     except (ConfigError, RunError) as error:
-        say(f"{task} {split}: {error}")
+        log(f"{task} {split}: {error}")
         return {"missing": str(error)}
     inputs, targets = cache.rows(range(len(cache)))
     counts = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int, Int32
 
-from jax_prompts.data.layout import ROUNDING, Frame, Rows, encoder_tokens
+from jax_prompts.data.layout import ROUNDING, RaggedTokens, SpecialTokens, encoder_tokens
 
 
 def text_batches(
@@ -17,7 +17,7 @@ def text_batches(
     *,
     batch_size: int,
     limit: int,
-    frame: Frame,
+    special_tokens: SpecialTokens,
     parts: int = 1,
 ) -> Iterator[tuple[list[int], Int32[np.ndarray, "B L"]]]:
     """The numbers of a batch's texts, and their tokens, each behind its prompt; rows after those are copies.
@@ -37,8 +37,11 @@ def text_batches(
         filled = -(-power_of_two(len(numbers), batch_size) // parts) * parts
         rows = numbers + numbers[-1:] * (filled - len(numbers))
         length = longest + power_of_two(max(ROUNDING, len(texts[numbers[-1]])), limit)
-        texts_B, prompts_B = Rows.of(texts[row] for row in rows), Rows.of(prompts[row] for row in rows)
-        yield numbers, encoder_tokens(texts_B, prompts_B, length, frame)
+        texts_B, prompts_B = (
+            RaggedTokens.of(texts[row] for row in rows),
+            RaggedTokens.of(prompts[row] for row in rows),
+        )
+        yield numbers, encoder_tokens(texts_B, prompts_B, length, special_tokens)
 
 
 def power_of_two(count: int, limit: int | None = None) -> int:

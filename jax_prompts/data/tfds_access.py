@@ -14,7 +14,7 @@ from jax_prompts.errors import RunError
 SECONDS = 10.0  # for all hosts together, name look-up included
 
 
-def check_reach(task: seqio.Task, split: str) -> None:
+def check_tfds_access(task: seqio.Task, split: str) -> None:
     """Looks for TFDS's data on disk, and else for the hosts it is downloaded from.
 
     Raises:

@@ -82,11 +82,17 @@ def connect(args: argparse.Namespace) -> None:
         warnings.simplefilter("ignore", SettingWarning)
     threading.Thread(target=_watch, args=(args.command,), daemon=True).start()
     count, dry_run = global_state.num_processes, getattr(args, "dry_run", False)
-    agree("flags", {"the command": args.command, "--process_count": str(count), "--dry_run": str(dry_run)})
-    agree("libraries", _versions())
-    agree("devices", {"kind": jax.local_devices()[0].device_kind, "number": str(jax.local_device_count())})
+    assert_equal(
+        "flags", {"the command": args.command, "--process_count": str(count), "--dry_run": str(dry_run)}
+    )
+    assert_equal("libraries", _versions())
+    assert_equal(
+        "devices", {"kind": jax.local_devices()[0].device_kind, "number": str(jax.local_device_count())}
+    )
     settings = {name: str(jax.config.values[name]) for name in _JAX_SETTINGS}
-    agree("JAX settings", settings | {name: os.environ.get(name, "not set") for name in _COMPILER_FLAGS})
+    assert_equal(
+        "JAX settings", settings | {name: os.environ.get(name, "not set") for name in _COMPILER_FLAGS}
+    )
 
 
 def leave() -> None:
@@ -153,7 +159,7 @@ def barrier(name: str, seconds: int = _WAITING_SECONDS) -> None:
         global_state.client.wait_at_barrier(f"{name}-{next(_numbers)}", seconds * 1000)
 
 
-def agree(subject: str, facts: Mapping[str, str]) -> None:
+def assert_equal(subject: str, facts: Mapping[str, str]) -> None:
     """Waits until every process is here with the facts of process 0.
 
     Raises:
@@ -169,10 +175,10 @@ def agree(subject: str, facts: Mapping[str, str]) -> None:
     barrier(subject)
 
 
-def agree_on_settings(config_text: str) -> None:
+def assert_equal_settings(config_text: str) -> None:
     """`agree` on the lines of a resolved configuration."""
     lines = [line.partition(" = ") for line in config_text.splitlines()]
-    agree("settings", {name: value for name, equals, value in lines if equals})
+    assert_equal("settings", {name: value for name, equals, value in lines if equals})
 
 
 def from_primary(name: str, text: str) -> str:

@@ -29,7 +29,7 @@ def load_model(
     """A base model that answers texts, with prompts or without.
 
     Args:
-      checkpoint: a model directory (own format, T5X or Hugging Face), `gs://` path, `hf://ORGANISATION/NAME`,
+      checkpoint: a model directory (native format, T5X or Hugging Face), `gs://` path, `hf://ORGANISATION/NAME`,
         `asset:micro`, or None for random weights.
       size: a name in `models/sizes.py`; None: as the checkpoint says.
       vocabulary: path of a SentencePiece model or WordPiece vocabulary, `gs://` path or `asset:micro`; None: the

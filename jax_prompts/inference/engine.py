@@ -23,7 +23,7 @@ from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import HEAD, load_weights
 from jax_prompts.config import BaseModel, Decoding
-from jax_prompts.data.layout import Frame
+from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import label_of, make_predict
@@ -186,15 +186,15 @@ class Engine:
         return prompts
 
     def _batches(self, texts: Sequence[str], prompts: list[Prompt | None]) -> Iterator[_Batch]:
-        """Texts whose prompts share a program: those of one place, or of a BERT, of one classifier."""
+        """Texts whose prompts share a program: those of one kind, or of a BERT, of one classifier."""
         sharing = collections.defaultdict[Any, list[int]](list)
         for number, prompt in enumerate(prompts):
-            place = "input" if prompt is None else prompt.metadata.place
-            sharing[prompt if prompt is not None and prompt.head else place].append(number)
+            prompt_kind = "input" if prompt is None else prompt.metadata.prompt_kind
+            sharing[prompt if prompt is not None and prompt.head else prompt_kind].append(number)
         for numbers in sharing.values():
             first = prompts[numbers[0]] or Prompt(np.zeros((0, 0), np.float32))
             labels = first.metadata.labels if first.head else ()
-            model = self._model.clone(place=first.metadata.place)
+            model = self._model.clone(prompt_kind=first.metadata.prompt_kind)
             if self._bert:
                 model = model.clone(classes=len(labels))
             each = [prompts[number] for number in numbers]
@@ -205,7 +205,7 @@ class Engine:
                 [ids[prompt] for prompt in each],
                 batch_size=self._batch_size,
                 limit=limit,
-                frame=Frame.of(self._vocabulary),
+                special_tokens=SpecialTokens.of(self._vocabulary),
                 parts=partition.row_parts(self._mesh),
             )
             params = {**self._params, **first.head}
@@ -249,7 +249,7 @@ class Engine:
 
     def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
         """What `make` compiles for a batch's model, kept for the next one."""
-        key = make, batch.model.place, len(batch.labels), *settings
+        key = make, batch.model.prompt_kind, len(batch.labels), *settings
         if key not in self._programs:
             self._programs[key] = make(batch.model, *settings, self._mesh)
         return self._programs[key]

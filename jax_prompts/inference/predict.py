@@ -18,7 +18,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Decoding
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.data.layout import Batch, Frame
+from jax_prompts.data.layout import Batch, SpecialTokens
 from jax_prompts.data.sampler import eval_batches
 from jax_prompts.distributed import global_arrays
 from jax_prompts.models.bert import Bert
@@ -73,7 +73,7 @@ def device_batches(
     *,
     inputs_length: int,
     batch_size: int,
-    frame: Frame,
+    special_tokens: SpecialTokens,
     targets_length: int | None = None,
     sharding: jax.sharding.Sharding | None = None,
 ) -> DeviceBatches:
@@ -87,7 +87,7 @@ def device_batches(
         batch_size=batch_size,
         inputs_length=inputs_length,
         prompt_ids=prompt_ids,
-        frame=frame,
+        special_tokens=special_tokens,
         targets_length=targets_length,
         rows_here_K=rows_here_K,
     ):

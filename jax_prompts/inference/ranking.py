@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from jax_prompts import losses, partition
 from jax_prompts.base_models.build import Model
 from jax_prompts.cpu import compiler_options
-from jax_prompts.data.layout import Batch, Rows, decoder_arrays
+from jax_prompts.data.layout import Batch, RaggedTokens, decoder_arrays
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.distributed.global_arrays import gathered
@@ -102,7 +102,7 @@ def label_arrays(
     tokens = [[*vocabulary.encode(label), vocabulary.eos_id] for label in labels]
     longest = max(map(len, tokens))
     arrays = decoder_arrays(
-        Rows.of(tokens), longest if targets_length is None else min(targets_length, longest)
+        RaggedTokens.of(tokens), longest if targets_length is None else min(targets_length, longest)
     )
     seen: dict[bytes, str] = {}
     for label, row_U in zip(labels, arrays["decoder_target_tokens"], strict=True):

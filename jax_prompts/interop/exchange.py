@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.interop import npy, peft, peft_encoder, t5x_prompt
-from jax_prompts.interop.imported import FoundPrompt
+from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.prompts import PromptMetadata, load_head, load_prompt, save_prompt
 from jax_prompts.storage.directories import whole_directory
 
@@ -63,7 +63,7 @@ def convert_prompt(source: str, target: str, *, prompt_only: bool = False) -> di
     }
 
 
-def _read(source: str) -> tuple[str, FoundPrompt]:
+def _read(source: str) -> tuple[str, ImportedPrompt]:
     path = pathlib.Path(source)
     if peft.is_adapter(path):
         return "peft", peft.read_adapter(path)
@@ -108,9 +108,9 @@ def export_prompt(
       RunError: a damaged file, or a target that cannot be written.
     """
     _check_file(prompt)
-    prompt_PD, about = load_prompt(prompt)
-    if about.place != "input":
-        raise ConfigError(f"{prompt} is a prompt at every layer ({about.place!r}): {_PER_LAYER[to]}")
+    prompt_PD, metadata = load_prompt(prompt)
+    if metadata.prompt_kind != "input":
+        raise ConfigError(f"{prompt} is a prompt at every layer ({metadata.prompt_kind!r}): {_PER_LAYER[to]}")
     if load_head(prompt)[0]:
         raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
     if unfolded and to != "peft":
@@ -118,9 +118,9 @@ def export_prompt(
     if base_model is not None and to == "npy":
         raise ConfigError("--base_model says nothing to --to=npy: leave it out")
     if to == "peft":
-        kind = _to_peft(prompt, target, prompt_PD, about, base_model or _loadable(about), unfolded)
+        kind = _to_peft(prompt, target, prompt_PD, metadata, base_model or _loadable(metadata), unfolded)
     elif to == "t5x":
-        t5x_prompt.write_prompted(target, prompt_PD, about, base_model)
+        t5x_prompt.write_prompted(target, prompt_PD, metadata, base_model)
         kind = {"base_model": base_model}
     else:
         npy.write_array(pathlib.Path(target), prompt_PD)
@@ -132,21 +132,21 @@ def _to_peft(
     prompt: str,
     target: str,
     prompt_PD: Float[np.ndarray, "P D"],
-    about: PromptMetadata,
+    metadata: PromptMetadata,
     base_model: str | None,
     unfolded: bool,
 ) -> dict[str, Any]:
     kind, encoder = peft.PROMPT_TUNING, None
     if unfolded:
-        method = peft_encoder.p_tuning_method(about)
+        method = peft_encoder.p_tuning_method(metadata)
         kind = peft_encoder.p_tuning(method, prompt_PD.shape[1])
-        encoder = peft_encoder.tuned_encoder(pathlib.Path(prompt), prompt_PD, method, about.step)
+        encoder = peft_encoder.tuned_encoder(pathlib.Path(prompt), prompt_PD, method, metadata.step)
         if encoder is None:
             _say(f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}")
     if base_model is None:
         _say("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
     with whole_directory(pathlib.Path(target)) as folder:
-        peft.write_adapter(folder, prompt_PD, about, base_model, kind)
+        peft.write_adapter(folder, prompt_PD, metadata, base_model, kind)
         if encoder is not None:
             (folder / peft_encoder.FILE).write_bytes(safetensors.numpy.save(encoder))
     encoder_file = peft_encoder.FILE if encoder else None
@@ -163,9 +163,9 @@ def _check_file(prompt: str) -> None:
         )
 
 
-def _loadable(about: PromptMetadata) -> str | None:
+def _loadable(metadata: PromptMetadata) -> str | None:
     """What transformers may know the base model by: a name or a local folder, not a `gs://` path or an asset."""
-    first, _, checkpoint = about.base_model.partition(
+    first, _, checkpoint = metadata.base_model.partition(
         " "
     )  # a run's own words are its size and its checkpoint
     name = checkpoint or first

@@ -15,7 +15,7 @@ from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import MAX_BYTES
 
 
-class FoundPrompt(NamedTuple):
+class ImportedPrompt(NamedTuple):
     """A prompt of another system.
 
     Attributes:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.errors import RunError
-from jax_prompts.interop.imported import FoundPrompt, as_prompt, check_file
+from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import write_whole
 
@@ -24,7 +24,7 @@ def is_array(path: pathlib.Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read_array(path: pathlib.Path) -> FoundPrompt:
+def read_array(path: pathlib.Path) -> ImportedPrompt:
     """The prompt of an `.npy` file.
 
     Raises:
@@ -39,7 +39,9 @@ def read_array(path: pathlib.Path) -> FoundPrompt:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path} is no whole array of numbers ({reason}): use another file") from error
     prompt_PD = as_prompt(path, array)
-    return FoundPrompt(prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)}))
+    return ImportedPrompt(
+        prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)})
+    )
 
 
 def write_array(path: pathlib.Path, prompt_PD: Float[np.ndarray, "P D"]) -> None:

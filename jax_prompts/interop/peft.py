@@ -20,7 +20,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import open_safetensors
 from jax_prompts.formats.torch_bin import open_bin
-from jax_prompts.interop.imported import FoundPrompt, as_prompt, check_file
+from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata
 
@@ -44,7 +44,7 @@ def is_adapter(path: pathlib.Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def read_adapter(folder: pathlib.Path) -> FoundPrompt:
+def read_adapter(folder: pathlib.Path) -> ImportedPrompt:
     """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x.
 
     Raises:
@@ -71,9 +71,9 @@ def read_adapter(folder: pathlib.Path) -> FoundPrompt:
     own = "library_version" in text  # written here
     metadata = parse_metadata(folder, text) if own else _metadata(config, length)
     unused = (f"rows {length} to {2 * length - 1}, which PEFT stores and no model reads",)
-    return FoundPrompt(
+    return ImportedPrompt(
         stored[:length],
-        dataclasses.replace(metadata, place="input"),
+        dataclasses.replace(metadata, prompt_kind="input"),
         unused if len(stored) > length else (),
         _left_out(config, arrays),
     )

@@ -14,14 +14,14 @@ from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.stacks import in_layers
 from jax_prompts.errors import ConfigError
 from jax_prompts.formats.arrays import in_memory
-from jax_prompts.interop.imported import FoundPrompt, as_prompt
+from jax_prompts.interop.imported import ImportedPrompt, as_prompt
 from jax_prompts.interop.t5x_write import write_checkpoint
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.storage.directories import check_new
 
 
-def read_prompt(path: str) -> FoundPrompt:
+def read_prompt(path: str) -> ImportedPrompt:
     """The prompt of a T5X checkpoint; the model beside it is left where it is.
 
     Raises:
@@ -39,11 +39,13 @@ def read_prompt(path: str) -> FoundPrompt:
             f"{path} holds no {t5x.PROMPT} ({likely or 'nothing called prompt'}): it has no prompt"
         )
     prompt_PD = as_prompt(pathlib.Path(path), arrays[t5x.PROMPT][...])
-    return FoundPrompt(prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)}))
+    return ImportedPrompt(
+        prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)})
+    )
 
 
 def write_prompted(
-    path: str, prompt_PD: Float[np.ndarray, "P D"], about: PromptMetadata, base_model: str | None
+    path: str, prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata, base_model: str | None
 ) -> None:
     """Writes a legacy T5X checkpoint of the base model with the prompt in it; a prompt that it has is replaced.
 
@@ -68,12 +70,12 @@ def write_prompted(
             f"the prompt has width {prompt_PD.shape[1]} and {base_model} {found.config.emb_dim}: "
             "give the base model it was tuned with"
         )
-    if about.model_fingerprint:
+    if metadata.model_fingerprint:
         ours = combined({name: sample(array[...]) for name, array in in_layers(found.arrays).items()})
-        if ours != about.model_fingerprint:
+        if ours != metadata.model_fingerprint:
             raise ConfigError(
-                f"the prompt belongs to base model {about.model_fingerprint} and {base_model} is {ours}: "
-                f"give the one it was tuned with ({about.base_model})"
+                f"the prompt belongs to base model {metadata.model_fingerprint} and {base_model} is {ours}: "
+                f"give the one it was tuned with ({metadata.base_model})"
             )
     step = re.search(r"checkpoint_(\d+)/*$", path) or re.search(r"checkpoint_(\d+)/*$", base_model)
     write_checkpoint(path, found.arrays | {t5x.PROMPT: in_memory(prompt_PD)}, int(step[1]) if step else 0)

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.layer_prompts import Rows, input_rows, layer_rows, placed
-from jax_prompts.models.layers import MASKED, Embed, by_rows
+from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens, input_prompts, layer_prompts_of
+from jax_prompts.models.layers import MASKED, Embed, shard_batch
 from jax_prompts.models.remat import rematerialized
 
 
@@ -49,10 +49,10 @@ class BertConfig:
     def head_dim(self) -> int:
         return self.emb_dim // self.num_heads
 
-    def prompt_width(self, place: str) -> int:
-        """W, the numbers of one virtual token, for a prompt at `place` (`models/per_layer.py`)."""
+    def prompt_width(self, prompt_kind: str) -> int:
+        """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`)."""
         layers = self.num_layers * self.emb_dim
-        return {"input": self.emb_dim, "states": layers, "keys_values": 2 * layers}[place]
+        return {"input": self.emb_dim, "deep": layers, "prefix": 2 * layers}[prompt_kind]
 
 
 def _dense(c: BertConfig, features: int, axes: tuple[str, str]) -> nn.Dense:
@@ -87,14 +87,19 @@ class BertLayer(nn.Module):
         self.dropout = nn.Dropout(c.dropout_rate)
 
     def __call__(
-        self, x_BLD: Array, rows: Rows, virtual_BL: Array, bias_B11L: Array, deterministic: bool
+        self,
+        x_BLD: Array,
+        prompts: LayerPrompts,
+        virtual_BL: Array,
+        bias_B11L: Array,
+        deterministic: bool,
     ) -> Float[Array, "B L D"]:
         c = self.config
         shape = (*x_BLD.shape[:2], c.num_heads, c.head_dim)
-        x_BLD = by_rows(placed(rows.states_NQD, virtual_BL, x_BLD))
+        x_BLD = shard_batch(at_virtual_tokens(prompts.states_NQD, virtual_BL, x_BLD))
         query, key, value = (dense(x_BLD).reshape(shape) for dense in (self.query, self.key, self.value))
-        key = placed(rows.keys_NQHK, virtual_BL, key).astype(c.dtype)
-        value = placed(rows.values_NQHK, virtual_BL, value).astype(c.dtype)
+        key = at_virtual_tokens(prompts.keys_NQHK, virtual_BL, key).astype(c.dtype)
+        value = at_virtual_tokens(prompts.values_NQHK, virtual_BL, value).astype(c.dtype)
         logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query, key, preferred_element_type=jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM * c.head_dim**-0.5 + bias_B11L, axis=-1).astype(c.dtype)
         weights_BHLM = self.dropout(weights_BHLM, deterministic)
@@ -108,21 +113,21 @@ class Bert(nn.Module):
     """`prompts_QW` are the rows of virtual tokens V .. V + Q - 1, as in `models/t5.py`. Token 0 is padding.
 
     Attributes:
-      place: where prompts belong (`models/per_layer.py`).
+      prompt_kind: what prompts are (`models/layer_prompts.py`).
       classes: C of the classifier on [CLS]; 0: masked-LM head in its place.
     """
 
     config: BertConfig
-    place: str = "input"
+    prompt_kind: str = "input"
     classes: int = 0
 
     def setup(self) -> None:
         c = self.config
         init = nn.initializers.truncated_normal(0.02)
-        rows = nn.with_logical_partitioning(init, (None, "embed"))
+        table = nn.with_logical_partitioning(init, (None, "embed"))
         self.token_embedder = Embed(c.vocab_size, c.emb_dim, init)
-        self.positions = self.param("position_embedding", rows, (c.max_length, c.emb_dim))
-        self.segments = self.param("segment_embedding", rows, (c.segments, c.emb_dim))
+        self.positions = self.param("position_embedding", table, (c.max_length, c.emb_dim))
+        self.segments = self.param("segment_embedding", table, (c.segments, c.emb_dim))
         self.embedding_norm = _norm(c)
         layer = rematerialized(BertLayer, c.remat, static=5)
         self.layers = [layer(c) for _ in range(c.num_layers)]
@@ -177,12 +182,12 @@ class Bert(nn.Module):
     ) -> Float[Array, "B L D"]:
         """The last hidden state; undefined at padding. Without `segments_BL` the first [SEP] ends segment 0."""
         c, length = self.config, tokens_BL.shape[1]
-        rows = layer_rows(prompts_QW, self.place, c.num_layers, c.num_heads)
+        prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.num_layers, c.num_heads)
         if segments_BL is None:
             separators_BL = tokens_BL == c.separator_id
             segments_BL = jnp.cumsum(separators_BL, axis=1) - separators_BL > 0
         virtual_BL = tokens_BL - c.vocab_size
-        x_BLD = self.token_embedder(tokens_BL, input_rows(prompts_QW, self.place, c.emb_dim))
+        x_BLD = self.token_embedder(tokens_BL, input_prompts(prompts_QW, self.prompt_kind, c.emb_dim))
         x_BLD = (
             x_BLD.astype(jnp.float32)
             + self.positions[None, :length]
@@ -191,7 +196,7 @@ class Bert(nn.Module):
         x_BLD = self.dropout(self.embedding_norm(x_BLD), deterministic)
         bias_B11L = jnp.where(tokens_BL > 0, 0.0, MASKED)[:, None, None]
         for i, layer in enumerate(self.layers):
-            x_BLD = layer(x_BLD, rows.layer(i), virtual_BL, bias_B11L, deterministic)
+            x_BLD = layer(x_BLD, prompts.layer(i), virtual_BL, bias_B11L, deterministic)
         return x_BLD
 
     def pool(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B D"]:

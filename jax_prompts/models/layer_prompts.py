@@ -15,39 +15,41 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-class Rows(NamedTuple):
+class LayerPrompts(NamedTuple):
     """What virtual tokens are at the N layers of a stack, or at one layer without N; None: what the layer computes."""
 
     states_NQD: Any = None
     keys_NQHK: Any = None
     values_NQHK: Any = None
 
-    def layer(self, i: int) -> Rows:
-        return jax.tree.map(lambda rows: rows[i], self)
+    def layer(self, i: int) -> LayerPrompts:
+        return jax.tree.map(lambda rows_NQX: rows_NQX[i], self)
 
 
-NO_ROWS = Rows()
+NO_LAYER_PROMPTS = LayerPrompts()
 
 
-def input_rows(
-    prompts_QW: Float[Array, "Q W"] | None, place: str, emb_dim: int
+def input_prompts(
+    prompts_QW: Float[Array, "Q W"] | None, prompt_kind: str, emb_dim: int
 ) -> Float[Array, "Q D"] | None:
     """Embeddings of virtual tokens: the prompts themselves, or zeros where every layer replaces what they become."""
-    return prompts_QW if prompts_QW is None or place == "input" else jnp.zeros((1, emb_dim))
+    return prompts_QW if prompts_QW is None or prompt_kind == "input" else jnp.zeros((1, emb_dim))
 
 
-def layer_rows(prompts_QW: Float[Array, "Q W"] | None, place: str, layers: int, heads: int) -> Rows:
-    """What a prompt at `place` is at each of N layers: N*D states, or N*2*H*K keys and values."""
-    if prompts_QW is None or place == "input":
-        return NO_ROWS
-    if place == "states":
-        return Rows(states_NQD=jnp.moveaxis(prompts_QW.reshape(len(prompts_QW), layers, -1), 1, 0))
+def layer_prompts_of(
+    prompts_QW: Float[Array, "Q W"] | None, prompt_kind: str, layers: int, heads: int
+) -> LayerPrompts:
+    """What a prompt of this kind is at each of N layers: N*D states, or N*2*H*K keys and values."""
+    if prompts_QW is None or prompt_kind == "input":
+        return NO_LAYER_PROMPTS
+    if prompt_kind == "deep":
+        return LayerPrompts(states_NQD=jnp.moveaxis(prompts_QW.reshape(len(prompts_QW), layers, -1), 1, 0))
     rows_QN2HK = prompts_QW.reshape(len(prompts_QW), layers, 2, heads, -1)
     rows_N2QHK = jnp.moveaxis(rows_QN2HK, 0, 2)
-    return Rows(keys_NQHK=rows_N2QHK[:, 0], values_NQHK=rows_N2QHK[:, 1])
+    return LayerPrompts(keys_NQHK=rows_N2QHK[:, 0], values_NQHK=rows_N2QHK[:, 1])
 
 
-def placed(
+def at_virtual_tokens(
     rows_QX: Float[Array, "Q *x"] | None, virtual_BL: Int[Array, "B L"] | None, x_BLX: Float[Array, "B L *x"]
 ) -> Float[Array, "B L *x"]:
     """`x_BLX` with row q where virtual token q stands; words have `virtual_BL` below 0."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.layer_prompts import NO_ROWS, Rows, placed
+from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
 
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
 
@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def by_rows(x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+def shard_batch(x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
     """`x_BLD` with its rows over the devices, on a mesh. Left alone, the compiler may divide D where weights are
     divided along it, and then move activations between devices in place of weights."""
     return nn.with_logical_constraint(x_BLD, ("batch", "length", "embed"))
@@ -51,7 +51,7 @@ class Embed(nn.Module):
         if prompts_QD is None or prompts_QD.shape[0] == 0:
             return jnp.take(self.embedding, ids_BL, axis=0)
         tokens_BLD = jnp.take(self.embedding, ids_BL, axis=0, mode="clip").astype(jnp.float32)
-        return placed(prompts_QD, ids_BL - self.vocab_size, tokens_BLD)
+        return at_virtual_tokens(prompts_QD, ids_BL - self.vocab_size, tokens_BLD)
 
 
 class RMSNorm(nn.Module):
@@ -127,12 +127,15 @@ class Attention(nn.Module):
         self.out = Dense(width, self.emb_dim, ("joined_kv", "embed"), init, self.dtype)
 
     def keys_values(
-        self, x_BMD: Float[Array, "B M D"], rows: Rows = NO_ROWS, virtual_BM: Int[Array, "B M"] | None = None
+        self,
+        x_BMD: Float[Array, "B M D"],
+        prompts: LayerPrompts = NO_LAYER_PROMPTS,
+        virtual_BM: Int[Array, "B M"] | None = None,
     ) -> tuple[Array, Array]:
-        """Keys and values [B, M, H, K] of the attended sequence, or of its virtual tokens those in `rows`."""
+        """Keys and values [B, M, H, K] of the attended sequence, or of its virtual tokens those in `prompts`."""
         key_BMHK, value_BMHK = self._heads(self.key(x_BMD)), self._heads(self.value(x_BMD))
-        key_BMHK = placed(rows.keys_NQHK, virtual_BM, key_BMHK).astype(self.dtype)
-        return key_BMHK, placed(rows.values_NQHK, virtual_BM, value_BMHK).astype(self.dtype)
+        key_BMHK = at_virtual_tokens(prompts.keys_NQHK, virtual_BM, key_BMHK).astype(self.dtype)
+        return key_BMHK, at_virtual_tokens(prompts.values_NQHK, virtual_BM, value_BMHK).astype(self.dtype)
 
     def __call__(
         self,
@@ -153,7 +156,7 @@ class Attention(nn.Module):
         out_BLHK = jnp.einsum("BHLM,BMHK->BLHK", weights_BHLM, value_BMHK)
         return self.out(out_BLHK.reshape(*x_BLD.shape[:2], -1))
 
-    def few_queries(
+    def absorbed_projections(
         self,
         x_BUD: Float[Array, "B U D"],
         attended_BMD: Float[Array, "B M D"],
@@ -183,8 +186,8 @@ class Attention(nn.Module):
         out_BUHK = jnp.einsum("BUHD,DHK->BUHK", mixed_BUHD, value_DHK)
         return self.out(out_BUHK.reshape(*x_BUD.shape[:2], -1))
 
-    def prefers_few_queries(self, queries: int, attended: int) -> bool:
-        """Whether `few_queries` needs fewer multiplications: U (K + M) < M K."""
+    def prefers_absorbed_projections(self, queries: int, attended: int) -> bool:
+        """Whether `absorbed_projections` needs fewer multiplications: U (K + M) < M K."""
         return queries * (self.head_dim + attended) < attended * self.head_dim
 
     def _heads(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:

@@ -17,7 +17,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.layer_prompts import NO_ROWS, Rows, input_rows, layer_rows, placed
+from jax_prompts.models.layer_prompts import (
+    NO_LAYER_PROMPTS,
+    LayerPrompts,
+    at_virtual_tokens,
+    input_prompts,
+    layer_prompts_of,
+)
 from jax_prompts.models.layers import (
     MASKED,
     MLP,
@@ -27,15 +33,15 @@ from jax_prompts.models.layers import (
     Embed,
     RelativePositionBias,
     RMSNorm,
-    by_rows,
     product,
+    shard_batch,
 )
 from jax_prompts.models.remat import rematerialized
 
 Cache = dict[str, Any]
 CACHE_BATCH_AXIS = -4  # of every array of a cache: keys and values [B, M, H, K], or stacked [N, B, M, H, K]
 KeysValues = tuple[Array, Array]
-Encoded = tuple[Float[Array, "B L D"], Rows, Int[Array, "B L"]]
+Encoded = tuple[Float[Array, "B L D"], LayerPrompts, Int[Array, "B L"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +72,14 @@ class T5Config:
     scan_layers: bool = False
     remat: str = "none"
 
-    def prompt_width(self, place: str) -> int:
-        """W, the numbers of one virtual token, for a prompt at `place` (`models/per_layer.py`)."""
+    def prompt_width(self, prompt_kind: str) -> int:
+        """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`)."""
         layers = self.num_encoder_layers + self.num_decoder_layers
         return {
             "input": self.emb_dim,
-            "states": self.num_encoder_layers * self.emb_dim,
-            "keys_values": layers * 2 * self.num_heads * self.head_dim,
-        }[place]
+            "deep": self.num_encoder_layers * self.emb_dim,
+            "prefix": layers * 2 * self.num_heads * self.head_dim,
+        }[prompt_kind]
 
 
 class EncoderLayer(nn.Module):
@@ -88,11 +94,16 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(c.dropout_rate)
 
     def __call__(
-        self, x_BLD: Array, rows: Rows, virtual_BL: Array, bias_BHLL: Array, deterministic: bool
+        self,
+        x_BLD: Array,
+        prompts: LayerPrompts,
+        virtual_BL: Array,
+        bias_BHLL: Array,
+        deterministic: bool,
     ) -> tuple[Array, None]:
-        x_BLD = by_rows(placed(rows.states_NQD, virtual_BL, x_BLD))
+        x_BLD = shard_batch(at_virtual_tokens(prompts.states_NQD, virtual_BL, x_BLD))
         h_BLD = self.pre_attention_layer_norm(x_BLD)
-        keys_values = self.attention.keys_values(h_BLD, rows, virtual_BL)
+        keys_values = self.attention.keys_values(h_BLD, prompts, virtual_BL)
         h_BLD = self.attention(h_BLD, keys_values, bias_BHLL, deterministic)
         x_BLD = x_BLD.astype(h_BLD.dtype) + self.dropout(h_BLD, deterministic)
         h_BLD = self.mlp(self.pre_mlp_layer_norm(x_BLD), deterministic)
@@ -118,7 +129,7 @@ class DecoderLayer(nn.Module):
         self,
         y_BUD: Array,
         cache: Cache | None,
-        rows: Rows,
+        prompts: LayerPrompts,
         encoded_BLD: Array | None,
         virtual_BL: Array | None,
         self_bias: Array,
@@ -127,7 +138,7 @@ class DecoderLayer(nn.Module):
         deterministic: bool,
     ) -> tuple[Array, KeysValues | None]:
         """All target positions at once, or, with a cache, the one at `position`, and its key and value."""
-        y_BUD = by_rows(y_BUD)
+        y_BUD = shard_batch(y_BUD)
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
         self_kv = new_kv = self.self_attention.keys_values(h_BUD)
         if cache is not None:
@@ -138,19 +149,21 @@ class DecoderLayer(nn.Module):
         cross = self.encoder_decoder_attention
         if cache is not None:
             h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
-        elif rows.keys_NQHK is None and cross.prefers_few_queries(y_BUD.shape[1], encoded_BLD.shape[1]):
-            h_BUD = cross.few_queries(h_BUD, encoded_BLD, cross_bias, deterministic)
+        elif prompts.keys_NQHK is None and cross.prefers_absorbed_projections(
+            y_BUD.shape[1], encoded_BLD.shape[1]
+        ):
+            h_BUD = cross.absorbed_projections(h_BUD, encoded_BLD, cross_bias, deterministic)
         else:
-            cross_kv = cross.keys_values(encoded_BLD, rows, virtual_BL)
+            cross_kv = cross.keys_values(encoded_BLD, prompts, virtual_BL)
             h_BUD = cross(h_BUD, cross_kv, cross_bias, deterministic)
         y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
         h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
         return y_BUD + self.dropout(h_BUD, deterministic), None if cache is None else new_kv
 
     def cross_keys_values(
-        self, _: None, rows: Rows, encoded_BLD: Array, virtual_BL: Array
+        self, _: None, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array
     ) -> tuple[None, KeysValues]:
-        return None, self.encoder_decoder_attention.keys_values(encoded_BLD, rows, virtual_BL)
+        return None, self.encoder_decoder_attention.keys_values(encoded_BLD, prompts, virtual_BL)
 
 
 def _stack(
@@ -184,7 +197,12 @@ class Encoder(nn.Module):
         self.dropout = Dropout(c.dropout_rate)
 
     def __call__(
-        self, x_BLD: Array, rows: Rows, virtual_BL: Array, valid_BL: Array, deterministic: bool
+        self,
+        x_BLD: Array,
+        prompts: LayerPrompts,
+        virtual_BL: Array,
+        valid_BL: Array,
+        deterministic: bool,
     ) -> Float[Array, "B L D"]:
         """Encodes embedded tokens; padding is never attended to, and what stands at padding is undefined."""
         position_L = jnp.arange(x_BLD.shape[1])
@@ -193,10 +211,10 @@ class Encoder(nn.Module):
         if self.config.scan_layers:
             # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.
             x_BLD = x_BLD.astype(self.config.dtype)
-            x_BLD, _ = self.layers(x_BLD, rows, virtual_BL, bias_BHLL, deterministic)
+            x_BLD, _ = self.layers(x_BLD, prompts, virtual_BL, bias_BHLL, deterministic)
         else:
             for i, layer in enumerate(self.layers):
-                x_BLD, _ = layer(x_BLD, rows.layer(i), virtual_BL, bias_BHLL, deterministic)
+                x_BLD, _ = layer(x_BLD, prompts.layer(i), virtual_BL, bias_BHLL, deterministic)
         return self.dropout(self.encoder_norm(x_BLD), deterministic)
 
 
@@ -218,7 +236,7 @@ class Decoder(nn.Module):
     def __call__(
         self,
         y_BUD: Array,
-        rows: Rows,
+        prompts: LayerPrompts,
         encoded_BLD: Array | None,
         virtual_BL: Array | None,
         cross_bias: Float[Array, "B 1 1 L"],
@@ -236,12 +254,12 @@ class Decoder(nn.Module):
         shared = (encoded_BLD, virtual_BL, self_bias, cross_bias, position, deterministic)
         y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
         if c.scan_layers:
-            y_BUD, new_kv = self.layers(y_BUD, cache, rows, *shared)
+            y_BUD, new_kv = self.layers(y_BUD, cache, prompts, *shared)
         else:
             new_kv = []
             for i, layer in enumerate(self.layers):
                 past = cache and {name: keys_values[i] for name, keys_values in cache.items()}
-                y_BUD, made = layer(y_BUD, past, rows.layer(i), *shared)
+                y_BUD, made = layer(y_BUD, past, prompts.layer(i), *shared)
                 new_kv.append(made)
         if cache is not None:
             cache = {**cache, "self": _written(cache["self"], new_kv, position)}
@@ -255,14 +273,16 @@ class Decoder(nn.Module):
             return product(y_BUD, embedding_VD.T, jnp.float32) / root
         return product(y_BUD.astype(jnp.float32) / root, embedding_VD.T, jnp.float32)
 
-    def start_cache(self, rows: Rows, encoded_BLD: Array, virtual_BL: Array, max_length: int) -> Cache:
+    def start_cache(
+        self, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array, max_length: int
+    ) -> Cache:
         """The cross-attention's keys and values, and room for those of `max_length` tokens, of every layer."""
         shared = (encoded_BLD, virtual_BL)
         if self.config.scan_layers:
-            cross = self.layers.cross_keys_values(None, rows, *shared)[1]
+            cross = self.layers.cross_keys_values(None, prompts, *shared)[1]
         else:
             cross = [
-                layer.cross_keys_values(None, rows.layer(i), *shared)[1]
+                layer.cross_keys_values(None, prompts.layer(i), *shared)[1]
                 for i, layer in enumerate(self.layers)
             ]
         empty = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-3], max_length, *x.shape[-2:]), x.dtype), cross)
@@ -272,13 +292,13 @@ class Decoder(nn.Module):
 class T5(nn.Module):
     """Encoder and decoder around one embedding.
 
-    `prompts_QW` are the rows of virtual tokens V .. V + Q - 1: at the input, W = D, their embeddings; at another
-    place what they are at every layer (`models/per_layer.py`), keys and values those of the encoder's layers
-    and then of the decoder's cross-attention.
+    `prompts_QW` are the rows of virtual tokens V .. V + Q - 1: of the kind `input`, W = D, their
+    embeddings; of `deep` and `prefix` what they are at every layer (`models/layer_prompts.py`), keys and values
+    those of the encoder's layers and then of the decoder's cross-attention.
     """
 
     config: T5Config
-    place: str = "input"
+    prompt_kind: str = "input"
 
     def setup(self) -> None:
         self.token_embedder = Embed(self.config.vocab_size, self.config.emb_dim, nn.initializers.normal(1.0))
@@ -330,14 +350,20 @@ class T5(nn.Module):
     ) -> Encoded:
         """The encoder's output after its final norm (undefined at padding), the cross-attention's rows, and where
         virtual tokens stand."""
-        c, crossed = self.config, self.config.num_decoder_layers if self.place == "keys_values" else 0
-        rows = layer_rows(prompts_QW, self.place, c.num_encoder_layers + crossed, c.num_heads)
-        encoder_rows = jax.tree.map(lambda x: x[: c.num_encoder_layers], rows)
-        cross_rows = jax.tree.map(lambda x: x[c.num_encoder_layers :], rows) if crossed else NO_ROWS
+        c, crossed = self.config, self.config.num_decoder_layers if self.prompt_kind == "prefix" else 0
+        prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.num_encoder_layers + crossed, c.num_heads)
+        encoder_prompts = jax.tree.map(lambda x: x[: c.num_encoder_layers], prompts)
+        cross_prompts = (
+            jax.tree.map(lambda x: x[c.num_encoder_layers :], prompts) if crossed else NO_LAYER_PROMPTS
+        )
         virtual_BL = encoder_input_tokens - c.vocab_size
-        x_BLD = self.token_embedder(encoder_input_tokens, input_rows(prompts_QW, self.place, c.emb_dim))
-        encoded_BLD = self.encoder(x_BLD, encoder_rows, virtual_BL, encoder_input_tokens > 0, deterministic)
-        return encoded_BLD, cross_rows, virtual_BL
+        x_BLD = self.token_embedder(
+            encoder_input_tokens, input_prompts(prompts_QW, self.prompt_kind, c.emb_dim)
+        )
+        encoded_BLD = self.encoder(
+            x_BLD, encoder_prompts, virtual_BL, encoder_input_tokens > 0, deterministic
+        )
+        return encoded_BLD, cross_prompts, virtual_BL
 
     def decode(
         self,
@@ -348,10 +374,10 @@ class T5(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B U D"]:
         """The decoder's output at every target position, from what `encode` made of the same `encoder_input_tokens`."""
-        encoded_BLD, cross_rows, virtual_BL = encoded
+        encoded_BLD, cross_prompts, virtual_BL = encoded
         y_BUD = self.token_embedder(decoder_input_tokens)
         cross_bias = _key_bias(encoder_input_tokens > 0)
-        return self.decoder(y_BUD, cross_rows, encoded_BLD, virtual_BL, cross_bias, deterministic)[0]
+        return self.decoder(y_BUD, cross_prompts, encoded_BLD, virtual_BL, cross_bias, deterministic)[0]
 
     def start_decoding(
         self,
@@ -360,8 +386,8 @@ class T5(nn.Module):
         max_length: int,
     ) -> Cache:
         """What `decode_step` needs for up to `max_length` tokens; the batch is the axis `CACHE_BATCH_AXIS` of all."""
-        encoded_BLD, cross_rows, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
-        layers = self.decoder.start_cache(cross_rows, encoded_BLD, virtual_BL, max_length)
+        encoded_BLD, cross_prompts, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
+        layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length)
         return {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens > 0)}
 
     def decode_step(
@@ -369,7 +395,9 @@ class T5(nn.Module):
     ) -> tuple[Float[Array, "B V"], Cache]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
         y_B1D, cross_bias = self.token_embedder(token_B[:, None]), cache["cross_bias"]
-        y_B1D, layers = self.decoder(y_B1D, NO_ROWS, None, None, cross_bias, True, cache["layers"], position)
+        y_B1D, layers = self.decoder(
+            y_B1D, NO_LAYER_PROMPTS, None, None, cross_bias, True, cache["layers"], position
+        )
         return self.logits(y_B1D)[:, 0], {**cache, "layers": layers}
 
 

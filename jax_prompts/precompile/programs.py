@@ -15,8 +15,8 @@ from jax_prompts.base_models.build import make_model
 from jax_prompts.config import TrainRun
 from jax_prompts.data.layout import text_length
 from jax_prompts.inference.predict import make_loss_step, make_predict
-from jax_prompts.prompts import for_model, place_of
-from jax_prompts.state import UNKNOWN_STEPS, check, check_model, length_of, placed_trees
+from jax_prompts.prompts import for_model, prompt_kind_of
+from jax_prompts.state import UNKNOWN_STEPS, check, check_model, length_of, sharded_trees
 from jax_prompts.step import dropout_keys, jit_train_step
 
 PROGRAMS = ("train", "eval", "decode")
@@ -31,14 +31,16 @@ def programs_of(run: TrainRun, mesh: Mesh) -> dict[str, tuple[Any, tuple, int]]:
       ConfigError: settings that cannot work on this mesh.
     """
     # A prompt on BERT comes with a classifier; only its data know the classes, two stand for them.
-    model = make_model(run.model, place=place_of(run.method), classes=0 if run.method is None else 2)
+    model = make_model(
+        run.model, prompt_kind=prompt_kind_of(run.method), classes=0 if run.method is None else 2
+    )
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     check(run, mesh)
     check_model(run, model)
     data, members, method = run.data, run.training.members, run.method
     optimizer = optim.make_optimizer(run.optimizer, run.training.steps or UNKNOWN_STEPS)
-    tuned, frozen = placed_trees(run, model, mesh)
-    opt_state = partition.placed_state(optimizer, tuned)
+    tuned, frozen = sharded_trees(run, model, mesh)
+    opt_state = partition.state_shapes(optimizer, tuned)
     shardings = partition.shardings((tuned, opt_state))
     targets_length = data.task_feature_lengths["targets"]
 
@@ -73,7 +75,7 @@ def programs_of(run: TrainRun, mesh: Mesh) -> dict[str, tuple[Any, tuple, int]]:
         params = jax.tree.map(first_member, tuned["model"])
     else:
         params = {**frozen, **jax.tree.map(first_member, tuned.get("head", {}))}
-        width = model.config.prompt_width(place_of(method))
+        width = model.config.prompt_width(prompt_kind_of(method))
         prompts_QW = everywhere((members * method.length, width), jnp.float32)
     train_batch, eval_batch = batch(members, data.batch_size), batch(data.eval_batch_size)
     eval_inputs = eval_batch["encoder_input_tokens"]

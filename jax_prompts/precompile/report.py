@@ -19,7 +19,7 @@ from rich.table import Table
 
 from jax_prompts import partition
 from jax_prompts.config import TrainRun
-from jax_prompts.display import say
+from jax_prompts.display import log
 from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
@@ -59,7 +59,7 @@ def precompile(run: TrainRun, topology: str | None, programs: Sequence[str] = PR
     reports = {}
     for name, program in programs_of(run, mesh).items():
         if name in programs:
-            say(f"compiling {name} for {len(devices)} x {kind}, mesh {_sizes(mesh.shape)}")
+            log(f"compiling {name} for {len(devices)} x {kind}, mesh {_sizes(mesh.shape)}")
             reports[name] = _report(*program, CHIPS.get(kind), hbm)
     found = {
         "topology": topology or "local",
@@ -162,7 +162,7 @@ def _show(found: dict[str, Any]) -> None:
     for label, cell in rows:
         table.add_row(label, *(cell(report) for report in reports.values()))
     Console(stderr=True, width=WIDE, highlight=False).print(table)
-    say("Predictions assume: " + "; ".join(ASSUMPTIONS) + ".")
+    log("Predictions assume: " + "; ".join(ASSUMPTIONS) + ".")
 
 
 def _collective(report: dict[str, Any], kind: str) -> str:

@@ -19,7 +19,7 @@ from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabul
 from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.lstm import LSTMPrompt
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
-from jax_prompts.prompts.per_layer import PerLayer, for_model, place_of
+from jax_prompts.prompts.per_layer import PerLayer, for_model, prompt_kind_of
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_head, load_prompt, load_prompts, save_prompt
 from jax_prompts.prompts.residual import Residual
 
@@ -41,7 +41,7 @@ __all__ = [
     "load_head",
     "load_prompt",
     "load_prompts",
-    "place_of",
+    "prompt_kind_of",
     "save_prompt",
     *(made.__name__ for made in (*METHODS, *INITIALIZERS)),
 ]

@@ -160,10 +160,10 @@ class FromFile:
     path: str
 
     def table_init(self, base: Base) -> TableInit:
-        prompt_PD, about = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
-        if about.method not in ("", "PromptTuning"):
+        prompt_PD, metadata = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
+        if metadata.method not in ("", "PromptTuning"):
             warnings.warn(
-                f"{self.path} was folded from {about.method}, whose network is not in it: this starts a new run at "
+                f"{self.path} was folded from {metadata.method}, whose network is not in it: this starts a new run at "
                 "its vectors (to go on with the old run, give its MODEL_DIR)",
                 SettingWarning,
                 stacklevel=2,

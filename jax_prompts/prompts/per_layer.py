@@ -13,43 +13,43 @@ from jaxtyping import Array, Float
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.prompts.layers import ACTIVATIONS, TableInit, check_activation, check_size, dense, table
 
-_PLACES = ("keys_values", "states")
+_KINDS = ("prefix", "deep")
 
 
-def place_of(method: object) -> str:
-    """Where a method's rows belong (`models/per_layer.py`): at the input, unless it says otherwise."""
-    return getattr(method, "place", "input")
+def prompt_kind_of(method: object) -> str:
+    """Where a method's rows belong (`models/layer_prompts.py`): at the input, unless it says otherwise."""
+    return getattr(method, "kind", "input")
 
 
 def for_model(method: Any, prompt_width: Callable[[str], int]) -> Any:
     """The method as a model needs it: a per-layer one learns how many numbers a virtual token has there."""
-    return method.clone(width=prompt_width(method.place)) if isinstance(method, PerLayer) else method
+    return method.clone(width=prompt_width(method.kind)) if isinstance(method, PerLayer) else method
 
 
 class PerLayer(nn.Module):
     """P rows of W numbers: for each virtual token its key and value, or its hidden state, at every layer.
 
-    Prefix tuning is `keys_values`: of the encoder's self-attention and of the decoder's cross-attention, where
+    Prefix tuning is `prefix`: of the encoder's self-attention and of the decoder's cross-attention, where
     virtual tokens stand; the decoder's own self-attention has no virtual tokens and is left alone. Deep prompts
-    are `states`: those that enter each encoder layer. Tuned parameters: P*W, or with a network
+    are `deep`: those that enter each encoder layer. Tuned parameters: P*W, or with a network
     P*D + D*M + M + M*W + W, after which only [P, W] is kept.
 
     Attributes:
       length: P, the number of virtual tokens.
-      place: `keys_values` or `states`.
+      kind: `prefix` or `deep`.
       hidden: M, of the network f(p W_down + b_down) W_up + b_up of a table [P, D]; None: no network.
       activation: f; tanh in the paper.
       scale: standard deviation of the table's start without network and initialiser. An initialiser's embeddings
         are the states of every layer. A network's table starts from N(0, 1), as in PEFT, or at an initialiser.
-      width: W; set by the run to what its model takes at `place` (`for_model`).
+      width: W; set by the run to what its model takes at `kind` (`for_model`).
 
     Raises:
-      ConfigError: length or hidden below 1, unknown place or activation, an initialiser for keys and
+      ConfigError: length or hidden below 1, unknown kind or activation, an initialiser for keys and
         values without a network.
     """
 
     length: int
-    place: str = "keys_values"
+    kind: str = "prefix"
     hidden: int | None = None
     activation: str = "tanh"
     scale: float = 0.02
@@ -58,16 +58,14 @@ class PerLayer(nn.Module):
     def __post_init__(self) -> None:
         check_size(self, "length", *(() if self.hidden is None else ("hidden",)))
         check_activation(self)
-        if self.place not in _PLACES:
-            raise ConfigError(
-                f"PerLayer.place is {self.place!r}: set it to {nearest(str(self.place), _PLACES)}"
-            )
+        if self.kind not in _KINDS:
+            raise ConfigError(f"PerLayer.kind is {self.kind!r}: set it to {nearest(str(self.kind), _KINDS)}")
         super().__post_init__()
 
     @nn.compact
     def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P W"]:
         if self.hidden is None:
-            if table_init is not None and self.place == "keys_values":
+            if table_init is not None and self.kind == "prefix":
                 raise ConfigError(
                     "an initialiser gives embeddings, and keys and values without a network are none: "
                     "set INITIALIZER = None, or PerLayer.hidden"

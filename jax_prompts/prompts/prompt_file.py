@@ -18,7 +18,7 @@ from jaxtyping import Float
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.storage import files
 
-PLACES = ("input", "states", "keys_values")
+PROMPT_KINDS = ("input", "deep", "prefix")
 HEAD_PREFIX = "head/"
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
@@ -37,7 +37,7 @@ class PromptMetadata:
 
     Attributes:
       method, settings: class name and fields of the method that was folded; see `settings_of`.
-      place: where its rows belong, `input`, or `states` or `keys_values` of every layer (`models/per_layer.py`).
+      prompt_kind: `input`, or of every layer `deep` (states) or `prefix` (keys and values), `models/layer_prompts.py`.
       base_model, model_fingerprint: name and weight fingerprint of the frozen model.
       tokenizer_fingerprint: fingerprint of the vocabulary.
       task, labels: what it was tuned on, and the task's class labels.
@@ -48,7 +48,7 @@ class PromptMetadata:
 
     method: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    place: str = "input"
+    prompt_kind: str = "input"
     base_model: str = ""
     model_fingerprint: str = ""
     tokenizer_fingerprint: str = ""
@@ -63,7 +63,7 @@ class PromptMetadata:
 
 _TEXT_FIELDS = (
     "method",
-    "place",
+    "prompt_kind",
     "base_model",
     "model_fingerprint",
     "tokenizer_fingerprint",
@@ -167,18 +167,20 @@ def check_fits(
 
     Args:
       name: what to call the prompt.
-      prompt_width: the base model's numbers of one virtual token at a place.
+      prompt_width: the base model's numbers of one virtual token of a prompt kind.
 
     Raises:
       ConfigError: another width, another base model or another vocabulary.
     """
     origin = f" ({metadata.base_model})" if metadata.base_model else ""
-    place = metadata.place
-    if prompt_width is not None and place not in PLACES:
-        raise ConfigError(f"{name} is a prompt at {place!r}, which is none of {', '.join(PLACES)}")
-    if prompt_width is not None and prompt_PD.shape[1] != prompt_width(place):
+    prompt_kind = metadata.prompt_kind
+    if prompt_width is not None and prompt_kind not in PROMPT_KINDS:
         raise ConfigError(
-            f"{name} has width {prompt_PD.shape[1]} and the base model {prompt_width(place)}: "
+            f"{name} is a prompt of kind {prompt_kind!r}, which is none of {', '.join(PROMPT_KINDS)}"
+        )
+    if prompt_width is not None and prompt_PD.shape[1] != prompt_width(prompt_kind):
+        raise ConfigError(
+            f"{name} has width {prompt_PD.shape[1]} and the base model {prompt_width(prompt_kind)}: "
             f"use the base model it was tuned with{origin}"
         )
     for what, theirs, ours in (
@@ -211,20 +213,20 @@ def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
 
 
 def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "P D"]], str]:
-    """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their place.
+    """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their kind.
 
     Raises:
-      ConfigError, RunError: as `load_prompt`; files whose rows belong at different places.
+      ConfigError, RunError: as `load_prompt`; files of different kinds.
     """
-    prompts, places = [], {}
+    prompts, kinds = [], {}
     for path in paths:
         prompt_PD, metadata = load_prompt(path, **checks)
         prompts.append(prompt_PD)
-        places[metadata.place] = path
-    if len(places) > 1:
-        told = ", ".join(f"{path} at {place!r}" for place, path in places.items())
-        raise ConfigError(f"prompts at different places cannot share a model: {told}; use them one by one")
-    return prompts, next(iter(places), "input")
+        kinds[metadata.prompt_kind] = path
+    if len(kinds) > 1:
+        told = ", ".join(f"{path} is {prompt_kind!r}" for prompt_kind, path in kinds.items())
+        raise ConfigError(f"prompts of different kinds cannot share a model: {told}; use them one by one")
+    return prompts, next(iter(kinds), "input")
 
 
 def read_content(path: PathOrUrl) -> bytes:
@@ -299,7 +301,7 @@ def parse_metadata(path: PathOrUrl, text: dict[str, str]) -> PromptMetadata:
       RunError: an entry that is not what its name says.
     """
     known: dict[str, Any] = {name: text.get(name, "") for name in _TEXT_FIELDS}
-    known["place"] = text.get("place", "input")
+    known["prompt_kind"] = text.get("prompt_kind", "input")
     for name, kind in _JSON_FIELDS.items():
         if name not in text:
             continue

@@ -156,18 +156,18 @@ class PromptStore:
           ConfigError: no store is there.
         """
 
-        def fits(about: PromptMetadata) -> bool:
+        def fits(metadata: PromptMetadata) -> bool:
             wanted = [
-                (task, about.task),
-                (metric, about.metric),
-                (method, about.method),
-                (fingerprint, about.model_fingerprint),
+                (task, metadata.task),
+                (metric, metadata.metric),
+                (method, metadata.method),
+                (fingerprint, metadata.model_fingerprint),
             ]
-            models = about.base_model, about.base_model.partition(" ")[0]
+            models = metadata.base_model, metadata.base_model.partition(" ")[0]
             return (
                 all(fnmatch.fnmatchcase(text, pattern) for pattern, text in wanted)
                 and any(fnmatch.fnmatchcase(text, model) for text in models)
-                and (min_score is None or (about.score is not None and about.score >= min_score))
+                and (min_score is None or (metadata.score is not None and metadata.score >= min_score))
             )
 
         def order(entry: Entry) -> tuple[float, str]:

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from jax_prompts.display import say
+from jax_prompts.display import log
 
 Constant = Hashable  # a text, or a number where targets are numbers
 
@@ -61,15 +61,15 @@ def warn_of_constants(about_scores: dict[str, dict[str, Any]], who: str) -> None
       about_scores: by task, as in summary.json.
       who: what was scored, for the line.
     """
-    for task, about in about_scores.items():
-        for name, constant in about.items():
+    for task, context in about_scores.items():
+        for name, constant in context.items():
             if name.endswith("constant_predictor") and constant:
                 way = name.rpartition("/")[0]
                 baseline = ", ".join(
-                    f"{key} {value}" for key, value in _rounded(about.get("majority_baseline"))
+                    f"{key} {value}" for key, value in _rounded(context.get("majority_baseline"))
                 )
-                say(
-                    f"warning: {who} gives all {about['examples']} examples of {task} the same answer"
+                log(
+                    f"warning: {who} gives all {context['examples']} examples of {task} the same answer"
                     f"{f' ({way})' if way else ''}: its scores are those of a constant predictor "
                     f"(majority class: {baseline or 'unknown'})"
                 )

@@ -53,7 +53,7 @@ def test_a_converted_model_is_the_model(tmp_path, capsys):
     assert printed["files_written"] == SHARDS
     assert printed["origin"] == {"path": GOLDEN, "kind": "Hugging Face"}
     own, source = open_model(str(tmp_path / "own")), open_model(GOLDEN)
-    assert (own.kind, own.config) == ("own", source.config)
+    assert (own.kind, own.config) == ("native", source.config)
     assert own.arrays.keys() == source.arrays.keys()
     assert all(np.array_equal(own.arrays[name][...], source.arrays[name][...]) for name in own.arrays)
     before, after = load(GOLDEN), load(tmp_path / "own")
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_no_model_and_the_next_run_finishes(tmp_path):
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-from jax_prompts.inspection import describe
+from jax_prompts.cli.inspection import describe
 from jax_prompts.main import main
 main(["convert", {GOLDEN!r}, {str(target)!r}])
 """

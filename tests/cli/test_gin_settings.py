@@ -243,7 +243,7 @@ def test_every_dictionary_has_an_example():
         for field in dataclasses.fields(made):
             if "dict[" in str(field.type):
                 wrong = dataclasses.make_dataclass(made.__name__, [(field.name, dict[str, int])])(None)
-                ((_, _, wanted),) = field_types.misfits(wrong)
+                ((_, _, wanted),) = field_types.type_errors(wrong)
                 assert wanted.startswith("a dictionary such as {")
 
 

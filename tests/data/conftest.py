@@ -69,7 +69,7 @@ class Files(seqio.DataSource):
             path = pathlib.Path(self.files(split)[0])
             for number, line in enumerate(path.read_text().splitlines(), start=1):
                 if "\\t" not in line:
-                    from jax_prompts.config import ConfigError
+                    from jax_prompts.errors import ConfigError
 
                     raise ConfigError(f"{path}:{number}: no tab in this line")
                 text, target = line.split("\\t")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from jax_prompts.data.layout import Batch, Rows
+from jax_prompts.data.layout import Batch, RaggedTokens
 from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.errors import ConfigError
 
@@ -27,10 +27,10 @@ class FakeCache:
     def __len__(self) -> int:
         return self.count
 
-    def rows(self, index_B: np.ndarray) -> tuple[Rows, Rows]:
+    def rows(self, index_B: np.ndarray) -> tuple[RaggedTokens, RaggedTokens]:
         return (
-            Rows.of([self.first + i] * (i % 5 + 1) + [1] for i in index_B),
-            Rows.of([self.first + i, 1] for i in index_B),
+            RaggedTokens.of([self.first + i] * (i % 5 + 1) + [1] for i in index_B),
+            RaggedTokens.of([self.first + i, 1] for i in index_B),
         )
 
 

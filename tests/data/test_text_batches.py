@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jax_prompts.data.layout import Frame
+from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
 
 
@@ -21,7 +21,7 @@ def test_every_text_stands_once_behind_its_prompt(begin):
     prompts = [np.arange(100, 100 + draw.integers(0, 6), dtype=np.int32) for _ in texts]
     seen, shapes = [], set()
     for numbers, tokens_BL in text_batches(
-        texts, prompts, batch_size=16, limit=62, frame=Frame(begin, eos_id=1)
+        texts, prompts, batch_size=16, limit=62, special_tokens=SpecialTokens(begin, eos_id=1)
     ):
         seen += numbers
         shapes.add(tokens_BL.shape)
@@ -38,7 +38,9 @@ def test_a_short_batch_is_filled_to_a_power_of_two():
     texts, prompts = [[5, 1]] * 7, [np.zeros(0, np.int32)] * 7
     shapes = [
         (len(numbers), tokens_BL.shape)
-        for numbers, tokens_BL in text_batches(texts, prompts, batch_size=4, limit=4, frame=Frame())
+        for numbers, tokens_BL in text_batches(
+            texts, prompts, batch_size=4, limit=4, special_tokens=SpecialTokens()
+        )
     ]
     assert shapes == [(4, (4, 4)), (3, (4, 4))]
-    assert list(text_batches([], [], batch_size=4, limit=4, frame=Frame())) == []
+    assert list(text_batches([], [], batch_size=4, limit=4, special_tokens=SpecialTokens())) == []

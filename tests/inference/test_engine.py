@@ -1,4 +1,4 @@
-"""The Python interface: rows of one call with other prompts, none, at other places; labels scored; bad input."""
+"""The Python interface: rows of one call with other prompts, none, of other kinds; labels scored; bad input."""
 
 import dataclasses
 import json
@@ -19,14 +19,14 @@ from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, RunError, lo
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models.weights import random_weights, save_model
 from jax_prompts.config import BaseModel, Data, InferRun
-from jax_prompts.data.layout import Rows
+from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.inference.infer import infer_file
 from jax_prompts.main import main
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import PromptMetadata, save_prompt
-from jax_prompts.scoring.scorer import Scorer
+from jax_prompts.scoring.evaluator import Evaluator
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZES["t5_of_tests"] = T5Config(4096, 32, 4, 1, 1, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
@@ -37,7 +37,7 @@ TEXTS = ["the soup was cold.", "what a lovely song!", "a film about " * 9, ""]  
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A small model in the own format, its weights random and large enough for answers that differ."""
+    """A small model in the native form, its weights random and large enough for answers that differ."""
     folder = tmp_path_factory.mktemp("model")
     module = T5(SIZES["t5_of_tests"])
     weights = meta.unbox(jax.jit(lambda: random_weights(module, jax.random.key(0)))())
@@ -50,8 +50,8 @@ def save(path, model, length, seed):
     """A prompt file that belongs to a model, at its embeddings' scale."""
     width = model._model.config.emb_dim
     rows = np.random.default_rng(seed).normal(size=(length, width)).astype(np.float32)
-    about = PromptMetadata(labels=LABELS, model_fingerprint=model._base["model_fingerprint"])
-    save_prompt(path, rows, about)
+    metadata = PromptMetadata(labels=LABELS, model_fingerprint=model._base["model_fingerprint"])
+    save_prompt(path, rows, metadata)
     return path
 
 
@@ -139,7 +139,7 @@ def test_answers_and_scores_are_those_of_an_evaluation(model, prompts):
     lengths = {"inputs": 16, "targets": 4}
     data = Data("labelled", "tasks", lengths, 4, eval_batch_size=4, rank_classification=True)
     cache.rows = lambda index_B, rows=cache.rows: [cut(part, 16) for part in rows(index_B)]
-    scorer = Scorer(model._model, vocabulary, [cache], data, Decoding())
+    scorer = Evaluator(model._model, vocabulary, [cache], data, Decoding())
     found = scorer([model._params], jax.numpy.asarray(prompts[0].array)[None])[0]["labelled"].predictions
     assert model.predict(TEXTS, prompts[0]) == [row["prediction"] for row in found]
     wanted_NC = [[row["label_log_probabilities"][label] for label in LABELS] for row in found]
@@ -150,7 +150,7 @@ def test_answers_and_scores_are_those_of_an_evaluation(model, prompts):
 def cut(rows, length):
     """Texts as a task's features are: cut, with an end of sentence."""
     texts = np.split(rows.values_N, rows.offsets[1:-1])
-    return Rows.of([*text[: length - 1], 1] if len(text) > length else text for text in texts)
+    return RaggedTokens.of([*text[: length - 1], 1] if len(text) > length else text for text in texts)
 
 
 def test_each_row_has_its_own_prompt(model, prompts):
@@ -166,10 +166,10 @@ def test_each_row_has_its_own_prompt(model, prompts):
         assert np.abs(np.delete(alone_NC - log_p_NC, row, axis=0)).min() > 1e-3
 
 
-def test_prompts_at_other_places_answer_in_one_call(model, prompts):
-    width = model._model.config.prompt_width("keys_values")
+def test_prompts_of_other_kinds_answer_in_one_call(model, prompts):
+    width = model._model.config.prompt_width("prefix")
     rows = np.random.default_rng(5).normal(size=(P, width)).astype(np.float32)
-    deep = Prompt(rows, PromptMetadata(place="keys_values"))
+    deep = Prompt(rows, PromptMetadata(prompt_kind="prefix"))
     found_NC = model.score_labels(TEXTS, LABELS, [deep, prompts[0], None, deep])
     for prompt, rows in ((deep, [0, 3]), (prompts[0], [1]), (None, [2])):
         wanted_NC = model.score_labels(TEXTS, LABELS, prompt)
@@ -243,7 +243,7 @@ def test_nothing_to_answer(model, prompts):
         ((["a"], Prompt(np.zeros(D))), r"the prompt has shape \(32,\)"),
         ((["a"], Prompt(np.zeros((P, 8)))), "the prompt has width 8 and the base model 32"),
         ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(model_fingerprint="x"))), "belongs to base model x"),
-        ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(place="nowhere"))), "at 'nowhere'"),
+        ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(prompt_kind="nowhere"))), "kind 'nowhere'"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line(model, arguments, words):

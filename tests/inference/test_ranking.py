@@ -11,14 +11,14 @@ from labelled import LabelledCache
 
 from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Data, Decoding
-from jax_prompts.data.layout import Frame, Rows, decoder_arrays, encoder_tokens
+from jax_prompts.data.layout import RaggedTokens, SpecialTokens, decoder_arrays, encoder_tokens
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import device_batches
 from jax_prompts.inference.ranking import Ranked, label_arrays, make_rank, rank_labels
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.scoring.scorer import Scorer
+from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.step import loss_sums
 
 LABELS = ("good", "not good", "rather bad")
@@ -57,7 +57,7 @@ def explicit(model, params, prompts_QD, prompt_ids, cache, vocabulary):
     for n in range(len(cache)):
         inputs, _ = cache.rows([n])
         for c, label in enumerate(cache.labels):
-            targets = Rows.of([[*vocabulary.encode(label), 1]])
+            targets = RaggedTokens.of([[*vocabulary.encode(label), 1]])
             batch = {
                 "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, len(prompt_ids) + INPUTS),
                 **decoder_arrays(targets, TARGETS),
@@ -67,26 +67,28 @@ def explicit(model, params, prompts_QD, prompt_ids, cache, vocabulary):
 
 
 @pytest.mark.parametrize(
-    ("place", "scan", "members"),
+    ("prompt_kind", "scan", "members"),
     [
         ("input", False, 0),
         ("input", False, 2),
         ("input", True, 1),
-        ("states", False, 1),
-        ("keys_values", False, 2),
+        ("deep", False, 1),
+        ("prefix", False, 2),
     ],
 )
-def test_scores_are_the_training_loss_of_each_label(vocabulary, place, scan, members):
-    model = T5(small(vocabulary, scan_layers=scan), place)
+def test_scores_are_the_training_loss_of_each_label(vocabulary, prompt_kind, scan, members):
+    model = T5(small(vocabulary, scan_layers=scan), prompt_kind)
     params, cache = weights(model), cache_of(vocabulary)
     Q = members * P
-    prompts = jax.random.normal(jax.random.key(1), (Q, model.config.prompt_width(place))) if Q else None
+    prompts = jax.random.normal(jax.random.key(1), (Q, model.config.prompt_width(prompt_kind))) if Q else None
     rank = make_rank(model)
     found = []
     for member in range(max(members, 1)):
         first = model.config.vocab_size + member * P
         prompt_ids = np.arange(first, first + (P if Q else 0), dtype=np.int32)
-        batches = device_batches(cache, prompt_ids, inputs_length=INPUTS, batch_size=4, frame=Frame())
+        batches = device_batches(
+            cache, prompt_ids, inputs_length=INPUTS, batch_size=4, special_tokens=SpecialTokens()
+        )
         ranked = rank_labels(rank, params, prompts, batches, LABELS, vocabulary, targets_length=TARGETS)
         wanted_NC = explicit(model, params, prompts, prompt_ids, cache, vocabulary)
         np.testing.assert_allclose(ranked.log_p_NC, wanted_NC, rtol=2e-5, atol=2e-5)
@@ -115,13 +117,13 @@ def test_the_label_that_the_model_prefers_is_chosen(vocabulary, wanted):
     model, cache = T5(small(vocabulary)), cache_of(vocabulary)
     pieces = {label: set(vocabulary.encode(label)) for label in LABELS}
     logits = {token: 8.0 if token in pieces[wanted] else -8.0 for label in LABELS for token in pieces[label]}
-    scorer = Scorer(model, vocabulary, [cache], data(rank_classification=True), Decoding())
+    scorer = Evaluator(model, vocabulary, [cache], data(rank_classification=True), Decoding())
     (scores,) = scorer([preferring(model, logits)], None)
     found = scores["labelled"]
     assert {row["rank_normalized"] for row in found.predictions} == {wanted}
     share = cache.targets.count(wanted) / len(cache)
     assert found.metrics["rank_normalized/accuracy"] == pytest.approx(100 * share)
-    assert found.about["rank_normalized/constant_predictor"]
+    assert found.context["rank_normalized/constant_predictor"]
 
 
 def test_length_normalisation_takes_the_mean():
@@ -133,7 +135,7 @@ def test_length_normalisation_takes_the_mean():
 
 def test_both_ways_stand_beside_generation(vocabulary):
     model, cache = T5(small(vocabulary)), cache_of(vocabulary)
-    scorer = Scorer(model, vocabulary, [cache], data(rank_classification=True), Decoding())
+    scorer = Evaluator(model, vocabulary, [cache], data(rank_classification=True), Decoding())
     params = weights(model)
     prompts_EPD = jax.random.normal(jax.random.key(1), (3, P, 32))
     together = [found["labelled"] for found in scorer([params] * 3, prompts_EPD)]
@@ -150,7 +152,7 @@ def test_both_ways_stand_beside_generation(vocabulary):
         right = [row["rank"] == row["targets"] for row in found.predictions]
         assert found.metrics["rank/accuracy"] == pytest.approx(100 * np.mean(right))
 
-    plain = Scorer(model, vocabulary, [cache], data(), Decoding())([params], None)[0]["labelled"]
+    plain = Evaluator(model, vocabulary, [cache], data(), Decoding())([params], None)[0]["labelled"]
     assert plain.metrics.keys() == {"accuracy"}
     assert "rank" not in plain.predictions[0]
 
@@ -158,12 +160,12 @@ def test_both_ways_stand_beside_generation(vocabulary):
 def test_bert_answers_with_its_likeliest_class_already():
     model = Bert(BertConfig(300, 32, 1, 2, 64, max_length=32), classes=2)
     cache = LabelledCache(["yes", "no", "no"], ("no", "yes"))
-    frame = types.SimpleNamespace(begin_ids=(2,), eos_id=3)
-    scorer = Scorer(model, frame, [cache], data(rank_classification=True), Decoding())
+    special_tokens = types.SimpleNamespace(begin_ids=(2,), eos_id=3)
+    scorer = Evaluator(model, special_tokens, [cache], data(rank_classification=True), Decoding())
     params = meta.unbox(model.init(jax.random.key(0), method="initialize")["params"])
     found = scorer([params], None)[0]["labelled"]
     assert found.metrics.keys() == {"accuracy"}
-    assert found.about["out_of_class_predictions"] == 0
+    assert found.context["out_of_class_predictions"] == 0
 
 
 def test_labels_that_the_length_makes_equal_are_refused(vocabulary):
@@ -176,6 +178,6 @@ def test_settings_that_cannot_work_are_refused(vocabulary):
     model = T5(small(vocabulary))
     free = LabelledCache(["a", "b"], None)
     with pytest.raises(ConfigError, match="RANK_CLASSIFICATION is True, but labelled answers with free text"):
-        Scorer(model, vocabulary, [free], data(rank_classification=True), Decoding())
+        Evaluator(model, vocabulary, [free], data(rank_classification=True), Decoding())
     with pytest.raises(ConfigError, match="BOOTSTRAP is -1"):
-        Scorer(model, vocabulary, [free], data(bootstrap=-1), Decoding())
+        Evaluator(model, vocabulary, [free], data(bootstrap=-1), Decoding())

@@ -29,9 +29,9 @@ def test_released_prompts_come_in_start_a_run_and_go_out_byte_for_byte(shared, t
     released = shared / "data" / "pretrained_prompts" / "t5_1_1_lm100k_base" / f"{name}.npy"
     target = tmp_path / "p.safetensors"
     convert_prompt(str(released), str(target))
-    prompt_PD, about = load_prompt(target)
+    prompt_PD, metadata = load_prompt(target)
     np.testing.assert_array_equal(prompt_PD, np.load(released, allow_pickle=False))
-    assert prompt_PD.shape == (100, 768) and about.method == "PromptTuning"
+    assert prompt_PD.shape == (100, 768) and metadata.method == "PromptTuning"
     assert abs(np.linalg.norm(prompt_PD, axis=1).mean() - norm) < 1
     start = FromFile(str(target)).table_init(Base(jnp.zeros((4, 768))))
     params_E = init_members(PromptTuning(100), jax.random.split(jax.random.key(0), 1), 768, start)

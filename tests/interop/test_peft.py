@@ -75,15 +75,15 @@ def adapter(folder, tensors=None, **changes):
 def test_what_peft_wrote_is_read_and_gives_its_logits(shared, tmp_path, golden, logits, name):
     target = tmp_path / "p.safetensors"
     found = convert_prompt(str(shared / "goldens" / "peft_prompt_encoder" / f"adapter_{name}"), str(target))
-    prompt_PD, about = load_prompt(target)
+    prompt_PD, metadata = load_prompt(target)
     np.testing.assert_array_equal(prompt_PD, golden[f"adapter.{name}.prompt_used"])
     assert found["unused"] == (
         () if "1sub" in name else ("rows 5 to 9, which PEFT stores and no model reads",)
     )
-    assert about.method == {"p_tuning_mlp": "PTuningMLP", "p_tuning_lstm_1sub": "PTuningLSTM"}.get(
+    assert metadata.method == {"p_tuning_mlp": "PTuningMLP", "p_tuning_lstm_1sub": "PTuningLSTM"}.get(
         name, "PromptTuning"
     )
-    assert about.base_model == "../../t5_v1_1_hf"
+    assert metadata.base_model == "../../t5_v1_1_hf"
     np.testing.assert_allclose(logits(prompt_PD), golden[f"adapter.{name}.logits"], atol=1e-4)
 
 
@@ -103,17 +103,17 @@ def test_what_is_written_is_what_peft_wrote(shared, tmp_path, name, unfolded):
 
 
 def test_out_and_in_again_is_exact_with_all_that_is_known(tmp_path):
-    about = PromptMetadata(
+    metadata = PromptMetadata(
         method="Residual", settings={"length": P, "hidden": 7}, base_model="t5_1_1_small google/t5-v1_1-small",
         model_fingerprint="aaaa", task="super_glue_rte", labels=("a", "b"), score=81.5, step=300, extra={"note": "x"},
     )  # fmt: skip
     first, again = tmp_path / "p.safetensors", tmp_path / "again.safetensors"
-    save_prompt(first, PROMPT_PD, about)
+    save_prompt(first, PROMPT_PD, metadata)
     result = export_prompt(str(first), str(tmp_path / "out"), to="peft")
     assert result["base_model"] == "google/t5-v1_1-small" and result["peft_type"] == "PROMPT_TUNING"
     convert_prompt(str(tmp_path / "out"), str(again))
     np.testing.assert_array_equal(load_prompt(again)[0], PROMPT_PD)
-    assert load_prompt(again)[1] == about
+    assert load_prompt(again)[1] == metadata
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
@@ -143,11 +143,11 @@ def test_depts_update_is_named_and_left_out_only_when_told_to(shared, tmp_path):
     assert not target.exists()
     with pytest.warns(UserWarning, match="left out prompt_encoder.lora_embedding_A"):
         convert_prompt(str(folder), str(target), prompt_only=True)
-    prompt_PD, about = load_prompt(target)
+    prompt_PD, metadata = load_prompt(target)
     with zipfile.ZipFile(folder / "adapter_model.bin") as archive:
         stored = np.frombuffer(archive.read("adapter_model/data/0"), np.float32).reshape(80, 768)
     np.testing.assert_array_equal(prompt_PD, stored)
-    assert len(json.loads(about.extra["left_out"])) == 2 and about.base_model == "t5-base"
+    assert len(json.loads(metadata.extra["left_out"])) == 2 and metadata.base_model == "t5-base"
 
 
 def test_depts_update_is_missed_where_the_file_has_none(shared, tmp_path):
@@ -246,14 +246,14 @@ def test_files_that_are_none_are_refused(tmp_path):
 
 def test_what_cannot_be_a_prompt_of_peft_is_refused(tmp_path):
     files = {}
-    for name, about, head in (
-        ("keys", PromptMetadata(place="keys_values"), None),
-        ("states", PromptMetadata(place="states"), None),
+    for name, metadata, head in (
+        ("keys", PromptMetadata(prompt_kind="prefix"), None),
+        ("deep", PromptMetadata(prompt_kind="deep"), None),
         ("bert", PromptMetadata(labels=("a", "b")), {"classifier/kernel": PROMPT_PD}),
     ):
         files[name] = str(tmp_path / f"{name}.safetensors")
-        save_prompt(files[name], PROMPT_PD, about, head)
-    for name, words in (("keys", "self-attention"), ("states", "'states'"), ("bert", r"\[CLS\]")):
+        save_prompt(files[name], PROMPT_PD, metadata, head)
+    for name, words in (("keys", "self-attention"), ("deep", "'deep'"), ("bert", r"\[CLS\]")):
         with pytest.raises(ConfigError, match=words):
             export_prompt(files[name], str(tmp_path / "out"), to="peft")
     assert not (tmp_path / "out").exists()

@@ -56,9 +56,9 @@ def model_dir(tmp_path_factory):
     checkpoints = Checkpoints(directory / "checkpoints", keep=1)
     checkpoints.save(STEP, {"prompt": params_E}, (), {})
     checkpoints.close()
-    about = PromptMetadata(method="PTuningMLP", settings=settings_of(method), step=STEP)
+    metadata = PromptMetadata(method="PTuningMLP", settings=settings_of(method), step=STEP)
     for member, prompt_PD in enumerate(fold(method, params_E, D)):
-        save_prompt(directory / f"prompt-{member}.safetensors", np.asarray(prompt_PD), about)
+        save_prompt(directory / f"prompt-{member}.safetensors", np.asarray(prompt_PD), metadata)
     return directory
 
 
@@ -89,9 +89,9 @@ def test_without_the_checkpoint_there_is_no_encoder(model_dir, tmp_path):
 
 
 def test_another_runs_checkpoint_is_not_taken(model_dir, tmp_path):
-    prompt_PD, about = load_prompt(model_dir / "prompt-0.safetensors")
+    prompt_PD, metadata = load_prompt(model_dir / "prompt-0.safetensors")
     shutil.copytree(model_dir / "checkpoints", tmp_path / "checkpoints")
-    save_prompt(tmp_path / "p.safetensors", prompt_PD * 1.01, about)
+    save_prompt(tmp_path / "p.safetensors", prompt_PD * 1.01, metadata)
     with pytest.raises(RunError, match="no member that gives"):
         export_prompt(str(tmp_path / "p.safetensors"), str(tmp_path / "out"), to="peft", unfolded=True)
 

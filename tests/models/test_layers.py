@@ -22,7 +22,7 @@ def test_few_queries_are_the_same_function(dropout_rate):
         return module(x_BUD, module.keys_values(attended_BMD), bias_B11M, False)
 
     def without_keys(module, x_BUD, attended_BMD):
-        return module.few_queries(x_BUD, attended_BMD, bias_B11M, False)
+        return module.absorbed_projections(x_BUD, attended_BMD, bias_B11M, False)
 
     params = attention.init(rngs, x_BUD, attended_BMD, method=with_keys)
     shapes = jax.tree.map(jnp.shape, nn.meta.unbox(params))
@@ -49,4 +49,4 @@ def test_few_queries_are_the_same_function(dropout_rate):
     ("queries", "attended", "prefers"), [(8, 356, True), (1, 4, True), (64, 356, False), (356, 356, False)]
 )
 def test_few_queries_are_preferred_where_they_save_work(queries, attended, prefers):
-    assert Attention(6, 64, 512, 0.0, jnp.float32).prefers_few_queries(queries, attended) == prefers
+    assert Attention(6, 64, 512, 0.0, jnp.float32).prefers_absorbed_projections(queries, attended) == prefers

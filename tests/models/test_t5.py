@@ -246,13 +246,13 @@ def test_unknown_size_offers_the_nearest():
         size("t5_1_1_smal")
 
 
-PLACED = ("states", "keys_values")
+KINDS = ("deep", "prefix")
 
 
-def per_layer(place, golden, **numerics):
+def per_layer(prompt_kind, golden, **numerics):
     """A model for prompts at every layer, and two prompts of unequal length in one table."""
-    model = T5(dataclasses.replace(FLAXFORMER, **numerics), place)
-    width = model.config.prompt_width(place)
+    model = T5(dataclasses.replace(FLAXFORMER, **numerics), prompt_kind)
+    width = model.config.prompt_width(prompt_kind)
     prompts_QW = np.random.default_rng(0).normal(size=(5, width)).astype(np.float32)
     tokens = golden["encoder_input_tokens"]
     first_BL = np.pad(tokens, ((0, 0), (3, 0)))
@@ -260,18 +260,18 @@ def per_layer(place, golden, **numerics):
     return model, jnp.asarray(prompts_QW), first_BL
 
 
-@pytest.mark.parametrize("place", PLACED)
+@pytest.mark.parametrize("prompt_kind", KINDS)
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_per_layer_prompts_decode_as_they_are_taught(flaxformer, place, scan_layers):
+def test_per_layer_prompts_decode_as_they_are_taught(flaxformer, prompt_kind, scan_layers):
     params, _, golden = flaxformer
-    model, prompts_QW, tokens_BL = per_layer(place, golden, scan_layers=scan_layers)
+    model, prompts_QW, tokens_BL = per_layer(prompt_kind, golden, scan_layers=scan_layers)
     variables = {"params": stack_layers(params) if scan_layers else params}
     decoder_BU = golden["decoder_input_tokens"]
     logits_BUV = model.apply(variables, tokens_BL, decoder_BU, prompts_QW)
     bare_BUV = model.apply(variables, tokens_BL[:, 3:], decoder_BU)
     assert np.abs(logits_BUV - bare_BUV).max() > 0.1  # the prompt is seen
     if scan_layers:
-        listed, *_ = per_layer(place, golden)
+        listed, *_ = per_layer(prompt_kind, golden)
         expected_BUV = listed.apply({"params": params}, tokens_BL, decoder_BU, prompts_QW)
         np.testing.assert_allclose(logits_BUV, expected_BUV, atol=1e-5)
     cache = model.apply(variables, tokens_BL, prompts_QW, decoder_BU.shape[1], method="start_decoding")
@@ -282,10 +282,10 @@ def test_per_layer_prompts_decode_as_they_are_taught(flaxformer, place, scan_lay
         np.testing.assert_allclose(logits_BV, logits_BUV[:, u], atol=1e-5)
 
 
-@pytest.mark.parametrize("place", PLACED)
-def test_rows_of_a_batch_may_use_other_per_layer_prompts(flaxformer, place):
+@pytest.mark.parametrize("prompt_kind", KINDS)
+def test_rows_of_a_batch_may_use_other_per_layer_prompts(flaxformer, prompt_kind):
     params, _, golden = flaxformer
-    model, prompts_QW, tokens_BL = per_layer(place, golden)
+    model, prompts_QW, tokens_BL = per_layer(prompt_kind, golden)
     other_BL = np.where(np.arange(tokens_BL.shape[1]) < 1, 0, tokens_BL)  # rows 3 and 4 where 1 and 2 were
     other_BL[:, 1:3] = [99, 100]
     decoder_BU = golden["decoder_input_tokens"]
@@ -299,8 +299,8 @@ def test_rows_of_a_batch_may_use_other_per_layer_prompts(flaxformer, place):
     np.testing.assert_allclose(mixed_BUV[1:], apply(other_BL, prompts_QW)[1:], atol=1e-5)
 
 
-@pytest.mark.parametrize("place", PLACED)
-def test_per_layer_prompts_that_hold_what_the_model_computes_change_nothing(flaxformer, place):
+@pytest.mark.parametrize("prompt_kind", KINDS)
+def test_per_layer_prompts_that_hold_what_the_model_computes_change_nothing(flaxformer, prompt_kind):
     """Prompt tuning, with every state, or every key and value, of its virtual tokens written down."""
     params, prompt_PD, golden = flaxformer
     batch = prompted_batch(golden, len(prompt_PD))
@@ -310,14 +310,14 @@ def test_per_layer_prompts_that_hold_what_the_model_computes_change_nothing(flax
     )
     seen, P = seen["intermediates"], len(prompt_PD)
     encoder, decoder = FLAXFORMER.num_encoder_layers, FLAXFORMER.num_decoder_layers
-    if place == "states":
+    if prompt_kind == "deep":
         after = [seen["encoder"][f"layers_{i}"]["__call__"][0][0] for i in range(encoder - 1)]
         written = [prompt_PD, *(x_BLD[0, :P] for x_BLD in after)]
     else:
         attentions = [seen["encoder"][f"layers_{i}"]["attention"] for i in range(encoder)]
         attentions += [seen["decoder"][f"layers_{i}"]["encoder_decoder_attention"] for i in range(decoder)]
         written = [a[name]["__call__"][0][0, :P] for a in attentions for name in ("key", "value")]
-    same_BUV = T5(FLAXFORMER, place).apply(
+    same_BUV = T5(FLAXFORMER, prompt_kind).apply(
         {"params": params}, tokens_BL, decoder_BU, jnp.concatenate(written, axis=1)
     )
     expected_BUV = T5(FLAXFORMER).apply({"params": params}, tokens_BL, decoder_BU, prompt_PD)

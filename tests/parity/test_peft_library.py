@@ -100,8 +100,8 @@ def test_p_tuning_unfolded_goes_on_in_peft(pair, tmp_path, method):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(7, {"prompt": params_E}, (), {})
     checkpoints.close()
-    about = PromptMetadata(method=type(method).__name__, settings=settings_of(method), step=7)
-    save_prompt(tmp_path / "prompt-1.safetensors", prompt_PD, about)
+    metadata = PromptMetadata(method=type(method).__name__, settings=settings_of(method), step=7)
+    save_prompt(tmp_path / "prompt-1.safetensors", prompt_PD, metadata)
     export_prompt(str(tmp_path / "prompt-1.safetensors"), str(tmp_path / "out"), to="peft", unfolded=True)
 
     adapted = peft.PeftModel.from_pretrained(base_of(pair), tmp_path / "out").eval()

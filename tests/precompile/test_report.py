@@ -22,7 +22,7 @@ from jax_prompts.precompile.hlo_statistics import Collective, Statistics
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.precompile.report import _prediction, precompile
 from jax_prompts.prompts import for_model
-from jax_prompts.state import placed_trees
+from jax_prompts.state import sharded_trees
 
 XXL = ("--gin_file=gin_configs/residual_xxl.gin", "--gin.MODEL_DIR=never")
 QUICK = ("--gin_file=gin_configs/quickstart.gin", "--gin.MODEL_DIR=never", "--gin.SCAN_LAYERS=True")
@@ -85,8 +85,8 @@ def test_the_checkpoint_of_an_xxl_run_is_small(tmp_path):
     model = make_model(run.model)
     mesh = partition.mesh_of(run.model)
     method = for_model(run.method, model.config.prompt_width)
-    tuned, _ = placed_trees(dataclasses.replace(run, method=method), model, mesh)
-    state = partition.placed_state(optim.make_optimizer(run.optimizer, 1), tuned)
+    tuned, _ = sharded_trees(dataclasses.replace(run, method=method), model, mesh)
+    state = partition.state_shapes(optim.make_optimizer(run.optimizer, 1), tuned)
     random = np.random.default_rng(0)
     arrays = jax.tree.map(lambda x: jax.numpy.asarray(random.random(x.shape), x.dtype), (tuned, state))
     checkpoints = Checkpoints(tmp_path, keep=1)

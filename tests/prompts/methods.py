@@ -15,8 +15,8 @@ from jax_prompts.prompts import (
 TABLE = {
     "prefix": PerLayer(length=4, width=48),
     "prefix_mlp": PerLayer(length=4, width=48, hidden=6),
-    "deep": PerLayer(length=4, width=48, place="states"),
-    "deep_mlp": PerLayer(length=4, width=48, place="states", hidden=6, activation="relu"),
+    "deep": PerLayer(length=4, width=48, kind="deep"),
+    "deep_mlp": PerLayer(length=4, width=48, kind="deep", hidden=6, activation="relu"),
     "prompt_tuning": PromptTuning(length=4),
     "residual": Residual(length=4, hidden=6),
     "residual_separate": Residual(length=4, hidden=6, shared=False),

@@ -19,7 +19,7 @@ from jax_prompts.prompts import (
     for_model,
     init_members,
     load_prompt,
-    place_of,
+    prompt_kind_of,
     save_prompt,
 )
 from jax_prompts.step import dropout_keys, make_train_step
@@ -56,7 +56,7 @@ def tune(method, frozen, seeds, data, config=CONFIG, mesh=None):
     if mesh is not None:
         tuned, opt_state, frozen = jax.device_put((tuned, opt_state, frozen), partition.replicated(mesh))
         data = jax.device_put(data, partition.batch_sharding(mesh, members=True))
-    model = T5(config, place_of(method))
+    model = T5(config, prompt_kind_of(method))
     step = jax.jit(make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum"))
     start, losses = jax.tree.map(np.asarray, tuned), []
     for s in range(STEPS):
@@ -73,7 +73,7 @@ def close(a, b, atol=2e-5):
 @pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 def test_contract(method, frozen, tmp_path):
     method = for_model(method, CONFIG.prompt_width)
-    model = T5(CONFIG, place_of(method))
+    model = T5(CONFIG, prompt_kind_of(method))
     before = jax.tree.map(np.asarray, frozen)
     data = batch(method.length, len(SEEDS))
     start, end, losses = tune(method, frozen, SEEDS, data)
@@ -101,11 +101,11 @@ def test_contract(method, frozen, tmp_path):
 
     # The folded prompt, also from its file, is the prompt: loss and logits are equal to the bit.
     prompt_PD = jax.jit(lambda p: fold(method, p, D))(one(end["prompt"], 0))[0]
-    about = PromptMetadata(base_model="tiny", place=model.place)
-    save_prompt(tmp_path / "prompt.safetensors", np.asarray(prompt_PD), about)
+    metadata = PromptMetadata(base_model="tiny", prompt_kind=model.prompt_kind)
+    save_prompt(tmp_path / "prompt.safetensors", np.asarray(prompt_PD), metadata)
     loaded_PD, found = load_prompt(tmp_path / "prompt.safetensors", prompt_width=CONFIG.prompt_width)
     np.testing.assert_array_equal(loaded_PD, prompt_PD)
-    assert found == about and prompt_PD.shape == (method.length, CONFIG.prompt_width(model.place))
+    assert found == metadata and prompt_PD.shape == (method.length, CONFIG.prompt_width(model.prompt_kind))
     rows = jax.tree.map(lambda x: x[0], data)
     params = jax.tree.map(lambda x: x[0], end["prompt"])
     logits = jax.jit(lambda prompt_PD: model.apply(

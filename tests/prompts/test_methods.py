@@ -37,7 +37,7 @@ each_method = pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 
 
 def takes_embeddings(method):
-    return not isinstance(method, PerLayer) or method.hidden is not None or method.place == "states"
+    return not isinstance(method, PerLayer) or method.hidden is not None or method.kind == "deep"
 
 
 @functools.cache  # compiling is what takes the time here

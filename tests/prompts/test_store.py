@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROMPT_PD = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def about(**fields):
+def metadata(**fields):
     known = {
         "method": "Residual",
         "base_model": "t5_1_1_base gs://a/base",
@@ -38,7 +38,7 @@ def prompt(tmp_path):
 
     def make(**fields):
         path = tmp_path / f"{uuid.uuid4().hex}.safetensors"
-        save_prompt(path, PROMPT_PD, about(**fields))
+        save_prompt(path, PROMPT_PD, metadata(**fields))
         return path
 
     return make
@@ -158,7 +158,7 @@ def test_an_entry_whose_answer_was_lost_is_ones_own(store, prompt, monkeypatch):
 
 ADD_MANY = """
 import sys
-from jax_prompts.prompt_store import PromptStore
+from jax_prompts.prompts.store import PromptStore
 store = PromptStore(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

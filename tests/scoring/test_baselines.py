@@ -9,9 +9,9 @@ from labelled import LabelledCache
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_constants
+from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
 from jax_prompts.scoring.bootstrap import intervals
-from jax_prompts.scoring.scores import Judge, majority_vote, report
-from jax_prompts.scoring.selection import Selection, selection_metric
+from jax_prompts.scoring.task_evaluator import TaskEvaluator, majority_vote, report
 from tasks.metrics import accuracy
 
 
@@ -27,13 +27,13 @@ def pearson(targets, predictions):
     return {"pearson_corrcoef": 100 * float(np.corrcoef(targets, predictions)[0, 1])}
 
 
-def about(cache, texts=None):
-    return Judge(cache)(texts or [cache.targets[0]] * len(cache)).about
+def context(cache, texts=None):
+    return TaskEvaluator(cache)(texts or [cache.targets[0]] * len(cache)).context
 
 
 def test_baselines_by_hand():
     cache = LabelledCache(["no", "yes", "no", "no"], ("no", "yes"), metrics=[accuracy, f1])
-    assert about(cache, ["no", "no", "maybe", "yes"]) == {
+    assert context(cache, ["no", "no", "maybe", "yes"]) == {
         "examples": 4,
         "majority_baseline": {"accuracy": 75.0, "f1": 0.0},
         "all_positive_baseline": {"accuracy": 25.0, "f1": 40.0},
@@ -62,7 +62,7 @@ def test_answers_of_the_baselines():
 def test_a_correlation_has_no_value_for_a_constant():
     cache = LabelledCache(["1.0", "2.0", "2.0"], None, metrics=[pearson])
     cache.postprocess = lambda text, **_: float(text)
-    found = about(cache, ["1.0", "2.0", "3.0"])
+    found = context(cache, ["1.0", "2.0", "3.0"])
     assert found["majority_baseline"] == {"pearson_corrcoef": None}
     json.dumps(found, allow_nan=False)
 
@@ -85,7 +85,7 @@ def test_published_constant_predictors(shared, folder, labels, count, majority, 
     found = [row["label"] for row in lines(shared / "data" / "superglue" / folder / "val.jsonl")]
     assert len(found) == count
     cache = LabelledCache(map(str, found), tuple(map(str, labels)))
-    worth = about(cache)
+    worth = context(cache)
     assert round(worth["majority_baseline"]["accuracy"], 1) == published
     if majority is not None:
         assert max(set(found), key=found.count) == majority
@@ -97,20 +97,21 @@ def test_published_constants_of_other_metrics(shared):
     answers = [a["label"] for row in passages for q in row["passage"]["questions"] for a in q["answers"]]
     assert len(answers) == 4848
     cache = LabelledCache([str(bool(label)) for label in answers], ("False", "True"), metrics=[f1])
-    assert round(about(cache)["all_positive_baseline"]["f1"], 1) == 59.9
+    assert round(context(cache)["all_positive_baseline"]["f1"], 1) == 59.9
 
     rows = (shared / "data" / "glue" / "CoLA" / "dev.tsv").read_text().splitlines()
     labels = ("unacceptable", "acceptable")
     targets = [labels[int(row.split("\t")[1])] for row in rows]
     assert len(targets) == 1043
     cache = LabelledCache(targets, labels, metrics=[matthews])
-    assert about(cache)["majority_baseline"] == {"matthews_corrcoef": 0.0}
+    assert context(cache)["majority_baseline"] == {"matthews_corrcoef": 0.0}
 
 
 def test_constant_predictors_are_warned_of(capsys):
     cache = LabelledCache(["yes", "no", "no"], ("no", "yes"), task="a_task")
     worth = {
-        task: judge for task, judge in report({"a_task": Judge(cache)(["no"] * 3)})["about_scores"].items()
+        task: judge
+        for task, judge in report({"a_task": TaskEvaluator(cache)(["no"] * 3)})["about_scores"].items()
     }
     assert worth["a_task"]["constant_predictor"]
     warn_of_constants(worth, "run/prompt.safetensors")
@@ -120,9 +121,9 @@ def test_constant_predictors_are_warned_of(capsys):
         assert word in line, line
 
     # Not where one answer differs, nor where there is but one answer to give.
-    assert not about(cache, ["no", "no", "yes"])["constant_predictor"]
-    assert not about(LabelledCache(["no", "no"], ("no", "yes")), ["no", "no"])["constant_predictor"]
-    warn_of_constants({"a_task": about(cache, ["no", "no", "yes"])}, "x")
+    assert not context(cache, ["no", "no", "yes"])["constant_predictor"]
+    assert not context(LabelledCache(["no", "no"], ("no", "yes")), ["no", "no"])["constant_predictor"]
+    warn_of_constants({"a_task": context(cache, ["no", "no", "yes"])}, "x")
     assert capsys.readouterr().err == ""
 
 
@@ -175,12 +176,12 @@ def test_a_metric_without_value_on_a_draw_has_no_interval():
 def test_reports_hold_intervals_only_when_asked_for():
     cache = LabelledCache(["no", "yes"] * 20, ("no", "yes"), task="a_task")
     texts = ["no"] * 30 + ["yes"] * 10
-    plain, asked = (report({"a_task": Judge(cache, n)(texts)}) for n in (0, 100))
+    plain, asked = (report({"a_task": TaskEvaluator(cache, n)(texts)}) for n in (0, 100))
     assert plain.keys() == {"metrics", "about_scores"}
     assert asked.keys() == {"metrics", "about_scores", "intervals"}
     low, high = asked["intervals"]["a_task"]["accuracy"]
     assert low < asked["metrics"]["a_task"]["accuracy"] < high
-    assert [row["out_of_class"] for row in Judge(cache)(["no", "other"] * 20).predictions] == [
+    assert [row["out_of_class"] for row in TaskEvaluator(cache)(["no", "other"] * 20).predictions] == [
         False,
         True,
     ] * 20
@@ -193,7 +194,7 @@ def test_prompts_are_chosen_by_generated_answers_unless_told():
 
 
 def test_any_number_is_better_than_none():
-    selection = Selection(None, [None])
+    selection = BestTracker(None, [None])
     steps = [(1, float("nan")), (2, float("nan")), (3, 10.0), (4, float("nan")), (5, 10.0), (6, 11.0)]
     improved = [
         step for step, value in steps if selection.update(step, [{"metrics": {"a_task": {"pearson": value}}}])

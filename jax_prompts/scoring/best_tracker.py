@@ -34,7 +34,7 @@ def selection_metric(metrics: TaskMetrics, name: str | None) -> tuple[float, boo
 
 
 @dataclasses.dataclass
-class Selection:
+class BestTracker:
     """Best so far of each member; plain JSON inside, so that a checkpoint can hold it.
 
     Attributes:

@@ -15,7 +15,7 @@ from jax_prompts import partition
 from jax_prompts.base_models.build import Model
 from jax_prompts.config import Data, Decoding
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.data.layout import Frame, text_length
+from jax_prompts.data.layout import SpecialTokens, text_length
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
@@ -31,13 +31,13 @@ from jax_prompts.inference.predict import (
 )
 from jax_prompts.inference.ranking import Rank, make_rank, rank_labels
 from jax_prompts.models.bert import Bert
-from jax_prompts.scoring.scores import Judge, Scores
+from jax_prompts.scoring.task_evaluator import Scores, TaskEvaluator
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Scorer:
+class Evaluator:
     """Scores members on every task of an evaluation split.
 
     By generation, and with `Data.rank_classification` by ranking the labels of tasks that have some, too (a
@@ -88,7 +88,7 @@ class Scorer:
             prompt_ids,
             inputs_length=text_length(self.data, len(prompt_ids)),
             batch_size=self.data.eval_batch_size,
-            frame=Frame.of(self.vocabulary),
+            special_tokens=SpecialTokens.of(self.vocabulary),
             sharding=None if self.mesh is None else partition.batch_sharding(self.mesh, members=False),
         )
         asked = params, prompts_QD
@@ -108,9 +108,9 @@ class Scorer:
         return self.judges[cache.task](texts, ranked)
 
     @functools.cached_property
-    def judges(self) -> dict[str, Judge]:
+    def judges(self) -> dict[str, TaskEvaluator]:
         """By task."""
-        return {cache.task: Judge(cache, self.data.bootstrap) for cache in self.caches}
+        return {cache.task: TaskEvaluator(cache, self.data.bootstrap) for cache in self.caches}
 
     @functools.cached_property
     def _rank(self) -> Rank:

@@ -24,13 +24,13 @@ class Scores:
       metrics: what prompts are chosen by and compared on; `rank/...` and `rank_normalized/...` those of the
         likeliest labels.
       predictions: a row for each example.
-      about: what the metrics are worth, see `Judge`; empty for tasks without metrics.
+      context: what the metrics are worth, see `TaskEvaluator`; empty for tasks without metrics.
       intervals: `[low, high]` of each metric, 95 %; empty unless asked for.
     """
 
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
-    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    context: dict[str, Any] = dataclasses.field(default_factory=dict)
     intervals: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
 
 
@@ -38,7 +38,7 @@ def report(scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
     """Scores by task as plain JSON: `metrics`, and where there are any `about_scores`, `intervals`, `averages`."""
     metrics = {task: found.metrics for task, found in scores.items()}
     more = {
-        "about_scores": {task: found.about for task, found in scores.items() if found.about},
+        "about_scores": {task: found.context for task, found in scores.items() if found.context},
         "intervals": {task: found.intervals for task, found in scores.items() if found.intervals},
         "averages": averages(metrics),
     }
@@ -46,10 +46,10 @@ def report(scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class TaskEvaluator:
     """Scores answers to the examples of one cache as its task says.
 
-    Beside the metrics it reports, as `Scores.about`: the number of `examples`; `majority_baseline` and, for two
+    Beside the metrics it reports, as `Scores.context`: the number of `examples`; `majority_baseline` and, for two
     classes, `all_positive_baseline`, the task's metrics of a constant answer (None where a metric has no value
     for one, as a correlation); and of the answers what `baselines.shares` says.
 
@@ -69,17 +69,17 @@ class Judge:
         target_texts, targets = self._gold
         several = len(set(target_texts)) > 1
         metrics: dict[str, float] = {}
-        about: dict[str, Any] = {"examples": len(texts), **self._baselines}
+        context: dict[str, Any] = {"examples": len(texts), **self._baselines}
         intervals: dict[str, list[float | None]] = {}
         for way, answers in ways.items():
             predictions = self._postprocessed(answers)
             metrics |= _named(way, self._compute(targets, predictions))
-            about |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
+            context |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
             if self.resamples:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
                 intervals |= _named(way, drawn)
-        return Scores(metrics, self._rows(texts, ranked), about, intervals)
+        return Scores(metrics, self._rows(texts, ranked), context, intervals)
 
     @functools.cached_property
     def _gold(self) -> tuple[list[str], list[Any]]:
