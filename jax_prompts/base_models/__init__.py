@@ -1,1 +1,1 @@
-"""Frozen models: found and opened in any knnative form, built, their weights laid onto devices, converted."""
+"""Frozen models: found and opened in any known form, built, their weights laid onto devices, converted."""
