@@ -21,6 +21,7 @@ from jax_prompts.display import log, print_table
 from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
+from jax_prompts.setup import set_up
 
 ASSUMPTIONS = (
     "rows are as long as the settings allow, and every answer as long as targets",
@@ -54,7 +55,7 @@ def precompile(run: TrainRun, topology: str | None, programs: Sequence[str] = PR
     mesh = partition.mesh_of(run.model, devices)
     kind, hbm = devices[0].device_kind, memory_of(devices[0], len(devices))
     reports = {}
-    for name, program in programs_of(run, mesh).items():
+    for name, program in programs_of(set_up(run, mesh)).items():
         if name in programs:
             log(f"compiling {name} for {len(devices)} x {kind}, mesh {_sizes(mesh.shape)}")
             reports[name] = _report(*program, CHIPS.get(kind), hbm)

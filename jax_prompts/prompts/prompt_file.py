@@ -85,7 +85,7 @@ def settings_of(method: Any) -> dict[str, Any]:
     return {name: getattr(method, name) for name in names}
 
 
-PathOrUrl = str | os.PathLike[str]  # of a file, or a URL (`files.py`)
+PathOrUrl = str | os.PathLike[str]  # of a file, or a URL (`storage/files.py`)
 
 
 def save_prompt(

@@ -112,7 +112,7 @@ def read_bytes(path: str, macro: str) -> bytes:
       macro: the setting that names the file, for the error message.
 
     Raises:
-      RunError: it cannot be read, or a remote one has not arrived in time (`remote.py`).
+      RunError: it cannot be read, or a remote one has not arrived in time (`storage/remote.py`).
     """
     try:
         return files.read(path, MAX_BYTES)
