@@ -30,7 +30,7 @@ from jax_prompts.data.staging import staged
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
-from jax_prompts.errors import ConfigError, RunError, nearest
+from jax_prompts.errors import ConfigError, RunError, first_line, nearest
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
                 f"{data.task_module}: a mixture names the task {unknown[1]}, which is not registered before it; "
                 f"did you mean {nearest(unknown[1], _registered())}?"
             ) from error
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
     names = _registered()
     if data.own_task is not None:
@@ -310,7 +310,7 @@ def _one_line(task: str) -> Iterator[None]:
         own = re.search(r"(ConfigError|BadLine|RunError): (.+)", str(error))
         if own:
             raise (RunError if own[1] == "RunError" else ConfigError)(own[2]) from error
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = first_line(error)
         raise RunError(
             f"{task} cannot be read: {reason} (DATA_DIR reads official files instead of TFDS)"
         ) from error

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, system_reason
 
 _DAY = 24 * 3600  # seconds
 
@@ -45,7 +45,7 @@ def staged(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.
                     raise
     except OSError as error:
         raise RunError(
-            f"token cache {place} cannot be written ({error.strerror or error}): free space, or set CACHE_DIR"
+            f"token cache {place} cannot be written ({system_reason(error)}): free space, or set CACHE_DIR"
         ) from error
     finally:
         if temporary is not None:

@@ -12,7 +12,7 @@ import fsspec
 import numpy as np
 import tensorstore as ts
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line, system_reason
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray
 from jax_prompts.storage.remote import TIMEOUT_SECONDS
 
@@ -49,7 +49,7 @@ def check_reachable(path: str) -> None:
             socket.create_connection((_GCS, 443), TIMEOUT_SECONDS).close()
         except OSError as error:
             raise RunError(
-                f"{path} could not be reached ({error.strerror or error}): use a local copy of its directory"
+                f"{path} could not be reached ({system_reason(error)}): use a local copy of its directory"
             ) from error
 
 
@@ -83,7 +83,7 @@ def wait(future: Any, what: str) -> Any:
     except TimeoutError as error:
         raise RunError(f"{what} could not be reached: no answer in {TIMEOUT_SECONDS:.0f} s") from error
     except (ValueError, OSError) as error:
-        raise RunError(f"{what} cannot be read: {str(error).splitlines()[0][:200]}") from error
+        raise RunError(f"{what} cannot be read: {first_line(error)[:200]}") from error
 
 
 def _lazy(array: ts.TensorStore, what: str) -> LazyArray:
@@ -99,6 +99,6 @@ def _lazy(array: ts.TensorStore, what: str) -> LazyArray:
         try:
             return array[index].read().result() if index else np.asarray(array.read().result())
         except (ValueError, OSError) as error:
-            raise RunError(f"{what} cannot be read: {str(error).splitlines()[0][:200]}") from error
+            raise RunError(f"{what} cannot be read: {first_line(error)[:200]}") from error
 
     return LazyArray(tuple(array.shape), dtype, read)

@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def whole_directory(target: pathlib.Path) -> Iterator[pathlib.Path]:
             _sync(path)
         os.rename(temporary, target)
     except OSError as error:
-        raise RunError(f"{target} could not be written: {error.strerror or error}") from error
+        raise RunError(f"{target} could not be written: {system_reason(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

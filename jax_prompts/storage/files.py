@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from jax_prompts.errors import first_line
 from jax_prompts.storage.remote import within_limit
 
 Answer = TypeVar("Answer")
@@ -121,4 +122,4 @@ def _remote(path: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) 
     except OSError:
         raise
     except Exception as error:
-        raise OSError(errno.EIO, (str(error).strip() or type(error).__name__).splitlines()[0]) from error
+        raise OSError(errno.EIO, first_line(error)) from error

@@ -16,7 +16,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from jax_prompts.assets import resolve_asset
 from jax_prompts.data.vocabularies.unigram import sentencepiece_model
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line, system_reason
 from jax_prompts.storage import files
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
@@ -68,7 +68,7 @@ class Vocabulary:
                 model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
         except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError share no base
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise RunError(
                 f"{path} is not a SentencePiece model ({reason}): set VOCABULARY to a sentencepiece.model"
             ) from error
@@ -117,6 +117,6 @@ def read_bytes(path: str, macro: str) -> bytes:
     try:
         return files.read(path, MAX_BYTES)
     except OSError as error:
-        reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
+        reason = system_reason(error)
         mend = "a local copy of it" if "://" in path else "a file that exists"
         raise RunError(f"{path} cannot be read ({reason}): set {macro} to {mend}") from error

@@ -1,4 +1,4 @@
-"""What `t5x tasks` says of every task: where its text comes from, how much there is, and how it is scored."""
+"""Statistics of every task: where its text comes from, how much there is, and how it is scored."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Column, Table
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
@@ -16,7 +14,6 @@ from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, nearest
 
 NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the whole text
-WIDE = 1000  # characters: wider than the table
 
 
 def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str | None) -> dict[str, Any]:
@@ -66,30 +63,6 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
             {**{key: row[key] for key in ("task", "forms", "source", "labels", "metrics")}, "splits": counted}
         )
     return {"tasks": rows, "mixtures": {} if names else catalogue.mixtures_by_name()}
-
-
-def show(found: dict[str, Any]) -> None:
-    """The table, on stderr, as wide as it needs to be."""
-    heads = ("task", "source", "metrics", "split", "examples", "labels", "input tokens", "target tokens")
-    table = Table(*(Column(head, no_wrap=True) for head in heads))
-    for task in found["tasks"]:
-        first = ["\n".join([task["task"], *task["forms"]]), task["source"], "\n".join(task["metrics"])]
-        for split, facts in task["splits"].items():
-            table.add_row(*first, split, *_counts(facts, task["labels"]))
-            first = ["", "", ""]
-        table.add_section()
-    for name, parts in found["mixtures"].items():
-        table.add_row(name, "mixture of", "", "", "", "\n".join(parts))
-    Console(stderr=True, width=WIDE, highlight=False).print(table)
-
-
-def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> list[str]:
-    """The last four columns of a split."""
-    if "missing" in facts:
-        return ["not available", "\n".join(labels or ()), "", ""]
-    shares = [f"{label} {100 * count / facts['examples']:.1f} %" for label, count in facts["labels"].items()]
-    lengths = [f"{facts[side]['mean']:.1f}, 99 %: {facts[side]['p99']}" for side in ("inputs", "targets")]
-    return [f"{facts['examples']:,}", "\n".join(shares), *lengths]
 
 
 def _count(task: str, split: str, data_dir: str | None, vocabulary: Vocabulary) -> dict[str, Any]:

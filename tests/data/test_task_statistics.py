@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("seqio")
 
 from jax_prompts import main
-from jax_prompts.data.task_table import describe_tasks
+from jax_prompts.data.task_statistics import describe_tasks
 from jax_prompts.errors import ConfigError
 
 
