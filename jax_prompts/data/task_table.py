@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
+from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, nearest
@@ -19,6 +20,7 @@ NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the
 WIDE = 1000  # characters: wider than the table
 
 
+@task_errors_as_config_errors()
 def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str | None) -> dict[str, Any]:
     """`{"tasks": [...], "mixtures": {name: tasks}}`.
 
