@@ -30,6 +30,7 @@ from jaxtyping import Int
 
 from jax_prompts.config import Data
 from jax_prompts.data.layout import RaggedTokens
+from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
@@ -178,7 +179,8 @@ class TokenCache:
         # A cache may come from elsewhere, so what it names is not trusted to be what was written.
         module, _, name = spec["function"].partition(":")
         if module.partition(".")[0] == self._package:
-            function = getattr(importlib.import_module(module), name, None)
+            with task_errors_as_config_errors():
+                function = getattr(importlib.import_module(module), name, None)
             if callable(function) and getattr(function, "__module__", "").partition(".")[0] == self._package:
                 return functools.partial(function, **spec["kwargs"])
         raise RunError(

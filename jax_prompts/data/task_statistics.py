@@ -9,6 +9,7 @@ import numpy as np
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache import open_caches
+from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, nearest
@@ -16,6 +17,7 @@ from jax_prompts.errors import ConfigError, RunError, nearest
 NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the whole text
 
 
+@task_errors_as_config_errors()
 def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str | None) -> dict[str, Any]:
     """`{"tasks": [...], "mixtures": {name: tasks}}`.
 
