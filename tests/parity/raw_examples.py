@@ -18,6 +18,7 @@ TEXTS = (
     "$5 U.S. (a-b) [c]_d {e} \\1 \\0 ^f^ `g` h* i+ j? k|l",
     "label: <unk> sentence1: question: context: entities:",
     'said "yes."\n@highlight\nno\n@highlight\n\n@highlight\nend!\n@highlight\n',
+    "it's 'so'\n@highlight\nwhy?\n@highlight\n\"no\"\n@highlight\nU.S.\n@highlight\nend,\n@highlight\n.",
     "X he X X she X",
 )
 _PIECES = (*TEXTS, *"the a cat dog. sat, it's He X -1 3.8 @placeholder <unk> # é".split(), "\n@highlight\n")

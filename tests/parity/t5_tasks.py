@@ -46,10 +46,9 @@ def differs(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
 
 
-def pairs(different: dict[str, str] | None = None) -> list[Any]:
+def pairs(different: dict[str, str]) -> list[Any]:
     """Names of all tasks that are T5's too, as parameters; from those of `different` a difference is expected."""
-    known = different or {}
-    return [pytest.param(name, marks=differs(known[name]) if name in known else ()) for name in PAIRS]
+    return [pytest.param(name, marks=differs(different[name]) if name in different else ()) for name in PAIRS]
 
 
 def dataset_of(rows: list[dict[str, Any]]) -> tf.data.Dataset:

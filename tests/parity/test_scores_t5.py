@@ -30,6 +30,8 @@ SPOILT = (
     str.lower,
     "the {} ".format,
     " {}.".format,
+    " {}".format,
+    "{} ".format,
     "{}'s".format,
     "not_{}".format,
     lambda text: text[: len(text) // 2],

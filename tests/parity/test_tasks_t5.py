@@ -52,11 +52,12 @@ def test_no_task_is_forgotten():
     )
 
 
-@pytest.mark.parametrize("name", pairs())
+@pytest.mark.parametrize("name", PAIRS)
 def test_texts_of_made_up_examples(name: str):
     assert compare(name, dataset_of(raw_examples(kind(name)))) > len(TEXTS)
 
 
+ROWS = 2000  # of a split
 # Published samples, and where the official file would be.
 SAMPLES = (
     ("glue_10k_subsets/kshot_official_columns/MNLI-16-13-train.tsv", "MNLI/train.tsv"),
@@ -77,7 +78,7 @@ def data_dirs(shared: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) ->
     return [shared / "data", shared / "data/fewglue", samples]
 
 
-@pytest.mark.parametrize("name", pairs(dict.fromkeys(WNLI, "T5 finds WNLI's referents by another rule")))
+@pytest.mark.parametrize("name", pairs(dict.fromkeys(WNLI, "T5 finds referents by another rule")))
 def test_texts_of_official_files(name: str, data_dirs: list[pathlib.Path]):
     compared = 0
     for data_dir in data_dirs:
@@ -87,7 +88,7 @@ def test_texts_of_official_files(name: str, data_dirs: list[pathlib.Path]):
                 dataset = source.get_dataset(split, shuffle=False)
             except ConfigError:  # this directory lacks the split
                 continue
-            compared += compare(name, dataset)
+            compared += compare(name, dataset.take(ROWS))
     if not compared:
         pytest.skip(f"no official file of {name}")
 
@@ -129,7 +130,7 @@ def test_both_refuse(name: str, raw: dict[str, Any]):
 
 
 DIFFERENT = {
-    "WNLI, nothing in common: T5 marks the first pronoun and finds no referent": (
+    "WNLI: with nothing in common, T5 marks the first pronoun and finds no referent": (
         WNLI[0],
         wnli("Ann left. She slept.", "Bea ate."),
     ),
@@ -140,6 +141,10 @@ DIFFERENT = {
     "WNLI: T5 spells the referent as where the hypothesis first has its letters": (
         WNLI[0],
         wnli("Ann will ask if he came.", "Ann will ask if Will came."),
+    ),
+    "WNLI: T5 looks for the words round the pronoun anywhere in the hypothesis, not at its ends alone": (
+        WNLI[0],
+        wnli("Bob wanted his car.", "Clever Bob wanted Tom's car."),
     ),
     "WNLI: T5 refuses a premise without a pronoun": (WNLI[0], wnli("Ann left.", "Bea left.")),
     "WNLI: T5 knows no pronoun beside a bracket": (WNLI[0], wnli("Ann (she left) knew.", "Ann left.")),
