@@ -5,7 +5,7 @@
 #   scripts/docs.sh serve      show it on this machine
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python scripts/docs_pages.py build/docs
+PYTHONPATH=. python scripts/docs_pages.py build/docs
 cp docs/mkdocs.yml build/
 if [[ "${1:-}" == serve ]]; then
     exec zensical serve -f build/mkdocs.yml

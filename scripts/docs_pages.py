@@ -9,12 +9,10 @@ import re
 import shutil
 import sys
 
-ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the checkout that the pages belong to
-
 from jax_prompts import config
 from jax_prompts.cli.macros import Macro, read_macros
 
+ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = (
     config.BaseModel, config.Data, config.OwnTask, config.Optimizer, config.Decoding, config.Training,
     config.TrainRun, config.EvalRun, config.InferRun,
@@ -43,18 +41,12 @@ def macros() -> str:
 
 
 def _macro_table(macros: list[Macro]) -> str:
-    return _table(
-        ("macro", "default", "meaning", "sets"),
-        [
-            (
-                f"`{macro.name}`",
-                "required" if macro.default is None else f"`{macro.default}`",
-                _escaped(macro.meaning),
-                "<br>".join(f"`{field}`" for field in macro.fields),
-            )
-            for macro in macros
-        ],
-    )
+    rows = []
+    for macro in macros:
+        default = "required" if macro.default is None else f"`{macro.default}`"
+        small = "sets " + ", ".join(f"`{field}`" for field in macro.fields) if macro.fields else ""
+        rows.append((f"`{macro.name}`<br>{default}", _told(macro.meaning, small)))
+    return _table(("macro and default", "meaning"), rows)
 
 
 def fields() -> str:
@@ -64,20 +56,13 @@ def fields() -> str:
 
 
 def _class_section(made: type, set_by: dict[str, str]) -> str:
-    meanings = field_meanings(made)
-    rows = [
-        (
-            f"`{field.name}`",
-            f"`{field.type}`",
-            _default(field),
-            _escaped(meanings[field.name]),
-            f"`{set_by[name]}`" if (name := f"{made.__name__}.{field.name}") in set_by else "",
-        )
-        for field in dataclasses.fields(made)
-    ]
-    about = (made.__doc__ or "").partition("Attributes:")[0]
-    about = re.sub(r"\n {4}", "\n", about).strip()
-    return f"### {made.__name__}\n\n{about}\n\n{_table(('field', 'type', 'default', 'meaning', 'macro'), rows)}"
+    meanings, rows = field_meanings(made), []
+    for field in dataclasses.fields(made):
+        macro = set_by.get(f"{made.__name__}.{field.name}")
+        small = f"type `{field.type}`" + (f", macro `{macro}`" if macro else "")
+        rows.append((f"`{field.name}`<br>{_default(field)}", _told(meanings[field.name], small)))
+    about = re.sub(r"\n {4}", "\n", (made.__doc__ or "").partition("Attributes:")[0]).strip()
+    return f"### {made.__name__}\n\n{about}\n\n{_table(('field and default', 'meaning'), rows)}"
 
 
 def field_meanings(made: type) -> dict[str, str]:
@@ -110,9 +95,10 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escaped(text: str) -> str:
-    """Prose as Markdown shows it: stars and angles are themselves."""
-    return re.sub(r"([*<])", r"\\\1", text)
+def _told(meaning: str, small: str) -> str:
+    """A cell of prose, with small print under it."""
+    plain = re.sub(r"([*<])", r"\\\1", meaning)  # themselves, not Markdown
+    return f"{plain}<br><small>{small}</small>" if small else plain
 
 
 _PARTS = {"macros": macros, "fields": fields, "contributing": contributing}

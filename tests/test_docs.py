@@ -12,7 +12,8 @@ from jax_prompts.arguments import parse
 from jax_prompts.cli.macros import read_macros
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES_OF_THE_SITE = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *PAGES_OF_THE_SITE]
 ENVIRONMENT = "source .venv/bin/activate"
 HEADING = re.compile(r"#{1,6} (.+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -71,7 +72,7 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(file) | generated(file), f"{target}: no such heading"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=named)
+@pytest.mark.parametrize("page", PAGES_OF_THE_SITE, ids=named)
 def test_pages_of_the_site_link_to_pages_alone(page):
     targets = [target for target in LINK.findall(prose(page)) if "://" not in target]
     assert [target for target in targets if not re.match(r"([\w-]+\.md)?(#|$)", target)] == []
@@ -79,7 +80,7 @@ def test_pages_of_the_site_link_to_pages_alone(page):
 
 def test_the_site_has_every_page():
     listed = re.findall(r"\w+: ([\w-]+\.md)$", (ROOT / "docs" / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    assert sorted(listed) == [page.name for page in PAGES_OF_THE_SITE]
 
 
 @each_page
@@ -99,7 +100,9 @@ def test_commands_can_be_typed_as_they_stand(page):
 
 @each_page
 def test_commands_are_understood_by_the_shell(page):
-    blocks = [block for block in FENCE.findall(page.read_text()) if re.search(r"^\S*(t5x|pip|cat) ", block, re.M)]
+    blocks = [
+        block for block in FENCE.findall(page.read_text()) if re.search(r"^\S*(t5x|pip|cat) ", block, re.M)
+    ]
     done = subprocess.run(["bash", "-n"], input="\n".join(blocks), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -55,7 +55,9 @@ def help_text() -> str:
         if macro.section != section:
             section = macro.section
             lines += ["", section, ""]
-        lines.append(f"  {macro.name} " + ("has no default" if macro.default is None else f"= {macro.default}"))
+        lines.append(
+            f"  {macro.name} " + ("has no default" if macro.default is None else f"= {macro.default}")
+        )
         for text in (macro.meaning, macro.fields and f"sets {', '.join(macro.fields)}"):
             lines += textwrap.wrap(text or "", _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return "\n".join(lines[1:])
