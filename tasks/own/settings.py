@@ -13,7 +13,9 @@ class OwnTask:
     columns; paths are relative to DATA_DIR, or to the working directory where that is not set.
 
     Attributes:
-      train, validation, test: file of each split; None where there is none.
+      train: file that trains; None where there is none.
+      validation: file that chooses the prompt; None where there is none.
+      test: file of split `test`, for EVAL_SPLIT or a protocol that asks for it; None where there is none.
       inputs: the text the model reads; `{column}` stands for the column's text, `{{` for a brace.
       target: the text it should answer, or what `labels` translates.
       labels: word of each label, `{'0': 'negative', '1': 'positive'}`; None: answers are free text.
