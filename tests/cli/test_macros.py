@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from jax_prompts import config
-from jax_prompts.arguments import parse
 from jax_prompts.cli import macros
-from jax_prompts.gin_settings import resolve
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 
 ROOT = pathlib.Path(__file__).parents[2]
 
