@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, nearest
