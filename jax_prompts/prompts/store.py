@@ -210,7 +210,7 @@ class PromptStore:
         if before is not None and not replace:
             raise taken
         try:
-            files.write(f"{self.url}/{file}", content)  # its name is nobody else's
+            files.write(f"{self.url}/{file}", content, replace=True)  # its name is nobody else's
             files.write(f"{self.url}/{name}.json", entry.to_json(), replace=replace)
         except FileExistsError as error:
             # A library that sent a write twice, the first answer being lost, has met its own entry.
