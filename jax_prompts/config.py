@@ -1,6 +1,6 @@
 """What a run can be told: one frozen dataclass per concern, filled by gin, free of heavy imports.
 
-Every option of the command line is a field here. `gin_settings.py` lets gin fill these classes; every other
+Every option of the command line is a field here. `cli/gin_settings.py` lets gin fill these classes; every other
 module receives them as plain values.
 """
 

@@ -59,17 +59,19 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
             for file, p in zip(run.prompt_files, prompts, strict=True)
         },
     )
-    scorer = Evaluator(model.clone(prompt_kind=prompt_kind), vocabulary, caches, run.data, run.decoding, mesh)
+    evaluator = Evaluator(
+        model.clone(prompt_kind=prompt_kind), vocabulary, caches, run.data, run.decoding, mesh
+    )
     heads = [checked_head(model, path, labels) for path in run.prompt_files]
     # One prompt at a time: files may differ in length.
     results = [
-        scorer([{**params, **head}], jnp.asarray(prompt_PD)[None])[0]
+        evaluator([{**params, **head}], jnp.asarray(prompt_PD)[None])[0]
         for prompt_PD, head in zip(prompts, heads, strict=True)
-    ] or scorer([params], None)
+    ] or evaluator([params], None)
     names = list(run.prompt_files) or ["no prompt"]
     if len(prompts) > 1:
         names.append("ensemble")
-        results.append(_ensemble(scorer, results))
+        results.append(_ensemble(evaluator, results))
     summary: dict[str, Any] = {
         "task": run.data.task,
         "split": split,
@@ -92,11 +94,11 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     return summary
 
 
-def _ensemble(scorer: Evaluator, results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
+def _ensemble(evaluator: Evaluator, results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
     """Scores of the prompts' majority vote, on every task that is scored by its answers."""
     scores = {}
-    for task, judge in scorer.judges.items():
-        if judge.cache.metrics:
+    for task, task_evaluator in evaluator.task_evaluators.items():
+        if task_evaluator.cache.metrics:
             texts_E = [[row["prediction"] for row in found[task].predictions] for found in results]
-            scores[task] = judge(majority_vote(texts_E))
+            scores[task] = task_evaluator(majority_vote(texts_E))
     return scores

@@ -19,7 +19,7 @@ from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.cpu import restart_with_huge_pages
 from jax_prompts.distributed.supervisor import several, supervise
-from jax_prompts.errors import ConfigError, Preempted, RunError
+from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
 from jax_prompts.storage import json_text
 
 

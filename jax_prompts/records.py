@@ -11,8 +11,8 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 from tensorboardX import SummaryWriter
@@ -20,6 +20,9 @@ from tensorboardX import SummaryWriter
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.storage import files, json_text
+
+if TYPE_CHECKING:
+    from jax_prompts.scoring.task_evaluator import Scores
 
 _SEEN_SECONDS = 90  # network file systems show others' files after up to a minute
 
@@ -78,12 +81,44 @@ class Records:
                 if isinstance(value, float):
                     self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
 
+    def evaluation(
+        self, step: int, split: str, results_E: Sequence[dict[str, Scores]], *, numbered: bool
+    ) -> None:
+        """Appends the members' metrics on every task to metrics/eval.jsonl, and writes their predictions.
+
+        Args:
+          step: of the run.
+          split: name of the examples.
+          results_E: scores by task of each member.
+          numbered: whether lines say which member's they are.
+        """
+        for member, results in enumerate(results_E):
+            for task, scores in results.items():
+                more = {"about_scores": scores.context, "intervals": scores.intervals}
+                more = {name: values for name, values in more.items() if values}
+                where = {"task": task, "split": split} | ({"member": member} if numbered else {})
+                self.scalars("eval", step, {**where, **scores.metrics, **more})
+        self.member_predictions(step, results_E, numbered=numbered)
+
+    def member_predictions(
+        self, name: int | str, results_E: Sequence[dict[str, Scores]], *, numbered: bool
+    ) -> None:
+        """Writes predictions/TASK-NAME.jsonl for every task that has some, a member's rows after another's."""
+        for task in results_E[0]:
+            rows = [
+                {"member": member, **row} if numbered else row
+                for member, results in enumerate(results_E)
+                for row in results[task].predictions
+            ]
+            if rows:
+                self.predictions(task, name, rows)
+
     @by_primary
-    def predictions(self, task: str, step: int | str, rows: Iterable[dict[str, Any]]) -> None:
-        """Writes predictions/TASK-STEP.jsonl."""
+    def predictions(self, task: str, name: int | str, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes predictions/TASK-NAME.jsonl."""
         text = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _writing(self.directory):
-            files.write(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
+            files.write(self.directory / "predictions" / f"{task}-{name}.jsonl", text)
 
     @by_primary
     def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:

@@ -1,4 +1,4 @@
-"""The two trees of a run, and whether its settings can work: shared by a run and its dry run."""
+"""The two trees of a run: what is tuned, and the frozen model that is only read."""
 
 from __future__ import annotations
 
@@ -11,116 +11,44 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from jax_prompts import decoding, optim, partition
+from jax_prompts import partition
 from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.weights import HEAD, abstract_weights, random_head
-from jax_prompts.config import TrainRun
-from jax_prompts.data import protocols
-from jax_prompts.data.cache import TokenCache
-from jax_prompts.data.layout import text_length
+from jax_prompts.base_models.fingerprint import fingerprint
+from jax_prompts.base_models.weights import HEAD, load_weights, random_head
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.distributed.global_arrays import gathered
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Base, Method, fold, init_members, load_head
+from jax_prompts.setup import Setup
 
 Tree = Any
 
-UNKNOWN_STEPS = 1 << 30  # stands for the steps of a run that counts epochs, until its data are known
 
+def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tree, Tree, Tree, str]:
+    """The trees of a run at its beginning, on its mesh: `tuned`, the optimiser's state of it, and `frozen`.
 
-def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
-    """Raises ConfigError for settings that no data or model could make work."""
-    settings = run.training
-    if settings.steps is None and settings.epochs is None:
-        raise ConfigError("neither TRAIN_STEPS nor TRAIN_EPOCHS is set; set one")
-    if settings.epochs is not None and not settings.epochs > 0:
-        raise ConfigError(f"TRAIN_EPOCHS is {settings.epochs}; it must be above 0")
-    optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
-    for name, value in (
-        ("TRAIN_STEPS", settings.steps),
-        ("EVAL_PERIOD", settings.eval_period),
-        ("MICROBATCHES", settings.microbatches),
-        ("MEMBERS", settings.members),
-        ("CHECKPOINT_PERIOD", settings.checkpoint_period),
-        ("PATIENCE", settings.patience),
-        ("Training.log_period", settings.log_period),
-    ):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
-    if run.method is None and settings.members != 1:
-        raise ConfigError(
-            f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
-        )
-    if run.method is None and (
-        run.optimizer.network_learning_rate is not None or run.optimizer.network_weight_decay is not None
-    ):
-        raise ConfigError(
-            "Optimizer.network_learning_rate and network_weight_decay belong to a prompt; set PROMPT"
-        )
-    if run.method is None and run.initializer is not None:
-        raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
-    text_length(run.data, length_of(run.method))
-    protocols.check(run.data)
-    decoding.check(run.decoding)
-    partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh, settings.microbatches)
-    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
-
-
-def check_model(run: TrainRun, model: Model, caches: Sequence[TokenCache] = ()) -> None:
-    """Raises ConfigError where a BERT has too few positions for a row, or one classifier for unlike tasks."""
-    if isinstance(model, Bert):
-        if len({cache.labels for cache in caches}) > 1:
-            raise ConfigError(
-                f"{run.data.task} mixes tasks with other labels, and a BERT has one classifier: choose one task"
-            )
-        length = text_length(run.data, length_of(run.method)) + length_of(run.method)
-        if length > model.config.max_length:
-            raise ConfigError(
-                f"TASK_FEATURE_LENGTHS inputs and the prompt are {length} tokens, and {run.model.name} has "
-                f"{model.config.max_length} positions: lower inputs, or set PROMPT_INSIDE_LENGTH = True"
-            )
-
-
-def sharded_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[Tree, Tree]:
-    """(tuned, frozen) as `split` makes them, as shapes, dtypes and shardings alone.
+    The fourth is the fingerprint of the base model's weights.
 
     Raises:
-      ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.
+      ConfigError: an initialiser that does not fit.
+      RunError: weights that cannot be read, or are not the model's.
     """
-    members, method, key = run.training.members, run.method, jax.random.key(0)
-    weights, head = abstract_weights(model), jax.eval_shape(lambda: random_head(model, key))
-    if method is None:
-        return {
-            "model": partition.sharded_shapes({**head, **weights}, mesh, members=members, dtype=jnp.float32)
-        }, {}
-    prompt = jax.eval_shape(lambda: method.init(key, model.config.emb_dim, None)["params"])
-    tuned, frozen = parameter_count(prompt), parameter_count(weights)
-    if tuned > frozen:
-        raise ConfigError(
-            f"{type(method).__name__} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
-            "make its network smaller or shared, or the prompt shorter"
-        )
-    boxed = {"prompt": prompt, **({"head": head} if head else {})}
-    frozen_dtype = jnp.dtype(run.model.weight_dtype)
-    return partition.sharded_shapes(boxed, mesh, members=members), partition.sharded_shapes(
-        weights, mesh, dtype=frozen_dtype
-    )
+    run = setup.run
+    weights = load_weights(run.model, setup.model, run.training.seed, setup.mesh)
+    tuned, frozen = split(setup, weights, vocabulary)
+    tuned = jax.device_put(tuned, partition.shardings(setup.tuned))
+    init = jax.jit(jax.vmap(setup.optimizer.init), out_shardings=partition.shardings(setup.opt_state))
+    return tuned, init(tuned), frozen, fingerprint(weights)
 
 
-def split(
-    run: TrainRun,
-    model: Model,
-    weights: Tree,
-    vocabulary: Vocabulary | WordPiece | None,
-    labels: tuple[str, ...],
-    seeds_E: np.ndarray,
-) -> tuple[Tree, Tree]:
+def split(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece | None) -> tuple[Tree, Tree]:
     """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
-    method = run.method
-    keys_E = jax.vmap(jax.random.key)(seeds_E)
+    run, model, method = setup.run, setup.model, setup.method
+    keys_E = jax.vmap(jax.random.key)(setup.seeds_E)
     head = jax.jit(jax.vmap(lambda key: nn.meta.unbox(random_head(model, key))))(keys_E)
     if method is None:
         tuned = jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)
@@ -128,7 +56,7 @@ def split(
 
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
-        base = Base(embedding_VD, vocabulary, labels)
+        base = Base(embedding_VD, vocabulary, setup.labels)
         start = None if run.initializer is None else run.initializer.table_init(base)
         return init_members(method, keys_E, model.config.emb_dim, start)
 
@@ -136,10 +64,16 @@ def split(
     return {"prompt": prompt, **({"head": head} if head else {})}, weights
 
 
-def assemble(
+def for_evaluation(
     method: Method | None, tuned: Tree, frozen: Tree, width: int
-) -> tuple[list[Tree], jax.Array | None]:
-    """The model's parameters of each member, and the folded prompts of all, on every device, for scoring."""
+) -> tuple[list[Tree], Float[Array, "E P D"] | None]:
+    """The model's parameters of each member, and the folded prompts of all, on every device.
+
+    Args:
+      method: None: the whole model is tuned, and there are no prompts.
+      tuned, frozen: the trees.
+      width: D.
+    """
     if method is None:
         return [jax.tree.map(lambda x: x[0], tuned["model"])], None
     everywhere = partition.replicated(jax.tree.leaves(tuned)[0].sharding.mesh)
@@ -180,15 +114,3 @@ def checked_head(model: Model, path: str | os.PathLike[str], labels: Sequence[st
             f"{path} was tuned for the labels {theirs}, and the task has {ours}: use its own task"
         )
     return head
-
-
-def length_of(method: Method | None) -> int:
-    return 0 if method is None else method.length
-
-
-def parameter_count(tree: Tree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def byte_count(tree: Tree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -21,15 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import losses, partition
 from jax_prompts.base_models.build import Model
-from jax_prompts.config import TrainRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.prompts import Method
 from jax_prompts.prompts.geometry import mean_norm, mean_similarity
+from jax_prompts.setup import Setup
 
 Tree = Any
 Batch = dict[str, Array]
@@ -146,28 +145,23 @@ def make_train_step(
     return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0), axis_name="members")
 
 
-def jit_train_step(
-    run: TrainRun,
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    shardings: tuple[Tree, Tree],
-) -> Callable:
-    """The compiled step of a run on a mesh; `shardings` are of the tuned tree and the optimiser's state it returns."""
-    settings = run.training
+def jit_train_step(setup: Setup) -> Callable:
+    """The compiled step of a run, which returns the tuned tree and the optimiser's state where they lay."""
+    settings = setup.run.training
     step = make_train_step(
-        model,
-        run.method,
-        optimizer,
+        setup.model,
+        setup.method,
+        setup.optimizer,
         z_loss=settings.z_loss,
         normalization=settings.loss_normalization,
         microbatches=settings.microbatches,
     )
+    shardings = partition.shardings((setup.tuned, setup.opt_state))
     return jax.jit(
-        partition.on(mesh, step),
+        partition.on(setup.mesh, step),
         donate_argnums=(0, 1),
-        out_shardings=(*shardings, partition.replicated(mesh)),
-        compiler_options=compiler_options(mesh),
+        out_shardings=(*shardings, partition.replicated(setup.mesh)),
+        compiler_options=compiler_options(setup.mesh),
     )
 
 

@@ -1,7 +1,7 @@
 """`t5x convert SOURCE TARGET` of a base model: any kind that can be read becomes the project's own.
 
-The native form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under their T5X paths
-and layers single; the vocabulary; and `config.json`, written last: without it there is no model.
+The native form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under T5X paths and
+layers single; the vocabulary; and `config.json`, written last: without it there is no model.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class _Batch(NamedTuple):
 
 
 class Engine:
-    """A loaded base model. It compiles a program for every shape, of which there are few (`data/texts.py`)."""
+    """A loaded base model. It compiles a program for every shape, of which there are few (`data/text_batches.py`)."""
 
     def __init__(self, base: BaseModel, *, inputs_length: int, targets_length: int, batch_size: int) -> None:
         """Loads vocabulary and weights.

@@ -50,7 +50,7 @@ def layer_prompts_of(
 
 
 def at_virtual_tokens(
-    rows_QX: Float[Array, "Q *x"] | None, virtual_BL: Int[Array, "B L"] | None, x_BLX: Float[Array, "B L *x"]
+    rows_QX: Float[Array, " Q *x"] | None, virtual_BL: Int[Array, "B L"] | None, x_BLX: Float[Array, "B L *x"]
 ) -> Float[Array, "B L *x"]:
     """`x_BLX` with row q where virtual token q stands; words have `virtual_BL` below 0."""
     if rows_QX is None:

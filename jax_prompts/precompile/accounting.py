@@ -11,11 +11,9 @@ import jax
 from jax.extend import core
 
 from jax_prompts import step
-from jax_prompts.base_models.build import make_model
-from jax_prompts.config import TrainRun
+from jax_prompts.partition import byte_count
 from jax_prompts.precompile.programs import programs_of
-from jax_prompts.prompts import for_model
-from jax_prompts.state import byte_count
+from jax_prompts.setup import Setup
 
 
 def matrix_flops(jaxpr: Any, times: int = 1) -> int:
@@ -66,20 +64,15 @@ class Account:
     rows: int
 
 
-def account(run: TrainRun, mesh: jax.sharding.Mesh) -> Account:
-    """Adds up the step of a run of one member; bytes by comparing two batch sizes.
-
-    Raises:
-      ConfigError: settings that cannot work.
-    """
-    program, arguments, rows = programs_of(run, mesh)["train"]
+def account(setup: Setup) -> Account:
+    """Adds up the step of a run of one member; bytes by comparing two batch sizes."""
+    program, arguments, rows = programs_of(setup)["train"]
     tuned, _, frozen, batch, keys_E = arguments
-    model = make_model(run.model)
-    method = for_model(run.method, model.config.prompt_width)
+    model = setup.model
 
     def loss(tuned: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
-        params, prompt_PD = step.assemble(model, method, tuned, frozen)
-        return step.loss_sums(model, params, prompt_PD, batch, key, run.training.z_loss)["loss_sum"]
+        params, prompt_PD = step.assemble(model, setup.method, tuned, frozen)
+        return step.loss_sums(model, params, prompt_PD, batch, key, setup.run.training.z_loss)["loss_sum"]
 
     def first_member(tree: Any, rows: tuple[int, ...] = ()) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*rows, *x.shape[1 + len(rows) :]), x.dtype), tree)

@@ -23,6 +23,7 @@ from jax_prompts.display import log
 from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
+from jax_prompts.setup import set_up
 
 WIDE = 120  # columns, also where there is no terminal to ask
 ASSUMPTIONS = (
@@ -57,7 +58,7 @@ def precompile(run: TrainRun, topology: str | None, programs: Sequence[str] = PR
     mesh = partition.mesh_of(run.model, devices)
     kind, hbm = devices[0].device_kind, memory_of(devices[0], len(devices))
     reports = {}
-    for name, program in programs_of(run, mesh).items():
+    for name, program in programs_of(set_up(run, mesh)).items():
         if name in programs:
             log(f"compiling {name} for {len(devices)} x {kind}, mesh {_sizes(mesh.shape)}")
             reports[name] = _report(*program, CHIPS.get(kind), hbm)

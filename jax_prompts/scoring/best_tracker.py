@@ -39,7 +39,7 @@ class BestTracker:
 
     Attributes:
       metric: `Training.metric`.
-      best: for each member None, or `{"value", "step"}` and the report of that evaluation (`scores.report`).
+      best: for each member None, or `{"value", "step"}` and the report of that evaluation (`task_evaluator.report`).
       stale: evaluations since any member last improved.
     """
 

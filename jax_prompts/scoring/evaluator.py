@@ -97,7 +97,7 @@ class Evaluator:
             return Scores(mean_loss(self._loss_step, *asked, batches(targets_length=targets_length)), [])
         if isinstance(self.model, Bert):
             texts = predict_texts(self._predict(1), *asked, batches(), label_of(cache.labels or ()))
-            return self.judges[cache.task](texts)
+            return self.task_evaluators[cache.task](texts)
         predict = self._predict(cache.longest_targets)
         texts = predict_texts(predict, *asked, batches(), self.vocabulary.decode)
         ranked = None
@@ -105,10 +105,10 @@ class Evaluator:
             ranked = rank_labels(
                 self._rank, *asked, batches(), cache.labels, self.vocabulary, targets_length=targets_length
             )
-        return self.judges[cache.task](texts, ranked)
+        return self.task_evaluators[cache.task](texts, ranked)
 
     @functools.cached_property
-    def judges(self) -> dict[str, TaskEvaluator]:
+    def task_evaluators(self) -> dict[str, TaskEvaluator]:
         """By task."""
         return {cache.task: TaskEvaluator(cache, self.data.bootstrap) for cache in self.caches}
 
