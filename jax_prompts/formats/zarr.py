@@ -41,7 +41,7 @@ def open_file(path: str) -> MappedFile | None:
     if not path.startswith("gs://"):
         try:
             return MappedFile(fsspec.core.strip_protocol(path))
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
             raise RunError(f"{path} cannot be read: {error.strerror}") from error
