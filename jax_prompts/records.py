@@ -18,7 +18,7 @@ import jax
 from tensorboardX import SummaryWriter
 
 from jax_prompts.distributed.processes import by_primary, from_primary
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
 
 if TYPE_CHECKING:
@@ -233,4 +233,4 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"MODEL_DIR {directory} cannot be written: {error.strerror or error}") from error
+        raise RunError(f"MODEL_DIR {directory} cannot be written: {system_reason(error)}") from error

@@ -1,17 +1,18 @@
 """Registers every task and mixture: what MIXTURE_OR_TASK_MODULE names."""
 
-from tasks import glue, micro, mixtures, pairs, pretraining, qa, residual, superglue, texts, winogrande, wsc
+from tasks import glue, mixtures, pairs, pretraining, qa, residual, single_texts, superglue, winogrande, wsc
+from tasks.micro import micro_tasks
 
 __all__ = [
     "glue",
-    "micro",
+    "micro_tasks",
     "mixtures",
     "pairs",
     "pretraining",
     "qa",
     "residual",
+    "single_texts",
     "superglue",
-    "texts",
     "winogrande",
     "wsc",
 ]

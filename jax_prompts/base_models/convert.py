@@ -17,7 +17,7 @@ from jax_prompts.base_models.stacks import by_parameter, in_layers
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.vocabulary_file import read_content
 from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
 from jax_prompts.storage import files
@@ -63,7 +63,7 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
         files.write(folder / "config.json", json.dumps(described, indent=2) + "\n")
     except OSError as error:
         raise RunError(
-            f"{target} could not be written: {error.strerror or error}; run the command again"
+            f"{target} could not be written: {system_reason(error)}; run the command again"
         ) from error
     return {"target": target, **described, "files_written": written, "files_kept": kept}
 

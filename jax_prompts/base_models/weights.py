@@ -28,7 +28,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.open import describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
 from jax_prompts.config import BaseModel
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.formats.safetensors import write_safetensors
 from jax_prompts.models.bert import Bert, BertConfig
@@ -182,7 +182,7 @@ def load_saved(directory: pathlib.Path) -> Tree:
     try:
         arrays = load_file(directory / "model.safetensors")
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{directory} cannot be read: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{directory} cannot be read: {first_line(error)}") from error
     arrays = {n: jnp.swapaxes(x, 0, 1) if is_stack(n) else x for n, x in arrays.items()}
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax_prompts import config
-from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.errors import ConfigError, first_line, nearest
 
 ROOT = pathlib.Path(__file__).parents[2]  # holds gin_configs/, in a checkout and when installed
 DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
@@ -41,9 +41,8 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
         _read(gin, args)
         kind = next((kind for kind in kinds if _bound(gin, kind)), None)
         if kind is None:
-            run_file = (
-                f"gin_configs/runs/{'train' if args.command in ('cache', 'precompile') else args.command}.gin"
-            )
+            own = f"gin_configs/runs/{args.command}.gin"
+            run_file = own if (ROOT / own).is_file() else "gin_configs/runs/train.gin"
             raise ConfigError(f"no gin file describes this command's run; add --gin_file={run_file} last")
         _check_set(gin, kind)
         with _one_line(gin):
@@ -209,7 +208,7 @@ def _one_line(gin: Any, where: str = "") -> Iterator[None]:
     try:
         yield
     except ConfigError as error:  # gin adds lines to what passes through it
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(first_line(error)) from error
     except Exception as error:
         raise ConfigError(where + _explain(gin, error)) from error
 

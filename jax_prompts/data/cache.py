@@ -22,6 +22,7 @@ from jaxtyping import Int
 
 from jax_prompts.data.cache_key import digest
 from jax_prompts.data.layout import RaggedTokens
+from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.errors import RunError
 
 
@@ -164,7 +165,8 @@ class TokenCache:
         # A cache may come from elsewhere, so what it names is not trusted to be what was written.
         module, _, name = spec["function"].partition(":")
         if module.partition(".")[0] == self._package:
-            function = getattr(importlib.import_module(module), name, None)
+            with task_errors_as_config_errors():
+                function = getattr(importlib.import_module(module), name, None)
             if callable(function) and getattr(function, "__module__", "").partition(".")[0] == self._package:
                 return functools.partial(function, **spec["kwargs"])
         raise RunError(

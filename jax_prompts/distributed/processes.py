@@ -29,7 +29,7 @@ from jax.experimental import multihost_utils
 
 from jax_prompts import display
 from jax_prompts.distributed.supervisor import FLAGS
-from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
+from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, system_reason
 
 T = TypeVar("T")
 
@@ -237,8 +237,8 @@ def _check_port(address: str | None) -> None:
         socket.create_server(("", int(port))).close()
     except OSError as error:
         raise RunError(
-            f"port {port} of --coordinator_address cannot be had on this host ({error.strerror}), perhaps for another "
-            "run: choose another port, the same for all processes"
+            f"port {port} of --coordinator_address cannot be had on this host ({system_reason(error)}), perhaps for "
+            "another run: choose another port, the same for all processes"
         ) from error
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, MappedFile
 
 ALIGNMENT = 64
@@ -56,7 +56,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:
             arrays[name] = file.array(dtype, shape, 8 + length + begin)
         return arrays
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RunError(f"{path} cannot be read as safetensors: {reason}") from error
 
 

@@ -15,7 +15,7 @@ import fsspec
 import numpy as np
 import tensorstore as ts
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line, system_reason
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, MappedFile
 from jax_prompts.storage.remote import TIMEOUT_SECONDS
 
@@ -44,7 +44,7 @@ def open_file(path: str) -> MappedFile | None:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
-            raise RunError(f"{path} cannot be read: {error.strerror}") from error
+            raise RunError(f"{path} cannot be read: {system_reason(error)}") from error
     check_reachable(path)
     folder, _, name = path.rpartition("/")
     store = wait(ts.KvStore.open(key_value_store(folder), context=_CONTEXT), path)
@@ -59,7 +59,7 @@ def check_reachable(path: str) -> None:
             socket.create_connection((_GCS, 443), TIMEOUT_SECONDS).close()
         except OSError as error:
             raise RunError(
-                f"{path} could not be reached ({error.strerror or error}): use a local copy of its directory"
+                f"{path} could not be reached ({system_reason(error)}): use a local copy of its directory"
             ) from error
 
 
@@ -93,7 +93,7 @@ def wait(future: Any, what: str) -> Any:
     except TimeoutError as error:
         raise RunError(f"{what} could not be reached: no answer in {TIMEOUT_SECONDS:.0f} s") from error
     except (ValueError, OSError) as error:
-        raise RunError(f"{what} cannot be read: {str(error).splitlines()[0][:200]}") from error
+        raise RunError(f"{what} cannot be read: {first_line(error)[:200]}") from error
 
 
 def _lazy(array: ts.TensorStore, what: str) -> LazyArray:
@@ -109,6 +109,6 @@ def _lazy(array: ts.TensorStore, what: str) -> LazyArray:
         try:
             return array[index].read().result() if index else np.asarray(array.read().result())
         except (ValueError, OSError) as error:
-            raise RunError(f"{what} cannot be read: {str(error).splitlines()[0][:200]}") from error
+            raise RunError(f"{what} cannot be read: {first_line(error)[:200]}") from error
 
     return LazyArray(tuple(array.shape), dtype, read)

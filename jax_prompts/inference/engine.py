@@ -144,8 +144,9 @@ class Engine:
         """log P(label | text) in nats: of a T5 the sum over the label's tokens, end of sentence included.
 
         Args:
-          texts, prompt: as for `predict`.
+          texts: N of them, as for `predict`.
           labels: C of them; None: those that the prompt was tuned for.
+          prompt: one for all texts, a list with one for each, or None: the bare model.
 
         Raises:
           ConfigError: labels that are one to the model, or that a BERT's classifier has not; as `predict`.

@@ -11,7 +11,7 @@ import flax.traverse_util
 import numpy as np
 import tensorstore as ts
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.storage.directories import atomic_directory
 from jax_prompts.storage.files import write_errors
@@ -62,5 +62,5 @@ def _write_zarr(directory: pathlib.Path, numbers: np.ndarray) -> dict[str, Any]:
         array = ts.open({"driver": "zarr", "kvstore": kvstore, "metadata": metadata}, create=True).result()
         array.write(numbers).result()
     except ValueError as error:  # what TensorStore makes of an OSError
-        raise RunError(f"{directory} could not be written: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{directory} could not be written: {first_line(error)}") from error
     return {"driver": "zarr", "kvstore": {"driver": "file", "path": directory.name}, "metadata": metadata}

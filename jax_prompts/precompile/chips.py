@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jax_prompts.errors import ConfigError, RunError, nearest
+from jax_prompts.errors import ConfigError, RunError, first_line, nearest
 
 if TYPE_CHECKING:
     import jax
@@ -134,7 +134,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     try:
         found = topologies.get_topology_desc(name, "tpu", chips_per_host_bounds=host, **settings)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if reason.startswith("INVALID_ARGUMENT"):
             raise _no_slice(name) from error
         remedy = "; in the checkout: pip install -e '.[tpu]'" if "not installed" in reason else ""

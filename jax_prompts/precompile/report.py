@@ -14,18 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from rich.console import Console
-from rich.table import Table
 
 from jax_prompts import partition
 from jax_prompts.config import TrainRun
-from jax_prompts.display import log
+from jax_prompts.display import log, print_table
 from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
 from jax_prompts.setup import set_up
 
-WIDE = 120  # columns, also where there is no terminal to ask
 ASSUMPTIONS = (
     "rows are as long as the settings allow, and every answer as long as targets",
     "matrix work and memory traffic at the speed of the compiler's estimate (TPU), else at the chip's peak rates",
@@ -141,10 +138,6 @@ def _prediction(stats: Statistics, chip: Chip | None) -> float | None:
 def _show(found: dict[str, Any]) -> None:
     """The report as a table on stderr, a program a column."""
     reports = found["programs"]
-    table = Table(title=f"{found['chips']} x {found['chip']}, mesh {_sizes(found['mesh'])}: each chip")
-    table.add_column("")
-    for name in reports:
-        table.add_column(name, justify="right")
     hbm = f"of {found['hbm_per_chip'] / GIB:.2f} GiB"
     rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("arguments", lambda r: f"{r['argument_bytes'] / GIB:.2f} GiB"),
@@ -160,9 +153,12 @@ def _show(found: dict[str, Any]) -> None:
     kinds = sorted({kind for report in reports.values() for kind in report["collectives"] or ()})
     for kind in kinds:
         rows.insert(5, (kind, functools.partial(_collective, kind=kind)))
-    for label, cell in rows:
-        table.add_row(label, *(cell(report) for report in reports.values()))
-    Console(stderr=True, width=WIDE, highlight=False).print(table)
+    print_table(
+        ("", *reports),
+        ((label, *map(cell, reports.values())) for label, cell in rows),
+        title=f"{found['chips']} x {found['chip']}, mesh {_sizes(found['mesh'])}: each chip",
+        right=reports,
+    )
     log("Predictions assume: " + "; ".join(ASSUMPTIONS) + ".")
 
 

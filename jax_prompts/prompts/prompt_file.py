@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Float
 
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.storage import files
 from jax_prompts.storage.files import PathOrUrl
 
@@ -231,7 +231,7 @@ def read_content(path: PathOrUrl) -> bytes:
     except files.TooLargeError as error:
         raise RunError(f"{path} has {error.size} bytes, over {MAX_BYTES}: use a prompt file") from error
     except OSError as error:
-        raise RunError(f"{path} could not be read: {error.strerror or error}") from error
+        raise RunError(f"{path} could not be read: {system_reason(error)}") from error
 
 
 def parse_prompt(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
@@ -257,7 +257,7 @@ def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dic
     try:
         found = dict(safetensors.deserialize(content))
     except safetensors.SafetensorError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RunError(f"{path} is not a whole prompt file ({reason}): use another one") from error
     if "prompt" not in found:
         raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")

@@ -23,7 +23,7 @@ import re
 import uuid
 import warnings
 
-from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest
+from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest, system_reason
 from jax_prompts.prompts.prompt_file import (
     PromptMetadata,
     metadata_text,
@@ -219,7 +219,7 @@ class PromptStore:
                 self._remove_file(file)
                 raise taken from error
         except OSError as error:
-            raise RunError(f"{name} could not be added to {self.url}: {_reason(error)}") from error
+            raise RunError(f"{name} could not be added to {self.url}: {system_reason(error)}") from error
         if before is not None:
             self._remove_file(before.file)
         return entry
@@ -277,7 +277,7 @@ class PromptStore:
             ) from error
         except OSError as error:
             raise RunError(
-                f"{self.url} could not be listed ({_reason(error)}): check the place and the network"
+                f"{self.url} could not be listed ({system_reason(error)}): check the place and the network"
             ) from error
 
     def _entries(self) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -313,7 +313,7 @@ class PromptStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RunError(f"{place} could not be read: {_reason(error)}") from error
+            raise RunError(f"{place} could not be read: {system_reason(error)}") from error
 
     def _absent(self, name: str) -> str:
         names = _names(self._files())
@@ -326,14 +326,10 @@ class PromptStore:
         except FileNotFoundError:
             pass  # somebody else removed it
         except OSError as error:
-            raise RunError(f"{self.url}/{file} could not be removed: {_reason(error)}") from error
+            raise RunError(f"{self.url}/{file} could not be removed: {system_reason(error)}") from error
 
 
 def _names(found: set[str]) -> list[str]:
     """Names that have an entry, among files of a store."""
     stems = (file.removesuffix(".json") for file in found if file.endswith(".json"))
     return sorted(name for name in stems if NAME.fullmatch(name))
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error).splitlines()[0]

@@ -16,7 +16,7 @@ from typing import Any
 
 import fsspec
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, system_reason
 from jax_prompts.storage.remote import ask_file_system
 from jax_prompts.storage.temporary import sync, temporary_path
 
@@ -102,7 +102,7 @@ def write_errors(path: PathOrUrl) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path} could not be written: {error.strerror or error}") from error
+        raise RunError(f"{path} could not be written: {system_reason(error)}") from error
 
 
 def remove(path: PathOrUrl) -> None:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from jax_prompts.errors import first_line
+
 TIMEOUT_SECONDS = 25.0
 Answer = TypeVar("Answer")
 
@@ -26,7 +28,7 @@ def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], An
     except OSError:
         raise
     except Exception as error:
-        raise OSError(errno.EIO, (str(error).strip() or type(error).__name__).splitlines()[0]) from error
+        raise OSError(errno.EIO, first_line(error)) from error
 
 
 def within_limit(ask: Callable[[], Answer]) -> Answer:

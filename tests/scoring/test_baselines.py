@@ -12,7 +12,7 @@ from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_cons
 from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
 from jax_prompts.scoring.bootstrap import intervals
 from jax_prompts.scoring.task_evaluator import TaskEvaluator, majority_vote, report
-from tasks.metrics import accuracy
+from tasks.metrics.labels import accuracy
 
 
 def f1(targets, predictions):

@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from jax_prompts.assets import resolve_asset
 from jax_prompts.data.vocabularies.unigram import sentencepiece_model
 from jax_prompts.data.vocabularies.vocabulary_file import read_content
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
@@ -67,7 +67,7 @@ class Vocabulary:
                 model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
         except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError share no base
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise RunError(
                 f"{path} is not a SentencePiece model ({reason}): set VOCABULARY to a sentencepiece.model"
             ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, system_reason
 from jax_prompts.storage import files
 
 MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
@@ -20,6 +20,5 @@ def read_content(path: str) -> bytes:
     try:
         return files.read(path, MAX_BYTES)
     except OSError as error:
-        reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
         mend = "a local copy of it" if "://" in path else "a file that exists"
-        raise RunError(f"{path} cannot be read ({reason}): set VOCABULARY to {mend}") from error
+        raise RunError(f"{path} cannot be read ({system_reason(error)}): set VOCABULARY to {mend}") from error

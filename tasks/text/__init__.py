@@ -1,0 +1,1 @@
+"""Raw examples to `inputs` and `targets`, and decoded text back to what the metrics compare."""
