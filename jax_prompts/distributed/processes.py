@@ -176,7 +176,7 @@ def assert_equal(subject: str, facts: Mapping[str, str]) -> None:
 
 
 def assert_equal_settings(config_text: str) -> None:
-    """`agree` on the lines of a resolved configuration."""
+    """`assert_equal` of the lines of a resolved configuration."""
     lines = [line.partition(" = ") for line in config_text.splitlines()]
     assert_equal("settings", {name: value for name, equals, value in lines if equals})
 
