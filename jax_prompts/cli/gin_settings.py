@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax_prompts import config
+from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, first_line, nearest
 
-ROOT = pathlib.Path(__file__).parents[2]  # holds gin_configs/, in a checkout and when installed
-DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
+ROOT = GIN_CONFIGS.parent
 
 
 def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
@@ -61,7 +61,7 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     searched = [folder for folder in args.gin_search_paths.split(",") if folder]
     folders = [*searched, os.getcwd(), str(ROOT)]
     gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
-    known = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "gin_configs").rglob("*.gin"))]
+    known = [str(path.relative_to(ROOT)) for path in sorted(GIN_CONFIGS.rglob("*.gin"))]
     known += [path.name for folder in searched for path in pathlib.Path(folder).glob("*.gin")]
     if not args.gin_file:
         ready = [file for file in known if file.count("/") == 1 and file != "gin_configs/defaults.gin"]

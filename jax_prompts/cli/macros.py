@@ -7,7 +7,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-GIN_CONFIGS = pathlib.Path(__file__).parents[2] / "gin_configs"
+GIN_CONFIGS = pathlib.Path(__file__).parents[2] / "gin_configs"  # in a checkout and when installed
 DEFAULTS = GIN_CONFIGS / "defaults.gin"
 
 _SECTION = re.compile(r"# (.+)")

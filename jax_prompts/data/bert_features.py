@@ -11,13 +11,9 @@ import tensorflow as tf
 
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
+from tasks.classification import label_classes
 
 MASKED_LM = "masked_lm"  # the one task without labels that a BERT can be trained on
-
-
-def label_classes(task: seqio.Task) -> Sequence[str] | None:
-    """The texts that a classification task may answer with, as its postprocessor names them."""
-    return getattr(task.postprocessor, "keywords", {}).get("label_classes")
 
 
 def bert_features(task: seqio.Task, vocabulary: WordPiece) -> dict[str, seqio.Feature]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jax_prompts.config import Data
+from jax_prompts.data.random_order import random_order
 from jax_prompts.errors import ConfigError, nearest
 
 ROLES = ("train", "validation", "test")
@@ -188,9 +189,7 @@ def _held_out(train: int, held_out_K: Int[np.ndarray, " K"]) -> Shares:
 
 
 def _order(count: int, name: str, seed: int) -> Int[np.ndarray, " N"]:
-    """A random order of `count` numbers, which sorts raw Philox bits: NumPy keeps that stream the same."""
-    bits = np.random.Philox(np.random.SeedSequence([seed, *name.encode()]))
-    return np.argsort(bits.random_raw(count), kind="stable")
+    return random_order(count, [seed, *name.encode()])
 
 
 def _plain(task: str) -> str:

@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from tasks.features import TOKENIZE
 
 Columns = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
 TEXTS = ("inputs", "targets")
-TOKENIZE = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
 BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
 SCHEMA = pa.schema(
     {

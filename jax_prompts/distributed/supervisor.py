@@ -27,7 +27,7 @@ _STAMP = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ ([\w./]+):\d+\] ")  # a line of n
 _RUNTIME = ("coordination_service", "preemption_", "client.h")  # sources of the distributed runtime
 
 
-def several(args: argparse.Namespace) -> bool:
+def one_of_several(args: argparse.Namespace) -> bool:
     """Whether this process is one of several: by flags, under Slurm's srun, or on a TPU machine (which may be
     the only one of its slice).
 
