@@ -1,4 +1,4 @@
-"""`t5x eval`: prompt files scored on a task or mixture, each alone and all as an ensemble."""
+"""Scores prompt files on a task or mixture, each alone and all as an ensemble: `t5x eval`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Tree = Any
 
 
 def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
-    """`t5x eval`: every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
+    """Scores every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
 
-    Several processes share the rows of every batch, and each ends with all answers.
+    Returns what eval.json holds. Several processes share the rows of every batch, and each ends with all answers.
 
     Raises:
       ConfigError: settings that cannot work, a prompt that does not fit the model.

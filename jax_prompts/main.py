@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Warnings on settings as one line; others, which are about code, with their place in it."""
+    """Prints warnings on settings as one line; others, which are about code, with their place in it."""
     if issubclass(category, SettingWarning):
         print(f"t5x: {message}", file=sys.stderr)
     else:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Int
 
 from jax_prompts import decoding, optim, partition
@@ -143,8 +143,8 @@ def set_up(
     )
 
 
-def tree_shapes(run: TrainRun, model: Model, mesh: Mesh) -> tuple[Tree, Tree]:
-    """(tuned, frozen) as shapes, dtypes and shardings alone; tuned leaves are [E, ...].
+def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple[Tree, Tree]:
+    """Shapes, dtypes and shardings of (tuned, frozen); tuned leaves are [E, ...].
 
     Raises:
       ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.

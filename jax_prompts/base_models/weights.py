@@ -1,4 +1,4 @@
-"""Weights of base models: read from any known layout into the model's tree, written in the project's own.
+"""Reads weights of base models from any known layout into the model's tree, and writes them in the native form.
 
 The native form is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
 there), `config.json` (sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
@@ -41,7 +41,7 @@ _READERS = min(8, os.cpu_count() or 1)
 
 
 def random_weights(model: Model, key: jax.Array) -> Tree:
-    """Parameters as they are drawn before pre-training, boxed with their logical axes, without a classifier."""
+    """Initial parameters, boxed with their logical axes, without a classifier."""
     params = model.init(key, method="initialize")["params"]
     return {name: tree for name, tree in params.items() if name != CLASSIFIER}
 
@@ -135,7 +135,7 @@ def _placed(array: LazyArray, dtype: jnp.dtype, sharding: jax.sharding.Sharding 
 
 
 def _put(numbers: np.ndarray, dtype: jnp.dtype, device: jax.Device | None) -> jax.Array:
-    """Numbers that lie in memory as JAX wants them are used there, and not copied."""
+    """An array on a device; numbers that lie in memory as JAX wants them are used there, and not copied."""
     if numbers.flags.f_contiguous and not numbers.flags.c_contiguous:
         numbers = _in_c_order(numbers)
     placed = jax.device_put(numbers, device, may_alias=True)

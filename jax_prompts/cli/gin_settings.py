@@ -1,4 +1,4 @@
-"""Gin files and flags made into the settings of a run (`config.py`): the only file that knows gin."""
+"""Makes the settings of a run (`config.py`) of gin files and flags: the only module that knows gin."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
 
 
 def _read(gin: Any, args: argparse.Namespace) -> None:
-    """Defaults, gin files, flags: later wins."""
+    """Reads defaults, gin files and flags; later ones win."""
     gin.clear_config()
     searched = [folder for folder in args.gin_search_paths.split(",") if folder]
     folders = [*searched, os.getcwd(), str(ROOT)]
@@ -158,7 +158,7 @@ def _references(value: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _check_macros(gin: Any, documented: set[str]) -> None:
-    """gin ignores a macro that nothing uses and fails late on one that nothing defines; say so here."""
+    """Raises ConfigError for a macro that nothing uses, which gin ignores, or nothing defines (gin fails late)."""
     defined = set(_macros(gin))
     bound = [list(values.values()) for values in gin.config._CONFIG.values()]
     used = {name for name, is_macro in _references(bound) if is_macro}
@@ -214,7 +214,7 @@ def _one_line(gin: Any, where: str = "") -> Iterator[None]:
 
 
 def _explain(gin: Any, error: Exception) -> str:
-    """The field to set, the nearest name, or the line that gin cannot read."""
+    """Reason of an error of gin: the field to set, the nearest name, or the line that gin cannot read."""
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"

@@ -1,4 +1,4 @@
-"""The macros of gin_configs/defaults.gin: defaults, meanings and the fields they set, read without gin."""
+"""Reads the macros of gin_configs/defaults.gin without gin: defaults, meanings and the fields they set."""
 
 from __future__ import annotations
 

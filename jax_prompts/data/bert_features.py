@@ -1,4 +1,4 @@
-"""A SeqIO task's features for BERT: WordPiece inputs, and a class in place of the target's text."""
+"""Features of a SeqIO task for BERT: WordPiece inputs, and a class in place of the target's text."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _NumPyVocabulary(seqio.Vocabulary):
 
 
 class WordPieceVocabulary(_NumPyVocabulary):
-    """[CLS] and the pieces of a text; SeqIO appends [SEP] after it has cut the row.
+    """WordPiece for SeqIO: [CLS] and the pieces of a text; SeqIO appends [SEP] after it has cut the row.
 
     Attributes:
       wordpiece: what it wraps.
@@ -83,7 +83,7 @@ class WordPieceVocabulary(_NumPyVocabulary):
 
 
 class Labels(_NumPyVocabulary):
-    """The number of a label; a text that is none, such as that of a hidden label, has no number."""
+    """Vocabulary of labels: each has its number; a text that is none, such as that of a hidden label, has none."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)

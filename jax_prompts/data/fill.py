@@ -291,7 +291,7 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
 
 
 def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
-    """Shows on a terminal how many examples have passed."""
+    """The batches, while a terminal shows how many examples have passed."""
     shown = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
     with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", total=total)

@@ -21,7 +21,7 @@ ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-e
 
 
 class SpecialTokens(NamedTuple):
-    """What a vocabulary puts around a text: `begin` tokens in front, behind which a prompt stands, and `eos_id`."""
+    """Tokens round every text: `begin` of them in front, behind which a prompt stands, and `eos_id`."""
 
     begin: int = 0
     eos_id: int = EOS_ID

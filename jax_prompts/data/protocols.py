@@ -1,4 +1,4 @@
-"""Which examples train, which choose the prompt and which are reported: rules by name, and few-shot subsets.
+"""Divides official splits into training, validation and test examples: rules by name, and few-shot subsets.
 
 Official test labels are hidden for most tasks, so papers divide what is left in ways of their own. Everything
 here is a pure function of its arguments; N counts examples of an official split, before any are taken.
@@ -21,7 +21,7 @@ ROLES = ("train", "validation", "test")
 
 
 class Share(NamedTuple):
-    """What a role takes of an official split: the examples numbered `index_N`, in rising order, or (None) all."""
+    """Part of an official split for one role: the examples numbered `index_N`, in rising order, or (None) all."""
 
     split: str
     index_N: Int[np.ndarray, " N"] | None = None

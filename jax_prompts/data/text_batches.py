@@ -1,5 +1,7 @@
-"""Texts that are all there at once, in batches of few shapes, since every shape is compiled: sorted by length, and
-lengths and short batches rounded up to powers of two."""
+"""Batches texts in few shapes, since every shape is compiled.
+
+They are sorted by length, and lengths and short batches rounded up to powers of two.
+"""
 
 from __future__ import annotations
 

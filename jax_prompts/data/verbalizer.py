@@ -1,4 +1,4 @@
-"""Words in place of a task's labels: what the model reads and writes as targets, and is scored against."""
+"""Puts words in place of a task's labels: the model reads and writes them as targets, and is scored against them."""
 
 from __future__ import annotations
 

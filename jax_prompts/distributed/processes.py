@@ -1,4 +1,4 @@
-"""A run on several processes: how they find each other, agree, take turns and stop together.
+"""Coordinates the processes of a run: they find each other, compare settings, take turns and stop together.
 
 Every process runs the same program with the same settings; process 0 alone writes what a run leaves. With one
 process nothing here waits.
@@ -104,7 +104,7 @@ def leave() -> None:
 
 @contextlib.contextmanager
 def joined(args: argparse.Namespace) -> Iterator[bool]:
-    """A command among other processes; whether this is the one that prints. Raises as `connect`."""
+    """Joins the other processes for one command; yields whether this is the one that prints. Raises as `connect`."""
     connect(args)
     yield primary()
     leave()
@@ -271,7 +271,7 @@ def _watch(command: str) -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """Without Python's way out, on which JAX waits for all processes."""
+    """Exits without Python's way out, on which JAX waits for all processes."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

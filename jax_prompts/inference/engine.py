@@ -251,7 +251,7 @@ class Engine:
         return [[*begin, *ids[:room], eos] for ids in self._vocabulary.encode_all(texts)]
 
     def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
-        """What `make` compiles for a batch's model, kept for the next one."""
+        """The program that `make` compiles for a batch's model, kept for the next one."""
         key = make, batch.model.prompt_kind, len(batch.labels), *settings
         if key not in self._programs:
             self._programs[key] = make(batch.model, *settings, self._mesh)
@@ -267,7 +267,7 @@ def _labels_of(prompts: list[Prompt | None]) -> tuple[str, ...]:
 
 
 def _columns(labels: Sequence[str], known: tuple[str, ...]) -> list[int]:
-    """Where a classifier has these labels."""
+    """Columns of a classifier's answers that belong to these labels."""
     for label in labels:
         if label not in known:
             raise ConfigError(f"the prompt's classifier has no label {label!r}; use {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Prompts from other systems in (`t5x convert`), and out to them (`t5x export`)."""
+"""Converts prompts from other systems (`t5x convert`), and to them (`t5x export`)."""
 
 from __future__ import annotations
 

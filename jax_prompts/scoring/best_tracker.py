@@ -1,4 +1,4 @@
-"""Which prompt is kept: the best of each member on the validation metric, and when to stop looking."""
+"""Tracks the best of each member on the validation metric, and when to stop looking."""
 
 from __future__ import annotations
 
