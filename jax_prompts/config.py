@@ -1,4 +1,4 @@
-"""What a run can be told: one frozen dataclass per concern, filled by gin, free of heavy imports.
+"""Settings of runs: one frozen dataclass per concern, filled by gin, free of heavy imports.
 
 Every option of the command line is a field here. `cli/gin_settings.py` lets gin fill these classes; every other
 module receives them as plain values.
@@ -51,7 +51,7 @@ class BaseModel:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which text is used, and how it is cut into batches.
+    """Text of a run, and how it is cut into batches.
 
     Attributes:
       task: name of a SeqIO task or mixture.
@@ -101,7 +101,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How tuned parameters move. Settings an optimiser does not know are refused.
+    """Optimiser, rates and schedule of the tuned parameters. Settings an optimiser does not know are refused.
 
     Attributes:
       name: `adafactor` or `adamw`.
@@ -146,7 +146,7 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How answers are generated.
+    """Generation of answers.
 
     Attributes:
       name: `greedy`, `sample` or `beam`.

@@ -216,7 +216,7 @@ def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[
 
 
 def read_content(path: PathOrUrl) -> bytes:
-    """A prompt file as it is. Its size is looked at first, so that a wrong or hostile one costs no memory.
+    """Bytes of a prompt file. Its size is looked at first, so that a wrong or hostile one costs no memory.
 
     Raises:
       ConfigError: no such file.
