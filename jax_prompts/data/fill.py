@@ -132,7 +132,9 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
             raise ConfigError(
                 f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
             )
-        return own_task(data.task, data.own_task, data.data_dir)
+        own = dataclasses.asdict(data.own_task)
+        files = {split: own.pop(split) for split in ("train", "validation", "test")}
+        return own_task(data.task, data.data_dir, files=files, **own)
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
