@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,14 +60,14 @@ class Records:
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
             if config_text is not None:
-                _write_text(config, config_text)
+                files.write(config, config_text)
 
     @by_primary
     def truncate(self, step: int) -> None:
         """Drops what was recorded after `step`, then continues from it."""
         for file in (self.directory / "metrics").glob("*.jsonl"):
             kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= step]
-            _write_text(file, "".join(kept))
+            files.write(file, "".join(kept))
         self._tensorboard = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step + 1)
 
     @by_primary
@@ -119,13 +118,13 @@ class Records:
         """Writes predictions/TASK-NAME.jsonl."""
         text = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _writing(self.directory):
-            _write_text(self.directory / "predictions" / f"{task}-{name}.jsonl", text)
+            files.write(self.directory / "predictions" / f"{task}-{name}.jsonl", text)
 
     @by_primary
     def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:
         """Writes a JSON file, such as the summary.json of a finished run."""
         with _writing(self.directory):
-            _write_text(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
+            files.write(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file written before; None where there is none."""
@@ -207,10 +206,6 @@ def _check_shared(config: pathlib.Path) -> None:
                 "set it to a directory on a file system that all processes share"
             )
         time.sleep(0.1)
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    files.write(os.fspath(path), text.encode(), replace=True)
 
 
 def _complete_lines(file: pathlib.Path) -> list[str]:

@@ -165,14 +165,12 @@ def save_model(
     directory: pathlib.Path, weights: Tree, config: T5Config | BertConfig, origin: dict[str, Any]
 ) -> None:
     """Writes the native form, except the vocabulary. `origin` (path, licence, ...) goes into config.json."""
-    directory.mkdir(parents=True, exist_ok=True)
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
     arrays = {name: in_memory(np.asarray(array)) for name, array in flat.items()}
-    temporary = directory / "model.safetensors.tmp"
-    write_safetensors(temporary, {n: x.exchanged if is_stack(n) else x for n, x in arrays.items()})
-    temporary.rename(directory / "model.safetensors")
+    with files.atomic_file(directory / "model.safetensors") as temporary:
+        write_safetensors(temporary, {n: x.exchanged if is_stack(n) else x for n, x in arrays.items()})
     text = json.dumps({**describe(config), **origin}, indent=2)
-    files.write(os.fspath(directory / "config.json"), f"{text}\n".encode(), replace=True)
+    files.write(directory / "config.json", f"{text}\n")
 
 
 def load_saved(directory: pathlib.Path) -> Tree:

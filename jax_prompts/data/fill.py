@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache import Directory, digest
-from jax_prompts.data.staging import staged
+from jax_prompts.data.cache_key import Directory, digest
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
-from jax_prompts.errors import ConfigError, RunError, first_line, nearest
+from jax_prompts.errors import ConfigError, RunError, first_line, nearest, system_reason
+from jax_prompts.storage.directories import atomic_directory
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import SHOWN, skipping
 
@@ -96,7 +96,7 @@ def fill(
         if usable(task.name):
             continue
         with (
-            staged(directory(task.name), lambda name=task.name: usable(name)) as temporary,
+            _new_cache(directory(task.name), lambda name=task.name: usable(name)) as temporary,
             _one_line(task.name),
             skipping(data.skip_bad_lines) as skipped,
         ):
@@ -104,7 +104,7 @@ def fill(
             check_tfds_access(task, split)
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
-        with staged(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
+        with _new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
             rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
             (temporary / "mixture.json").write_text(json.dumps(rates) + "\n")
 
@@ -297,6 +297,18 @@ def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[d
         for batch in batches:
             yield batch
             progress.advance(bar, BATCH_ROWS)
+
+
+@contextlib.contextmanager
+def _new_cache(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.Path]:
+    """`atomic_directory`; a disk that cannot be written is a RunError."""
+    try:
+        with atomic_directory(place, usable) as temporary:
+            yield temporary
+    except OSError as error:
+        raise RunError(
+            f"token cache {place} cannot be written ({system_reason(error)}): free space, or set CACHE_DIR"
+        ) from error
 
 
 @contextlib.contextmanager

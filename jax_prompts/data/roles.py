@@ -8,7 +8,8 @@ from typing import Any
 
 from jax_prompts.config import Data
 from jax_prompts.data import protocols
-from jax_prompts.data.cache import TokenCache, open_caches
+from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
@@ -23,8 +24,8 @@ def open_roles(
     """The (rate, cache) pairs of those `roles` that the protocol has, each task by its own sizes.
 
     Raises:
-      ConfigError: see `cache.open_caches` and `protocols`; a few-shot subset that cannot be drawn.
-      RunError: see `cache.open_caches`.
+      ConfigError: see `open_caches` and `protocols`; a few-shot subset that cannot be drawn.
+      RunError: see `open_caches`.
     """
     protocols.check(data)
     if data.protocol == "dev_as_test":

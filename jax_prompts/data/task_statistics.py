@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.display import log

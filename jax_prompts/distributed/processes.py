@@ -243,7 +243,7 @@ def _check_port(address: str | None) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from jax_prompts.data.cache import code_fingerprint
+    from jax_prompts.data.cache_key import code_fingerprint
 
     installed = {}
     for name in _LIBRARIES:

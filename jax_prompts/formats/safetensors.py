@@ -63,7 +63,8 @@ def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:
 def write_safetensors(path: pathlib.Path, arrays: ArraySource) -> None:
     """Writes a file, always the same bytes for the same arrays; those of odd sizes last, to keep the others aligned.
 
-    The header carries a checksum of the numbers, which `is_whole` compares.
+    The header carries a checksum of the numbers, which `is_whole` compares. `storage.files.atomic_file` gives a `path`
+    under which nobody sees half of it.
 
     Raises:
       OSError: it cannot be written.
@@ -78,8 +79,6 @@ def write_safetensors(path: pathlib.Path, arrays: ArraySource) -> None:
             file.write(numbers.data)
         file.seek(0)
         file.write(_header(arrays, order, checksum))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def is_whole(path: pathlib.Path) -> bool | None:

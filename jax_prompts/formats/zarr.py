@@ -1,4 +1,7 @@
-"""Zarr arrays and plain files, here or in a `gs://` bucket, through TensorStore; public buckets need no credentials."""
+"""Checkpoints' zarr arrays and the files beside them, here or in a `gs://` bucket.
+
+Both come from a bucket through TensorStore, so that what opens one opens the other; public ones need no credentials.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import numpy as np
 import tensorstore as ts
 
 from jax_prompts.errors import RunError, first_line, system_reason
-from jax_prompts.formats.arrays import ArraySource, Index, LazyArray
+from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, MappedFile
 from jax_prompts.storage.remote import TIMEOUT_SECONDS
 
 _GCS = "storage.googleapis.com"
@@ -29,22 +32,29 @@ def key_value_store(path: str) -> dict[str, Any]:
     return {"driver": "file", "path": f"{pathlib.Path(fsspec.core.strip_protocol(path)).absolute()}/"}
 
 
-def read_file(path: str) -> bytes | None:
-    """A small file of a checkpoint; None where there is none.
+def open_file(path: str) -> MappedFile | None:
+    """A file of a checkpoint; None where there is none. One in a bucket is read now, and should be small.
 
     Raises:
-      RunError: its place cannot be reached.
+      RunError: it cannot be read, or its place cannot be reached.
     """
-    folder, _, name = path.rpartition("/")
+    if not path.startswith("gs://"):
+        try:
+            return MappedFile(fsspec.core.strip_protocol(path))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {system_reason(error)}") from error
     check_reachable(path)
+    folder, _, name = path.rpartition("/")
     store = wait(ts.KvStore.open(key_value_store(folder), context=_CONTEXT), path)
     found = wait(store.read(name), path)
-    return bytes(found.value) if found.state == "value" else None
+    return MappedFile(bytes(found.value)) if found.state == "value" else None
 
 
 def check_reachable(path: str) -> None:
     """Raises RunError where there is no network to a bucket, at once and before TensorStore tries for long."""
-    if path.startswith("gs://") and not urllib.request.getproxies():
+    if not urllib.request.getproxies():
         try:
             socket.create_connection((_GCS, 443), TIMEOUT_SECONDS).close()
         except OSError as error:

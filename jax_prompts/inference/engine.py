@@ -29,8 +29,9 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
 from jax_prompts.models.bert import Bert
-from jax_prompts.prompts.prompt_file import PathOrUrl, PromptMetadata, check_fits, load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
 from jax_prompts.state import checked_head
+from jax_prompts.storage.files import PathOrUrl
 
 Tree = Any
 GREEDY = Decoding()

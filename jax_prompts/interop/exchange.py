@@ -16,7 +16,8 @@ from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.interop import npy, peft, peft_encoder, t5x_prompt
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.prompts import PromptMetadata, load_head, load_prompt, save_prompt
-from jax_prompts.storage.directories import whole_directory
+from jax_prompts.storage.directories import atomic_directory
+from jax_prompts.storage.files import write_errors
 
 SUFFIX = ".safetensors"
 
@@ -145,7 +146,7 @@ def _to_peft(
             _say(f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}")
     if base_model is None:
         _say("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
-    with whole_directory(pathlib.Path(target)) as folder:
+    with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
         peft.write_adapter(folder, prompt_PD, metadata, base_model, kind)
         if encoder is not None:
             (folder / peft_encoder.FILE).write_bytes(safetensors.numpy.save(encoder))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jax_prompts.errors import RunError, first_line
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
-from jax_prompts.prompts.prompt_file import write_whole
+from jax_prompts.storage import files
 
 MAGIC = b"\x93NUMPY"
 
@@ -52,4 +52,5 @@ def write_array(path: pathlib.Path, prompt_PD: Float[np.ndarray, "P D"]) -> None
     """
     content = io.BytesIO()
     np.save(content, np.asarray(prompt_PD, dtype="<f4"), allow_pickle=False)
-    write_whole(path, content.getvalue())
+    with files.write_errors(path):
+        files.write(path, content.getvalue())

@@ -13,7 +13,8 @@ import tensorstore as ts
 
 from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource
-from jax_prompts.storage.directories import whole_directory
+from jax_prompts.storage.directories import atomic_directory
+from jax_prompts.storage.files import write_errors
 
 _VERSION = 3
 _ZARR_TYPES = {"bfloat16": "bfloat16"}  # others as numpy writes them
@@ -32,7 +33,7 @@ def write_checkpoint(path: str | os.PathLike[str], arrays: ArraySource, step: in
       ConfigError: there is something at `path`.
       RunError: a disk that cannot be written.
     """
-    with whole_directory(pathlib.Path(path)) as directory:
+    with write_errors(path), atomic_directory(pathlib.Path(path)) as directory:
         target: dict[str, Any] = {}
         for name, array in arrays.items():
             numbers = np.ascontiguousarray(array[...])

@@ -25,7 +25,6 @@ import warnings
 
 from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest, system_reason
 from jax_prompts.prompts.prompt_file import (
-    PathOrUrl,
     PromptMetadata,
     metadata_text,
     parse_metadata,
@@ -33,6 +32,7 @@ from jax_prompts.prompts.prompt_file import (
     read_content,
 )
 from jax_prompts.storage import files
+from jax_prompts.storage.files import PathOrUrl
 
 MAX_ENTRY_BYTES = 2**22  # a prompt file's metadata has at most 2**20
 READERS = 16  # entries read at once: object stores answer slowly, but many at a time

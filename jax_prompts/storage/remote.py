@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+import fsspec
+
+from jax_prompts.errors import first_line
 
 TIMEOUT_SECONDS = 25.0
+Answer = TypeVar("Answer")
 
 
-def within_limit(ask: Callable[[], Any]) -> Any:
+def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
+    """What `ask(file system of the URL, path there)` returns.
+
+    Raises:
+      OSError: whatever that file system's library raises. TimeoutError as `within_limit`.
+    """
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
+    try:
+        return within_limit(lambda: ask(*fsspec.core.url_to_fs(url)))
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, first_line(error)) from error
+
+
+def within_limit(ask: Callable[[], Answer]) -> Answer:
     """What `ask` returns or raises.
 
     Raises:
