@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 from jax_prompts.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    import jax_prompts.config
+    from jax_prompts.config import Decoding
 
 Cache = Any  # a pytree of arrays
 LogitsFn = Callable[[Int[Array, " B"], Cache, Int[Array, ""]], tuple[Float[Array, "B V"], Cache]]
@@ -34,7 +34,7 @@ UNUSED = -1e7  # score of a hypothesis that does not exist, as T5X reports it
 def decode(
     logits_fn: LogitsFn,
     cache: Cache,
-    settings: jax_prompts.config.Decoding,
+    settings: Decoding,
     batch_size: int,
     max_length: int,
     key: Key[Array, ""],
@@ -56,7 +56,7 @@ def decode(
     return greedy(logits_fn, cache, batch_size, max_length, eos=eos)
 
 
-def check(settings: jax_prompts.config.Decoding) -> None:
+def check(settings: Decoding) -> None:
     """Raises ConfigError if a setting is out of range, or means nothing to the chosen way of decoding."""
     known = {"greedy": (), "sample": ("temperature", "top_k", "top_p"), "beam": ("num_decodes", "alpha")}
     if settings.name not in tuple(known):

@@ -9,6 +9,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
 from jax_prompts.errors import ConfigError, RunError
@@ -49,11 +51,33 @@ def test_round_trip(path):
     np.testing.assert_array_equal(load_file(path)["prompt"], PROMPT_PD)
 
 
-def test_unknown_metadata_is_kept(path, tmp_path):
-    _, metadata = load_prompt(path)
-    save_prompt(tmp_path / "again.safetensors", PROMPT_PD, dataclasses.replace(metadata, step=400))
-    _, again = load_prompt(tmp_path / "again.safetensors")
-    assert again.extra == {"note": "kept"} and again.step == 400
+FIELDS = {field.name for field in dataclasses.fields(PromptMetadata)}
+PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4)
+ANY_METADATA = st.builds(
+    PromptMetadata,
+    method=st.text(),
+    settings=st.dictionaries(st.text(), PLAIN, max_size=3),
+    prompt_kind=st.text(),
+    base_model=st.text(),
+    task=st.text(),
+    labels=st.lists(st.text(), max_size=3).map(tuple),
+    metric=st.text(),
+    score=st.none() | st.floats(allow_nan=False) | st.integers(),
+    step=st.none() | st.integers(),
+    library_version=st.text(),
+    extra=st.dictionaries(st.text().filter(lambda name: name not in FIELDS), st.text(), max_size=3),
+)
+
+
+@given(ANY_METADATA, st.integers(1, 4), st.integers(1, 4), st.data())
+def test_whatever_is_written_is_read(tmp_path_factory, metadata, rows, width, data):
+    numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+    values = data.draw(st.lists(numbers, min_size=rows * width, max_size=rows * width))
+    path, prompt_PD = tmp_path_factory.mktemp("any") / "p", np.float32(values).reshape(rows, width)
+    save_prompt(path, prompt_PD, metadata)
+    read_PD, read = load_prompt(path)
+    assert read_PD.tobytes() == prompt_PD.tobytes() and read_PD.shape == prompt_PD.shape
+    assert read == metadata
 
 
 def test_a_bare_prompt_fits_every_model_of_its_width(tmp_path):

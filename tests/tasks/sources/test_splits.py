@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import tensorflow_datasets as tfds
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tasks.errors import TaskError
 from tasks.sources.splits import parse
@@ -11,21 +13,20 @@ from tasks.sources.splits import parse
 NAMES = ("train", "validation")
 
 
-@pytest.mark.parametrize("size", [1, 7, 250, 3270])
-@pytest.mark.parametrize(
-    "split",
-    [
-        "train",
-        "train[:1]",
-        "train[1:]",
-        "train[-1:]",
-        "train[:-1]",
-        "train[10%:]",
-        "train[:12.5%]",
-        "train[-50%:90%]",
-    ],
-)
-def test_slices_are_those_of_tfds(split: str, size: int):
+@st.composite
+def slices(draw: st.DrawFn) -> tuple[str, int]:
+    """A slice of `train` within its examples, as counts from either end or in percent, and their number."""
+    size = draw(st.integers(1, 4000))
+    count = st.integers(-size, size).map(str)
+    percent = st.integers(-1000, 1000).map(lambda tenths: f"{tenths / 10:g}%")
+    bound = st.just("") | count | percent
+    return f"train[{draw(bound)}:{draw(bound)}]", size
+
+
+@given(slices())
+@example(("train", 7))
+def test_slices_are_those_of_tfds(drawn: tuple[str, int]):
+    split, size = drawn
     (part,) = parse(split, NAMES)
     (expected,) = tfds.core.ReadInstruction.from_spec(split).to_absolute({"train": _info(size)})
     start, stop = expected.from_ or 0, size if expected.to is None else expected.to
