@@ -44,6 +44,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+@pytest.fixture
+def unchecked():
+    """Signatures as users have them, for what our own checks say of wrong types."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The directory of real data and upstream goldens: $JAX_PROMPTS_SHARED, or `../shared` beside the checkout."""

@@ -135,7 +135,7 @@ class _Shuffled:
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self._count)
-        return self._order(epoch)[place]
+        return int(self._order(epoch)[place])
 
 
 def _row_numbers(
