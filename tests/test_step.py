@@ -45,7 +45,11 @@ def members_state(method, optimizer, seeds):
     @jax.jit
     def begin(seeds_E):
         keys_E = jax.vmap(jax.random.key)(seeds_E)
-        tuned = {"prompt": init_members(method, keys_E, CONFIG.emb_dim, Uniform().table_init(Base(jnp.zeros((1, 1)))))}
+        tuned = {
+            "prompt": init_members(
+                method, keys_E, CONFIG.emb_dim, Uniform().table_init(Base(jnp.zeros((1, 1))))
+            )
+        }
         return tuned, jax.vmap(optimizer.init)(tuned)
 
     return begin(np.asarray(seeds))

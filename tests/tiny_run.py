@@ -50,7 +50,11 @@ def tiny_run(directory, devices=None):
     @functools.partial(jax.jit, out_shardings=everywhere)
     def begin():
         keys_E = jax.vmap(jax.random.key)(SEEDS)
-        tuned = {"prompt": init_members(method, keys_E, CONFIG.emb_dim, Uniform().table_init(Base(jax.numpy.zeros((1, 1)))))}
+        tuned = {
+            "prompt": init_members(
+                method, keys_E, CONFIG.emb_dim, Uniform().table_init(Base(jax.numpy.zeros((1, 1))))
+            )
+        }
         return meta.unbox(random_weights(model, keys_E[0])), tuned, jax.vmap(optimizer.init)(tuned)
 
     frozen, tuned, opt_state = begin()

@@ -19,7 +19,6 @@ from jax_prompts.data.layout import (
 from jax_prompts.errors import ConfigError
 
 
-
 def settings(inputs: int, inside: bool) -> Data:
     return Data("t", "m", {"inputs": inputs, "targets": 4}, 1, prompt_inside_length=inside)
 
@@ -39,7 +38,9 @@ def rows(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], int, Specia
     special_tokens = draw(st.sampled_from([SpecialTokens(), SpecialTokens(begin=1, eos_id=3)]))
     words = st.lists(st.integers(4, 90), max_size=9)
     ends = st.sampled_from([[special_tokens.eos_id], []])
-    texts = draw(st.lists(st.builds(lambda a, b: [2] * special_tokens.begin + a + b, words, ends), max_size=6))
+    texts = draw(
+        st.lists(st.builds(lambda a, b: [2] * special_tokens.begin + a + b, words, ends), max_size=6)
+    )
     prompt = st.integers(0, 4).map(lambda size: list(range(100, 100 + size)))
     prompts = [draw(prompt) for _ in texts]
     least = max(map(len, prompts), default=0) + special_tokens.begin + 1
@@ -62,7 +63,9 @@ def test_one_prompt_for_all_rows_is_the_same_one_in_each(drawn: tuple) -> None:
     prompt_P = np.asarray(max(prompts, key=len, default=[]), np.int32)
     np.testing.assert_array_equal(
         encoder_tokens(RaggedTokens.of(texts), prompt_P, length, special_tokens),
-        encoder_tokens(RaggedTokens.of(texts), RaggedTokens.of([prompt_P] * len(texts)), length, special_tokens),
+        encoder_tokens(
+            RaggedTokens.of(texts), RaggedTokens.of([prompt_P] * len(texts)), length, special_tokens
+        ),
     )
 
 
