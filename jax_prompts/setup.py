@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Int
 
 from jax_prompts import decoding, optim, partition
@@ -143,7 +143,7 @@ def set_up(
     )
 
 
-def tree_shapes(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[Tree, Tree]:
+def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple[Tree, Tree]:
     """(tuned, frozen) as shapes, dtypes and shardings alone; tuned leaves are [E, ...].
 
     Raises:
@@ -171,7 +171,7 @@ def prompt_length(method: Method | None) -> int:
     return 0 if method is None else method.length
 
 
-def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
+def check(run: TrainRun, mesh: Mesh) -> None:
     """Raises ConfigError for settings that no data or model could make work."""
     settings = run.training
     if settings.steps is None and settings.epochs is None:

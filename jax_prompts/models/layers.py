@@ -222,8 +222,8 @@ class MLP(nn.Module):
 
 
 def relative_position_bucket(
-    offset: Int[np.ndarray | Array, ...], *, bidirectional: bool, num_buckets: int, max_distance: int
-) -> Int[Array, ...]:
+    offset: Int[Array, "*o"], *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> Int[Array, "*o"]:
     """Bucket of key position minus query position (Raffel et al. 2020, section 2.1; Shaw et al. 2018).
 
     Half of the buckets hold small distances exactly, the other half grow logarithmically up to

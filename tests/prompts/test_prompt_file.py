@@ -53,8 +53,8 @@ def test_round_trip(path):
 
 FIELDS = {field.name for field in dataclasses.fields(PromptMetadata)}
 PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4)
-ANY_METADATA = st.builds(
-    PromptMetadata,
+ANY_METADATA = st.fixed_dictionaries(
+    dict(
     method=st.text(),
     settings=st.dictionaries(st.text(), PLAIN, max_size=3),
     prompt_kind=st.text(),

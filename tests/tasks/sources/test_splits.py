@@ -13,14 +13,18 @@ from tasks.sources.splits import parse
 NAMES = ("train", "validation")
 
 
+COUNTS = ("{}:{}", "{}:", ":{1}")
+PERCENT = ("{}%:{}%", "{}%:{}", "{}:{}%", "{}%:", ":{1}%")
+
+
 @st.composite
 def slices(draw: st.DrawFn) -> tuple[str, int]:
-    """A slice of `train` within its examples, as counts from either end or in percent, and their number."""
-    size = draw(st.integers(1, 4000))
-    count = st.integers(-size, size).map(str)
-    percent = st.integers(-1000, 1000).map(lambda tenths: f"{tenths / 10:g}%")
-    bound = st.just("") | count | percent
-    return f"train[{draw(bound)}:{draw(bound)}]", size
+    """A slice of `train` that lies within its examples, and their number."""
+    size, form = draw(st.integers(1, 4000)), draw(st.sampled_from(COUNTS + PERCENT))
+    most = 1000 if form in PERCENT else size
+    bounds = [draw(st.integers(-most, most)) for _ in "ab"]
+    texts = [f"{bound / 10:g}" if form in PERCENT else str(bound) for bound in bounds]
+    return f"train[{form.format(*texts)}]", size
 
 
 @given(slices())
