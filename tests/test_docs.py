@@ -140,3 +140,24 @@ def _text(node):
     if isinstance(node, ast.JoinedStr):
         return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_the_way_of_the_data_names_files_and_functions_that_are_there():
+    hops = re.findall(
+        r"^\d+\. `([\w/]+\.py)`, (.*?)[:;]", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+    assert len(hops) > 20
+    for file, names in hops:
+        tree = ast.parse((ROOT / file).read_text())
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for name in re.findall(r"^`(\w+)(?:\.(\w+))?`", names):
+            assert set(filter(None, name)) <= defined, f"{file} defines no {'.'.join(name)}"
+
+
+def test_the_layout_names_every_room():
+    text = (ROOT / "docs" / "contributing.md").read_text()
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", text[text.index("## Layout") :]))
+    package = ROOT / "jax_prompts"
+    rooms = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms | {path.name for path in package.glob("[!_]*.py")} <= named
+    assert all(any((folder / room).exists() for folder in (ROOT, package, ROOT / "tasks")) for room in named)

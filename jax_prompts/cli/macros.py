@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-import textwrap
 from typing import NamedTuple
 
 GIN_CONFIGS = pathlib.Path(__file__).parents[2] / "gin_configs"
@@ -13,7 +12,6 @@ DEFAULTS = GIN_CONFIGS / "defaults.gin"
 _SECTION = re.compile(r"# (.+)")
 _MACRO = re.compile(r"([A-Z][A-Z0-9_]*) = (.+?)(?:\s+# (.+))?")
 _FIELD = re.compile(r"(\w+\.\w+) = %([A-Z][A-Z0-9_]*)")
-_WIDTH, _INDENT = 100, 6 * " "  # of a line for a terminal
 
 
 class Macro(NamedTuple):
@@ -58,8 +56,9 @@ def help_text() -> str:
         lines.append(
             f"  {macro.name} " + ("has no default" if macro.default is None else f"= {macro.default}")
         )
-        for text in (macro.meaning, macro.fields and f"sets {', '.join(macro.fields)}"):
-            lines += textwrap.wrap(text or "", _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        lines.append(f"      {macro.meaning}")
+        if macro.fields:
+            lines.append(f"      sets {', '.join(macro.fields)}")
     return "\n".join(lines[1:])
 
 

@@ -10,10 +10,9 @@ import pytest
 
 pytest.importorskip("seqio")
 
-from jax_prompts.data.task_table import describe_tasks
-
 from jax_prompts.config import Data
 from jax_prompts.data.open import open_caches
+from jax_prompts.data.task_statistics import describe_tasks
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError
 from tasks import catalogue
