@@ -33,12 +33,13 @@ def batch(members, rows, seed=0, text=24, targets=5):
     virtual = np.broadcast_to(np.arange(128, 128 + P, dtype=np.int32), (members, rows, P))
     answers = draw.integers(2, 128, (members, rows, targets), dtype=np.int32)
     answers[:, ::2, -2:] = 0
-    return {
+    arrays = {
         "encoder_input_tokens": np.concatenate([virtual, tokens], axis=-1),
         "decoder_input_tokens": np.pad(answers, ((0, 0), (0, 0), (1, 0)))[..., :-1],
         "decoder_target_tokens": answers,
         "decoder_loss_weights": (answers > 0).astype(np.float32),
     }
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 def members_state(method, optimizer, seeds):
