@@ -54,7 +54,7 @@ def train_batches(
         longest example (`static_length`).
       targets_length: target tokens of a row at most.
       prompt_ids: virtual tokens in front of every row; empty for no prompt.
-      frame: what the vocabulary puts around texts.
+      special_tokens: what the vocabulary puts around texts.
       start_step: number of the first batch.
       rows_here_K: which of a batch's rows are made, [E, K, ...], where other processes make the rest; None: all.
 

@@ -27,7 +27,7 @@ def text_batches(
       prompts: virtual token ids of each, of any lengths.
       batch_size: texts of one batch at most.
       limit: tokens of the longest rows.
-      frame: of the vocabulary.
+      special_tokens: of the vocabulary.
       parts: divides the rows of every batch.
     """
     longest = max(map(len, prompts), default=0)
