@@ -9,7 +9,9 @@ import subprocess
 import pytest
 
 from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.commands import COMMANDS
 from jax_prompts.cli.macros import read_macros
+from jax_prompts.prompts import INITIALIZERS, METHODS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES_OF_THE_SITE = sorted((ROOT / "docs").glob("*.md"))
@@ -152,3 +154,28 @@ def test_the_way_of_the_data_names_files_and_functions_that_are_there():
         defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         for name in re.findall(r"^`(\w+)(?:\.(\w+))?`", names):
             assert set(filter(None, name)) <= defined, f"{file} defines no {'.'.join(name)}"
+
+
+def test_every_method_is_on_its_pages():
+    files = sorted((ROOT / "gin_configs" / "prompts").iterdir())
+    for page in (ROOT / "README.md", ROOT / "docs" / "methods.md"):
+        assert [file.name for file in files if f"`{file.name}`" not in page.read_text()] == [], page
+    reference = (ROOT / "docs" / "reference.md").read_text().split()
+    made = [f"jax_prompts.prompts.{made.__name__}" for made in (*METHODS, *INITIALIZERS)]
+    assert [name for name in made if name not in reference] == []
+
+
+def test_every_command_is_in_the_table_of_commands():
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert [command.name for command in COMMANDS if f"| `t5x {command.name}` |" not in index] == []
+
+
+def test_the_layout_is_that_of_the_package():
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs" / "contributing.md").read_text(), re.MULTILINE)
+    named = re.findall(r"`([^`]+)`", "".join(rows))
+    package = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "jax_prompts").iterdir()
+        if path.name[0] not in "_."
+    }
+    assert sorted(named) == sorted(package)
