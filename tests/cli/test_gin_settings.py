@@ -257,6 +257,7 @@ def test_prompt_files_must_be_several():
     assert "PROMPT_FILES is 'a.safetensors': set it to a tuple" in said
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
