@@ -84,6 +84,19 @@ def check_model(run: TrainRun, model: Model, caches: Sequence[TokenCache] = ()) 
             )
 
 
+def assert_same_data(run: TrainRun, before: dict[str, list[Any]], now: dict[str, list[Any]]) -> None:
+    """Raises ConfigError where a run would go on with other data than it began with.
+
+    Both are (rate, SHA-256 of all tokens) by task.
+    """
+    for task in sorted(before.keys() | now.keys()):
+        if list(before.get(task, ())) != list(now.get(task, ())):
+            raise ConfigError(
+                f"MODEL_DIR {run.model_dir} holds a run that began with other data of {task}: bring the files and "
+                "the vocabulary back, or choose another MODEL_DIR"
+            )
+
+
 def sharded_trees(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[Tree, Tree]:
     """(tuned, frozen) as `split` makes them, as shapes, dtypes and shardings alone.
 

@@ -36,6 +36,7 @@ from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.task_evaluator import Scores, report
 from jax_prompts.state import (
     assemble,
+    assert_same_data,
     check,
     check_model,
     checked_head,
@@ -72,6 +73,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     roles = processes.in_turns(lambda: open_roles(run.data, vocabulary))
     processes.assert_equal("examples", digests(cache for caches in roles.values() for _, cache in caches))
     train_caches = roles["train"]
+    mixed = {cache.task: [rate, cache.tokens["sha256"]] for rate, cache in train_caches}
     examples = sum(len(cache) for _, cache in train_caches)
     steps, eval_period = settings.in_steps(examples, run.data.batch_size)
     optimizer = optim.make_optimizer(run.optimizer, steps)
@@ -130,6 +132,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         untuned_metrics = report(untuned)["metrics"]
     else:
         step, tuned, opt_state, progress = restored
+        assert_same_data(run, progress["data"], mixed)
         selection = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         window.sums = progress["window"]
@@ -189,9 +192,11 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                     chosen = dataclasses.replace(metadata, score=selection.values()[member], step=step)
                     if prompts_EPD is None:
                         weights = global_arrays.gathered(params_E[0])
-                        by_primary(save_model)(
-                            files[member], weights, model.config, dataclasses.asdict(chosen)
-                        )
+                        origin = {
+                            **dataclasses.asdict(chosen),
+                            "vocabulary": {"fingerprint": vocabulary.fingerprint},
+                        }
+                        by_primary(save_model)(files[member], weights, model.config, origin)
                     else:
                         prompt_PD, head = (
                             global_arrays.gathered(prompts_EPD[member]),
@@ -203,6 +208,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
             if saving or stopping:
                 window.fetch(step)
                 progress = {
+                    "data": mixed,
                     "selection": dataclasses.asdict(selection),
                     "untuned": untuned_metrics,
                     "window": window.sums,
