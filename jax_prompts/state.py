@@ -69,6 +69,16 @@ def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
 
 
+def check_vocabulary(run: TrainRun, model: Model, vocabulary: Vocabulary | WordPiece) -> None:
+    """Raises ConfigError where a T5 would be made for a vocabulary of another size, with 128 or more idle rows."""
+    rows = model.config.vocab_size
+    if run.model.checkpoint is None and not isinstance(model, Bert) and rows - vocabulary.size >= 128:
+        raise ConfigError(
+            f"VOCABULARY {run.model.vocabulary} has {vocabulary.size} ids and {run.model.name} {rows} embedding rows: "
+            "set VOCABULARY or MODEL_SIZE to what fits the other"
+        )
+
+
 def check_model(run: TrainRun, model: Model, caches: Sequence[TokenCache] = ()) -> None:
     """Raises ConfigError where a BERT has too few positions for a row, or one classifier for unlike tasks."""
     if isinstance(model, Bert):

@@ -39,6 +39,7 @@ from jax_prompts.state import (
     assert_same_data,
     check,
     check_model,
+    check_vocabulary,
     checked_head,
     head_arrays,
     length_of,
@@ -84,6 +85,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         run.model, prompt_kind=prompt_kind_of(run.method), vocabulary=vocabulary, classes=len(labels)
     )
     check_model(run, model, [cache for _, cache in train_caches])
+    if run.method is None:
+        check_vocabulary(run, model, vocabulary)
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     method = run.method
 
