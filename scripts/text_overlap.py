@@ -52,7 +52,9 @@ def runs(text: str, length: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mixture", required=True, help="what is trained on; its train split")
+    parser.add_argument(
+        "--mixture", required=True, help="mixture or task that is trained on, its train split"
+    )
     parser.add_argument("--data_dir", required=True, help="its files")
     parser.add_argument("--against", nargs="+", required=True, help="tasks that prompts are compared on")
     parser.add_argument("--against_dir", required=True, help="their official files")
@@ -77,8 +79,8 @@ def main() -> None:
                 compared[name, split] += bool(held)
                 for run in held:
                     places.setdefault(run, []).append(((name, split), number))
-    mixture = seqio.get_mixture_or_task(args.mixture)
-    for task in mixture.tasks:
+    trained = seqio.get_mixture_or_task(args.mixture)
+    for task in trained.tasks if isinstance(trained, seqio.Mixture) else [trained]:
         source = task.source.at(args.data_dir)
         for texts in texts_of(source, "train"):
             for text in texts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ def test_a_stopped_stage_is_not_followed_by_the_next(both_stages):
     assert both_stages("data") == (2, [])
 
 
-def test_overlap_counts_runs_of_words(tmp_path):
+def test_overlap_counts_runs_of_words(tmp_path, monkeypatch, capsys):
     sentence = "the committee said on monday that the new bridge would open in the spring of next year"
     other = "nobody in the village had ever seen so many ships lie at anchor in one small bay"
     (tmp_path / "text").mkdir()
@@ -64,20 +65,11 @@ def test_overlap_counts_runs_of_words(tmp_path):
     ]
     (tmp_path / "RTE").mkdir()
     (tmp_path / "RTE/val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, ROOT / "scripts/text_overlap.py", "--mixture", "span_corruption"]
-    command += [
-        "--data_dir",
-        tmp_path / "text",
-        "--against",
-        "super_glue_rte_v102",
-        "--against_dir",
-        tmp_path,
-    ]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+    command = ["text_overlap.py", "--mixture", "span_corruption", "--data_dir", str(tmp_path / "text")]
+    command += ["--against", "super_glue_rte_v102", "--against_dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path(str(ROOT / "scripts/text_overlap.py"), run_name="__main__")
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {
             "task": "super_glue_rte_v102",
             "split": "validation",
