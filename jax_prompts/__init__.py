@@ -1,4 +1,4 @@
-"""Soft prompts for frozen T5 and BERT models in JAX. Python in five lines: `load_model` (`api.py`)."""
+"""Soft prompts for frozen T5 and BERT models in JAX. Python in five lines: `load_model` (`inference/api.py`)."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -141,6 +141,10 @@ class Checkpoints:
         except _Damaged as damage:
             raise RunError(f"{path} cannot be read ({damage}): use another checkpoint") from damage
 
+    def newest_bytes(self) -> int:
+        """Bytes on disk of the newest checkpoint."""
+        return _bytes(self.directory / str(self.steps()[-1]))
+
     def wait(self) -> None:
         """Returns when nothing is being saved any more.
 
@@ -205,6 +209,10 @@ class _Damaged(Exception):
 def _not_from_orbax(record: logging.LogRecord) -> bool:
     """Orbax logs a traceback of every error that it also raises; the raised one is reported in one line."""
     return "/orbax/checkpoint/" not in record.pathname
+
+
+def _bytes(directory: epath.Path) -> int:
+    return sum(_bytes(path) if path.is_dir() else path.stat().length for path in directory.iterdir())
 
 
 def _flatten(tuned: Any, opt_state: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a run can be told: one frozen dataclass per concern, filled by gin, free of heavy imports.
+"""Settings of runs: one frozen dataclass per concern, filled by gin, free of heavy imports.
 
-Every option of the command line is a field here. `gin_settings.py` lets gin fill these classes; every other
+Every option of the command line is a field here. `cli/gin_settings.py` lets gin fill these classes; every other
 module receives them as plain values.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Literal
+
+from tasks.own.settings import OwnTask
 
 if TYPE_CHECKING:
     from jax_prompts.prompts import Initializer, Method
@@ -48,37 +50,8 @@ class BaseModel:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnTask:
-    """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
-
-    Files are `.jsonl` (one object a line), `.csv` (quoted where needed) or `.tsv` (no quotes), each with named
-    columns; paths are relative to DATA_DIR, or to the working directory where that is not set.
-
-    Attributes:
-      train, validation, test: file of each split; None where there is none.
-      inputs: the text the model reads; `{column}` stands for the column's text, `{{` for a brace.
-      target: the text it should answer, or what `labels` translates.
-      labels: word of each label, `{'0': 'negative', '1': 'positive'}`; None: answers are free text.
-      answers: column with a list of all answers that are right, for the metric `squad`; its first is the target.
-      metrics: of classes `accuracy`, `f1_with_invalid`, `mean_multiclass_f1`, `matthews`; of free text `accuracy`,
-        `normalized_match`; of numbers `pearson`, `spearman`; of lists of answers `squad`.
-      id: column that tells rows apart; it must not repeat, and stands beside predictions.
-    """
-
-    train: str | None = None
-    validation: str | None = None
-    test: str | None = None
-    inputs: str = "{text}"
-    target: str = "{label}"
-    labels: dict[str, str] | None = None
-    answers: str | None = None
-    metrics: tuple[str, ...] = ("accuracy",)
-    id: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Data:
-    """Which text is used, and how it is cut into batches.
+    """Text of a run, and how it is cut into batches.
 
     Attributes:
       task: name of a SeqIO task or mixture.
@@ -88,10 +61,12 @@ class Data:
       data_dir: directory with the official files; None reads TFDS.
       tfds_data_dir: where TFDS keeps its data.
       cache_dir: where token caches are kept; None: `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`.
-      train_split, eval_split: split names, TFDS slices allowed (`validation[:2470]`), with `dev_as_test`.
+      train_split: split that trains with `dev_as_test`; TFDS slices allowed (`train[:2470]`).
+      eval_split: split that is evaluated with `dev_as_test`; slices allowed.
       protocol: which examples train, choose and test: `dev_as_test`, `ept_b1` or `attempt_half`
         (`data/protocols.py`).
-      few_shot, few_shot_per_class: train on so many examples in all, or of each class; None: on all there are.
+      few_shot: train on so many examples in all; None: on all there are.
+      few_shot_per_class: train on so many examples of each class; None: on all there are.
       subset_seed: of the random halves of `ept_b1` and of few-shot subsets, whatever the seed of the run.
       eval_batch_size: rows decoded at once.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
@@ -126,7 +101,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How tuned parameters move. Settings an optimiser does not know are refused.
+    """Optimiser, rates and schedule of the tuned parameters. Settings an optimiser does not know are refused.
 
     Attributes:
       name: `adafactor` or `adamw`.
@@ -135,14 +110,18 @@ class Optimizer:
       warmup_steps: linear warm-up from 0; for `rsqrt` also its time constant, as in T5X.
       warmup_fraction: the same as a share of all steps, for runs that count epochs; one of the two.
       weight_decay: AdamW: decoupled, times the rate. Adafactor: T5X's, not times the rate.
-      beta1, beta2, epsilon: AdamW's.
+      beta1: AdamW's decay of the first moment.
+      beta2: AdamW's decay of the second moment.
+      epsilon: what AdamW adds to the root of the second moment.
       decay_rate: Adafactor's second-moment exponent: beta2_t = 1 - (t + 1)^-decay_rate.
       step_offset: the step at which Adafactor's t starts; 1,100,000 continues an LM-adapted T5.1.1 as T5X does.
-      factored: whether Adafactor may factor second moments of parameters with two sides of `min_dim_size_to_factor`.
+      factored: whether Adafactor may factor second moments of parameters with two long sides.
+      min_dim_size_to_factor: how long a side has to be for that, in numbers.
       multiply_by_parameter_scale: Adafactor's relative step sizes.
       clipping_threshold: Adafactor's limit on the update's RMS; None for no limit.
       gradient_clip_norm: limit on each member's global gradient norm; None for no limit.
-      network_learning_rate, network_weight_decay: of a method's parameters other than its table; None: the same.
+      network_learning_rate: peak rate of a method's parameters other than its table; None: `learning_rate`.
+      network_weight_decay: decay of a method's parameters other than its table; None: `weight_decay`.
     """
 
     name: Literal["adafactor", "adamw"]
@@ -167,12 +146,14 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How answers are generated.
+    """Generation of answers.
 
     Attributes:
       name: `greedy`, `sample` or `beam`.
-      temperature, top_k, top_p: for `sample`; top_k 0 and top_p 0.0 are off.
-      num_decodes: beams, for `beam`.
+      temperature: divides the logits, for `sample`; 0 takes the likeliest token.
+      top_k: draw from so many likeliest tokens, for `sample`; 0: from all.
+      top_p: draw from the likeliest tokens that make up this probability, for `sample`; 0.0: from all.
+      num_decodes: beams of a row, for `beam`.
       alpha: brevity penalty ((5 + length) / 6)^alpha, for `beam`.
     """
 
@@ -228,7 +209,18 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class TrainRun:
-    """`t5x train`: a prompt method (or, with `method` None, the whole model) tuned on one task or mixture."""
+    """`t5x train`: a prompt method (or, with `method` None, the whole model) tuned on one task or mixture.
+
+    Attributes:
+      model_dir: directory in which the run leaves everything; made where it is not there.
+      model: the frozen model.
+      data: text and batches.
+      optimizer: how tuned parameters move.
+      training: steps, evaluations, members, seed.
+      method: a prompt method; None: the whole model is tuned.
+      initializer: where the prompt's table starts; None: as the method's paper says.
+      decoding: how answers are generated for validation.
+    """
 
     model_dir: str
     model: BaseModel
@@ -244,7 +236,13 @@ class TrainRun:
 class EvalRun:
     """`t5x eval`: prompt files scored on one task or mixture, each alone and as an ensemble by majority vote.
 
-    `role` says on which examples: `train`, `validation` or, where the protocol has some, `test`.
+    Attributes:
+      output_dir: directory for eval.json and predictions; None: none are written.
+      model: the frozen model.
+      data: text and batches.
+      prompt_files: paths or URLs; none: the bare model.
+      role: which examples: `train`, `validation` or, where the protocol has some, `test`.
+      decoding: how answers are generated.
     """
 
     output_dir: str | None
@@ -257,7 +255,14 @@ class EvalRun:
 
 @dataclasses.dataclass(frozen=True)
 class InferRun:
-    """`t5x infer`: named prompts answer lines of text."""
+    """`t5x infer`: named prompts answer lines of text.
+
+    Attributes:
+      model: the frozen model.
+      task_feature_lengths: `{"inputs": T, "targets": U}` in tokens, end of sentence included.
+      batch_size: lines answered at once.
+      decoding: how answers are generated.
+    """
 
     model: BaseModel
     task_feature_lengths: dict[str, int]

@@ -11,15 +11,19 @@ K hypotheses of a row, J = 2K candidates for them, U tokens at most, W = U + 1 w
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from jax_prompts import config
+from jax_prompts.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from jax_prompts.config import Decoding
 
 Cache = Any  # a pytree of arrays
 LogitsFn = Callable[[Int[Array, " B"], Cache, Int[Array, ""]], tuple[Float[Array, "B V"], Cache]]
@@ -30,7 +34,7 @@ UNUSED = -1e7  # score of a hypothesis that does not exist, as T5X reports it
 def decode(
     logits_fn: LogitsFn,
     cache: Cache,
-    settings: config.Decoding,
+    settings: Decoding,
     batch_size: int,
     max_length: int,
     key: Key[Array, ""],
@@ -52,16 +56,16 @@ def decode(
     return greedy(logits_fn, cache, batch_size, max_length, eos=eos)
 
 
-def check(settings: config.Decoding) -> None:
+def check(settings: Decoding) -> None:
     """Raises ConfigError if a setting is out of range, or means nothing to the chosen way of decoding."""
     known = {"greedy": (), "sample": ("temperature", "top_k", "top_p"), "beam": ("num_decodes", "alpha")}
     if settings.name not in tuple(known):
         names = nearest(str(settings.name), known)
         raise ConfigError(f"Decoding.name = {settings.name!r} is unknown; use {names}")
-    default = config.Decoding()
+    default = {field.name: field.default for field in dataclasses.fields(settings)}
     for way, fields in known.items():
         for field in fields:
-            if way != settings.name and getattr(settings, field) != getattr(default, field):
+            if way != settings.name and getattr(settings, field) != default[field]:
                 raise ConfigError(
                     f"Decoding.{field} = {getattr(settings, field)!r} means nothing to {settings.name}; "
                     f"leave it out or set Decoding.name = {way!r}"

@@ -1,9 +1,10 @@
-"""Progress on stderr: a live bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Shows lines, tables and progress on stderr: progress as a live bar on a terminal, else as lines."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.progress import (
@@ -14,8 +15,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column, Table
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+_WIDE = 1000  # characters: wider than any table, so that none is wrapped
 
 
 class StepDisplay:
@@ -59,5 +62,28 @@ class StepDisplay:
 
 
 def log(text: str) -> None:
-    """One line for the reader, on stderr."""
+    """Prints one line on stderr."""
     console.print(text, markup=False)
+
+
+def print_table(
+    columns: Sequence[str],
+    *sections: Iterable[Sequence[str]],
+    title: str | None = None,
+    right: Collection[str] = (),
+) -> None:
+    """Prints a table on stderr, as wide as it needs to be.
+
+    Args:
+      columns: the head of each.
+      sections: rows of a cell for each column; a line divides sections.
+      title: stands above it.
+      right: columns whose cells end at the right.
+    """
+    heads = (Column(head, no_wrap=True, justify="right" if head in right else "left") for head in columns)
+    table = Table(*heads, title=title)
+    for rows in sections:
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    Console(stderr=True, width=_WIDE, highlight=False, markup=False).print(table)

@@ -1,4 +1,4 @@
-"""Errors that end a command in one line, and the warning that does not."""
+"""Errors that end a command in one line, a warning that does not, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ class Preempted(RuntimeError):
 
 class SettingWarning(UserWarning):
     """A setting that works, but hardly as meant."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not empty; its type's name where there is none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
+def system_reason(error: OSError) -> str:
+    """What the system says, without number and path; the first line of the message where it says nothing."""
+    return error.strerror or first_line(error)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where arrays live: the device mesh, the table of logical axes, and shardings made from both.
+"""Places arrays on devices: the mesh, the table of logical axes, and shardings made from both.
 
 Modules name the axes of their parameters (`("embed", "mlp")`) and of activations between layers; the table
 below says which mesh axis each name is split over. The names are T5X's; "prompt", "rank" and "members" are this
@@ -107,7 +107,7 @@ def make_mesh(partitions: Mapping[str, int], devices: Sequence[jax.Device] | Non
 
 
 def slices_along(shape: Sequence[int], slices: int) -> list[int]:
-    """How many slices lie along each axis of a mesh: as many as possible along the first, and so on."""
+    """Number of slices along each axis of a mesh: as many as possible along the first, and so on."""
     outer = []
     for whole in shape:
         outer.append(math.gcd(whole, slices))
@@ -122,11 +122,11 @@ def mesh_of(base: BaseModel, devices: Sequence[jax.Device] | None = None) -> Mes
       ConfigError: it does not fit the devices or the model; unknown size.
     """
     mesh = make_mesh(base.partitions, devices)
-    check_model(base.name, make_config(base), mesh)
+    check_divides(base.name, make_config(base), mesh)
     return mesh
 
 
-def check_model(name: str, config: T5Config | BertConfig, mesh: Mesh | AbstractMesh) -> None:
+def check_divides(name: str, config: T5Config | BertConfig, mesh: Mesh | AbstractMesh) -> None:
     """Raises ConfigError unless the mesh divides every size of the model that it splits."""
     divided = {
         "model": {"heads": config.num_heads, "MLP width": config.mlp_dim, "vocabulary": config.vocab_size},
@@ -143,7 +143,7 @@ def check_model(name: str, config: T5Config | BertConfig, mesh: Mesh | AbstractM
 
 
 def row_parts(mesh: Mesh | AbstractMesh) -> int:
-    """Into how many parts the rows of a batch are divided."""
+    """Number of parts that the rows of a batch are divided into."""
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
@@ -166,9 +166,9 @@ def check_batch(name: str, rows: int, mesh: Mesh | AbstractMesh, microbatches: i
 
 
 def spec(names: Iterable[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """How an array with these logical axes is split; a side that its mesh axis does not divide stays whole.
+    """Division of an array with these logical axes; a side that its mesh axis does not divide stays whole.
 
-    Sides of frozen weights have passed `check_model`; what stays whole is a side of a tuned parameter, such
+    Sides of frozen weights have passed `check_divides`; what stays whole is a side of a tuned parameter, such
     as a bottleneck of 1.
     """
     axes = nn.logical_to_mesh_axes(tuple(names), RULES) or ()
@@ -197,7 +197,7 @@ def sharded_shapes(
 
 
 def state_shapes(optimizer: optax.GradientTransformation, tuned: Tree) -> Tree:
-    """Shape, dtype and sharding of the state, for all members, that `optimizer` keeps of a `placed` tree.
+    """Shape, dtype and sharding of the state, for all members, that `optimizer` keeps of a tree of `sharded_shapes`.
 
     What has a parameter's shape is split as the parameter is; the rest, small, is on every device.
     """
@@ -227,12 +227,23 @@ def parameter_shardings(boxed: Tree, mesh: Mesh) -> Tree:
     return shardings(sharded_shapes(boxed, mesh))
 
 
+def parameter_count(tree: Tree) -> int:
+    """Numbers in a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def byte_count(tree: Tree) -> int:
+    """Bytes of a tree of arrays or shapes, on all devices together."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def bytes_per_device(shapes: Tree) -> int:
-    """What one device holds of a `placed` tree."""
+    """Bytes that one device holds of a tree of `sharded_shapes`."""
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves in MODEL_DIR: its configuration, metrics, predictions and summary.
+"""Files that a run leaves in MODEL_DIR: its configuration, metrics, predictions and summary.
 
 Metrics are JSON lines, appended; a resumed run first drops the lines past its checkpoint, so that the
 file of a run stopped at any moment ends as that of an uninterrupted one.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import jax
 from tensorboardX import SummaryWriter
 
 from jax_prompts.distributed.processes import by_primary, from_primary
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
+
+if TYPE_CHECKING:
+    from jax_prompts.scoring.task_evaluator import Scores
 
 _SEEN_SECONDS = 90  # network file systems show others' files after up to a minute
 
@@ -28,8 +28,13 @@ _SEEN_SECONDS = 90  # network file systems show others' files after up to a minu
 class Records:
     """The files of one run, which of several processes the primary one writes."""
 
-    def __init__(self, model_dir: str, config_text: str | None) -> None:
-        """Opens MODEL_DIR, making it for a new run; without a `config_text` no configuration is kept.
+    def __init__(self, model_dir: str, config_text: str | None, *, numbered: bool = False) -> None:
+        """Opens MODEL_DIR, making it for a new run.
+
+        Args:
+          model_dir: path of the directory.
+          config_text: the configuration to keep; None: none is kept.
+          numbered: whether lines and predictions say which member's they are.
 
         Raises:
           ConfigError: it holds a run with another configuration.
@@ -38,6 +43,7 @@ class Records:
         if "://" in model_dir:
             raise ConfigError(f"MODEL_DIR {model_dir} is no directory: mount it, and give the path")
         self.directory = pathlib.Path(model_dir)
+        self._numbered = numbered
         self._tensorboard: SummaryWriter | None = None
         self._open(config_text)
         if config_text is not None:
@@ -58,14 +64,14 @@ class Records:
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
             if config_text is not None:
-                _write_text(config, config_text)
+                files.write(config, config_text)
 
     @by_primary
     def truncate(self, step: int) -> None:
         """Drops what was recorded after `step`, then continues from it."""
         for file in (self.directory / "metrics").glob("*.jsonl"):
             kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= step]
-            _write_text(file, "".join(kept))
+            files.write(file, "".join(kept))
         self._tensorboard = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step + 1)
 
     @by_primary
@@ -79,21 +85,48 @@ class Records:
                 if isinstance(value, float):
                     self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
 
+    def evaluation(self, step: int, split: str, results_E: Sequence[dict[str, Scores]]) -> None:
+        """Appends the members' metrics on every task to metrics/eval.jsonl, and writes their predictions.
+
+        Args:
+          step: of the run.
+          split: name of the examples.
+          results_E: scores by task of each member.
+        """
+        for member, results in enumerate(results_E):
+            for task, scores in results.items():
+                more = {"about_scores": scores.context, "intervals": scores.intervals}
+                more = {name: values for name, values in more.items() if values}
+                where = {"task": task, "split": split} | ({"member": member} if self._numbered else {})
+                self.scalars("eval", step, {**where, **scores.metrics, **more})
+        self.member_predictions(step, results_E)
+
+    def member_predictions(self, name: int | str, results_E: Sequence[dict[str, Scores]]) -> None:
+        """Writes predictions/TASK-NAME.jsonl for every task that has some, a member's rows after another's."""
+        for task in results_E[0]:
+            rows = [
+                {"member": member, **row} if self._numbered else row
+                for member, results in enumerate(results_E)
+                for row in results[task].predictions
+            ]
+            if rows:
+                self.predictions(task, name, rows)
+
     @by_primary
-    def predictions(self, task: str, step: int | str, rows: Iterable[dict[str, Any]]) -> None:
-        """Writes predictions/TASK-STEP.jsonl."""
+    def predictions(self, task: str, name: int | str, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes predictions/TASK-NAME.jsonl."""
         text = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _writing(self.directory):
-            _write_text(self.directory / "predictions" / f"{task}-{step}.jsonl", text)
+            files.write(self.directory / "predictions" / f"{task}-{name}.jsonl", text)
 
     @by_primary
     def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:
         """Writes a JSON file, such as the summary.json of a finished run."""
         with _writing(self.directory):
-            _write_text(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
+            files.write(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file written before; None where there is none."""
+        """The object of a JSON file written before; None where there is none."""
         file = self.directory / name
         return json.loads(file.read_text()) if file.is_file() else None
 
@@ -105,56 +138,6 @@ class Records:
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
-
-
-class MetricAccumulator:
-    """Sums of the training metrics since the last line of metrics/train.jsonl, one a member.
-
-    `sums` is plain JSON and part of every checkpoint, so that a line which spans an interruption is the
-    same as without it.
-    """
-
-    def __init__(self, members: int) -> None:
-        self._members = members
-        self._pending: list[dict[str, jax.Array]] = []
-        self.clear()
-
-    def clear(self) -> None:
-        self.sums: dict[str, Any] = {"steps": 0}
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Takes one step's metrics, still on the device; lets the host run at most two steps ahead of it."""
-        self._pending.append(metrics)
-        if len(self._pending) > 2:
-            jax.block_until_ready(self._pending[-3])
-
-    def fetch(self, step: int) -> None:
-        """Brings what is pending to the host.
-
-        Raises:
-          RunError: a loss is not finite.
-        """
-        for metrics in jax.device_get(self._pending):
-            self.sums["steps"] += 1
-            for name, values in metrics.items():
-                sums = self.sums.get(name, [0.0] * self._members)
-                self.sums[name] = [total + float(value) for total, value in zip(sums, values, strict=True)]
-        self._pending.clear()
-        if not all(math.isfinite(value) for value in self.sums.get("loss_sum", ())):
-            raise RunError(f"the loss is not finite at or before step {step}; lower the learning rate")
-
-    def lines(self, step: int) -> list[dict[str, Any]]:
-        """The members' means since the last line: loss (nats) and accuracy (%) a target token, all else a step."""
-        self.fetch(step)
-        lines = []
-        for member in range(self._members):
-            sums = {name: values[member] for name, values in self.sums.items() if name != "steps"}
-            line: dict[str, Any] = {"member": member} if self._members > 1 else {}
-            tokens = sums.pop("tokens")
-            line["loss"] = sums.pop("loss_sum") / tokens
-            line["token_accuracy"] = 100 * sums.pop("correct") / tokens
-            lines.append(line | {name: value / self.sums["steps"] for name, value in sums.items()})
-        return lines
 
 
 def _check_shared(config: pathlib.Path) -> None:
@@ -174,17 +157,13 @@ def _check_shared(config: pathlib.Path) -> None:
         time.sleep(0.1)
 
 
-def _write_text(path: pathlib.Path, text: str) -> None:
-    files.write(os.fspath(path), text.encode(), replace=True)
-
-
 def _complete_lines(file: pathlib.Path) -> list[str]:
     """The lines of a file that were written whole: a killed run may leave half of a last one."""
     return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _without_placement(config_text: str) -> str:
-    """Without the mesh: a run may go on with other devices, with the same numbers up to rounding."""
+    """The configuration without the mesh: a run may go on with other devices, with the same numbers up to rounding."""
     lines = config_text.splitlines()
     return "\n".join(
         line for line in lines if not line.startswith(("PARTITIONS =", "BaseModel.partitions ="))
@@ -203,4 +182,4 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"MODEL_DIR {directory} cannot be written: {error.strerror or error}") from error
+        raise RunError(f"MODEL_DIR {directory} cannot be written: {system_reason(error)}") from error

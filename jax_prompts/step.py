@@ -21,15 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jax_prompts import losses, partition
 from jax_prompts.base_models.build import Model
-from jax_prompts.config import TrainRun
 from jax_prompts.cpu import compiler_options
 from jax_prompts.prompts import Method
 from jax_prompts.prompts.geometry import mean_norm, mean_similarity
+from jax_prompts.setup import Setup
 
 Tree = Any
 Batch = dict[str, Array]
@@ -93,7 +92,7 @@ def make_train_step(
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
     target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
     over `tokens` target tokens, the `gradient_norm` of the tuned tree (free here: no other exists), and of a
-    prompt, before the step, `prompt_norm` and `prompt_similarity` (`analysis/geometry.py`).
+    prompt, before the step, `prompt_norm` and `prompt_similarity` (`prompts/geometry.py`).
 
     With `microbatches` the rows of a batch are taken in so many parts, one after the other, and the gradients
     added up: the same step, but for the order of additions and for dropout, which draws for each part.
@@ -146,28 +145,23 @@ def make_train_step(
     return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0), axis_name="members")
 
 
-def jit_train_step(
-    run: TrainRun,
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    shardings: tuple[Tree, Tree],
-) -> Callable:
-    """The compiled step of a run on a mesh; `shardings` are of the tuned tree and the optimiser's state it returns."""
-    settings = run.training
+def jit_train_step(setup: Setup) -> Callable:
+    """The compiled step of a run, which returns the tuned tree and the optimiser's state where they lay."""
+    settings = setup.run.training
     step = make_train_step(
-        model,
-        run.method,
-        optimizer,
+        setup.model,
+        setup.method,
+        setup.optimizer,
         z_loss=settings.z_loss,
         normalization=settings.loss_normalization,
         microbatches=settings.microbatches,
     )
+    shardings = partition.shardings((setup.tuned, setup.opt_state))
     return jax.jit(
-        partition.on(mesh, step),
+        partition.on(setup.mesh, step),
         donate_argnums=(0, 1),
-        out_shardings=(*shardings, partition.replicated(mesh)),
-        compiler_options=compiler_options(mesh),
+        out_shardings=(*shardings, partition.replicated(setup.mesh)),
+        compiler_options=compiler_options(setup.mesh),
     )
 
 

@@ -15,6 +15,7 @@ from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.precompile.accounting import account
 from jax_prompts.precompile.chips import CHIPS
+from jax_prompts.setup import set_up
 
 SHARE = 0.75  # of a GPU's memory, which JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise
 COLUMNS = ("model", "chips", "weights", "kept, any rows", "kept a row", "in all on a chip", "matrix work a chip",
@@ -26,7 +27,7 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
     for model in ("xxl", "xl"):
         run = resolve(parse(["train", *Row(model, "residual", "", {}).flags(SETTINGS)]), "TrainRun")[0]
-        found = account(run, partition.mesh_of(run.model, jax.devices()[:1]))
+        found = account(set_up(run, partition.mesh_of(run.model, jax.devices()[:1])))
         fixed = found.weights + found.kept
         for chips in (1, 8):
             rows, seconds = found.rows // chips, found.flops / chips / chip.flops

@@ -21,7 +21,7 @@ import numpy as np
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.errors import ConfigError
+from tasks.errors import TaskError
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -71,7 +71,7 @@ def main() -> None:
         for split in source.splits:
             try:
                 examples = list(texts_of(source, split))
-            except ConfigError:
+            except TaskError:
                 continue  # the file of this split is not at hand
             found[name, split] = [set() for _ in examples]
             for number, texts in enumerate(examples):

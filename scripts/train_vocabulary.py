@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 import sentencepiece
 
-from tasks import reviews, world
-from tasks.textfiles import TextFiles, read_paragraphs
+from tasks.micro import reviews, world
+from tasks.sources.text_files import TextFiles, read_paragraphs
 
 
 def sentences(texts: list[pathlib.Path], characters: int, generated: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The registered tasks and mixtures as plain values, for tables."""
+"""Lists the registered tasks and mixtures as plain values, for tables."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Any
 import seqio
 
 import tasks.registry  # noqa: F401
-from jax_prompts.errors import ConfigError
-from tasks.generated import Generated
-from tasks.textfiles import TextFiles
+from tasks.classification import label_classes
+from tasks.errors import TaskError
+from tasks.sources.generated import Generated
+from tasks.sources.text_files import TextFiles
 
 FORMS = ("taskless_", "bert_")  # the same data in another form
 
 
 def tasks_by_name() -> dict[str, dict[str, Any]]:
-    """What is known of each task without its data."""
+    """Facts of each task that are known without its data: source, splits, labels, metrics, other forms."""
     names = sorted(seqio.TaskRegistry.names())
     return {name: _facts(seqio.TaskRegistry.get(name), names) for name in names}
 
 
 def mixtures_by_name() -> dict[str, list[str]]:
-    """The tasks of each mixture."""
+    """Names of the tasks of each mixture."""
     names = sorted(seqio.MixtureRegistry.names())
     return {name: sorted(task.name for task in seqio.MixtureRegistry.get(name).tasks) for name in names}
 
@@ -31,14 +32,14 @@ def has_files(name: str, data_dir: str, split: str) -> bool:
     source = seqio.TaskRegistry.get(name).source
     try:
         return hasattr(source, "at") and bool(source.at(data_dir).files(split))
-    except ConfigError:
+    except TaskError:
         return False
 
 
 def _facts(task: seqio.Task, names: list[str]) -> dict[str, Any]:
     source = task.source
     plain = next((task.name.removeprefix(form) for form in FORMS if task.name.startswith(form)), "")
-    labels = getattr(task.postprocessor, "keywords", {}).get("label_classes")
+    labels = label_classes(task)
     return {
         "task": task.name,
         "forms": [form + task.name for form in FORMS if form + task.name in names],

@@ -1,4 +1,4 @@
-"""What every task gives the model: `inputs` and `targets`, in T5's vocabulary unless another is put there."""
+"""Output features of every task: `inputs` and `targets`, in T5's vocabulary unless another is put there."""
 
 import seqio
 

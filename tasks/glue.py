@@ -7,11 +7,14 @@ on TFDS's version 1.0.0. `glue_{mrpc_from_qqp,qqp_from_mrpc}_v002` score answers
 import functools
 from typing import Any
 
-from tasks import metrics, postprocessors, preprocessors_referent, registration
+from tasks import registration
 from tasks.classification import register
-from tasks.files import Table
-from tasks.preprocessors import score_text
-from tasks.sources import TfdsSource
+from tasks.metrics.correlations import pearson, spearman
+from tasks.metrics.labels import accuracy, f1_with_invalid, matthews
+from tasks.sources.seqio_sources import TfdsSource
+from tasks.sources.table import Table
+from tasks.text import postprocessors, pronouns
+from tasks.text.preprocessors import score_text
 
 VERSIONS = {"v002": "1.0.0", "v200": "2.0.0"}  # of T5's names, and TFDS's
 _TSV = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
@@ -49,13 +52,13 @@ _PARAPHRASE: dict[str, dict[str, Any]] = {
         "fields": _PAIR,
         "pair": (("sentence1",), ("sentence2",)),
         "label_classes": ("not_equivalent", "equivalent"),
-        "metric_fns": (metrics.f1_with_invalid, metrics.accuracy),
+        "metric_fns": (f1_with_invalid, accuracy),
     },
     "qqp": {
         "fields": ("question1", "question2"),
         "pair": (("question1",), ("question2",)),
         "label_classes": ("not_duplicate", "duplicate"),
-        "metric_fns": (metrics.f1_with_invalid, metrics.accuracy),
+        "metric_fns": (f1_with_invalid, accuracy),
     },
 }
 _AS_MNLI: dict[str, Any] = {
@@ -67,7 +70,7 @@ _AS_MNLI: dict[str, Any] = {
 
 
 def _register(task: str, **settings: Any) -> None:
-    """Both versions of a task; see `classification.register`."""
+    """Registers both versions of a task; see `classification.register`."""
     for version, tfds_version in VERSIONS.items():
         names = {"name": task, "tfds_name": f"glue/{task}:{tfds_version}"}
         register(f"glue_{task}_{version}", **{**names, **settings})
@@ -85,7 +88,7 @@ _register(
     fields=("sentence",),
     pair=(("sentence",), ()),
     label_classes=("unacceptable", "acceptable"),
-    metric_fns=(metrics.matthews,),
+    metric_fns=(matthews,),
 )
 _register(
     "sst2",
@@ -142,14 +145,14 @@ for version, tfds_version in VERSIONS.items():
         TfdsSource(f"glue/stsb:{tfds_version}", _table("STS-B", texts=_PAIR, label="score", labels=None)),
         (functools.partial(score_text, name="stsb", fields=_PAIR),),
         postprocess_fn=postprocessors.score,
-        metric_fns=(metrics.pearson, metrics.spearman),
+        metric_fns=(pearson, spearman),
     )
     registration.add(
         f"glue_wnli_{version}_simple_eval",
         TfdsSource(f"glue/wnli:{tfds_version}", _WNLI(names=_HELD_OUT)),
-        (preprocessors_referent.wnli,),
+        (pronouns.wnli,),
         postprocess_fn=postprocessors.referent,
-        metric_fns=(metrics.accuracy,),
+        metric_fns=(accuracy,),
         taskless=False,
     )
 

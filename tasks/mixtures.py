@@ -1,4 +1,4 @@
-"""Mixtures: a training set with the sets it is judged by, and many tasks at once.
+"""Mixtures of tasks: a training set with the sets it is judged by, and many tasks at once.
 
 A mixture's task takes part in the splits it has: `glue_mnli_v200` trains, `glue_mnli_matched_v200` is validated.
 """
@@ -50,7 +50,10 @@ def _equal(name: str, tasks: list[str]) -> None:
 
 
 def _proportional(name: str, sizes: Mapping[str, float]) -> None:
-    """`name` + `_proportional` in proportion to sizes, `_limited` with no size above LIMIT; both also taskless."""
+    """Registers `name_proportional`, in proportion to sizes, and `name_limited`, with no size above LIMIT.
+
+    Both also taskless.
+    """
     for prefix in ("", "taskless_"):
         own = {prefix + task: size for task, size in sizes.items()}
         for ending, limit in {"proportional": float("inf"), "limited": LIMIT}.items():

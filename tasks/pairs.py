@@ -6,8 +6,8 @@ sentence1 before sentence2), and TFDS's class names as targets. PAWS-Wiki is its
 """
 
 from tasks.classification import register
-from tasks.files import Table
-from tasks.preprocessors import numbered
+from tasks.sources.table import Table
+from tasks.text.preprocessors import numbered
 
 _SCITAIL = {"train": "train", "validation": "dev", "test": "test"}
 

@@ -4,8 +4,11 @@
 evaluation alone: their validation is TFDS's test split. Official files lie in `mrqa/train` and `mrqa/dev`.
 """
 
-from tasks import metrics_qa, nested, postprocessors, preprocessors_qa, registration
-from tasks.sources import TfdsSource
+from tasks import registration
+from tasks.metrics import answers
+from tasks.sources import nested
+from tasks.sources.seqio_sources import TfdsSource
+from tasks.text import passages, postprocessors
 
 IN_DOMAIN = {  # TFDS's name -> name of the official files
     "squad": "SQuAD",
@@ -38,9 +41,9 @@ registration.add(
             "squad_v1.1", "", {"train": "train-v1.1*.json", "validation": "dev-v1.1*.json"}, nested.squad
         ),
     ),
-    (preprocessors_qa.squad,),
+    (passages.squad,),
     postprocess_fn=postprocessors.answers,
-    metric_fns=(metrics_qa.squad,),
+    metric_fns=(answers.squad,),
     taskless=False,
 )
 for task, name in (IN_DOMAIN | OUT_OF_DOMAIN).items():
@@ -54,8 +57,8 @@ for task, name in (IN_DOMAIN | OUT_OF_DOMAIN).items():
             ),
             tfds_splits={} if task in IN_DOMAIN else {"validation": "test"},
         ),
-        (preprocessors_qa.mrqa,),
+        (passages.mrqa,),
         postprocess_fn=postprocessors.answers,
-        metric_fns=(metrics_qa.squad,),
+        metric_fns=(answers.squad,),
         taskless=False,
     )

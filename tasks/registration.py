@@ -1,4 +1,4 @@
-"""How tasks come in two forms: T5's, and `taskless_` without the task's name in front."""
+"""Registers a task in two forms: T5's, and `taskless_` without the task's name in front."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import seqio
 
 from tasks.features import OUTPUT_FEATURES, TOKENIZE
-from tasks.preprocessors import remove_first_token
+from tasks.text.preprocessors import remove_first_token
 
 Preprocessors = Sequence[Callable[..., Any]]
 

@@ -6,15 +6,19 @@ their first word alone; F1 of MultiRC is a micro average, which of single labels
 
 import functools
 
-from tasks import metrics, metrics_qa, nested, postprocessors, preprocessors_referent, registration, wsc
+from tasks import registration, wsc
 from tasks.classification import register
-from tasks.sources import TfdsSource
+from tasks.metrics.answers import normalized_match
+from tasks.metrics.labels import grouped_accuracy, grouped_exact_match
+from tasks.sources import nested
+from tasks.sources.seqio_sources import TfdsSource
+from tasks.text import postprocessors, pronouns
 
 registration.add(
     "residual_super_glue_wsc",
     TfdsSource(wsc.TFDS_NAME, wsc.table(names=wsc.TRAIN | wsc.HELD_OUT)),
-    (functools.partial(preprocessors_referent.wsc, correct_only=True, first_word=True),),
-    metric_fns=(metrics_qa.normalized_match,),
+    (functools.partial(pronouns.wsc, correct_only=True, first_word=True),),
+    metric_fns=(normalized_match,),
 )
 register(
     "residual_super_glue_multirc",
@@ -30,6 +34,6 @@ register(
     pair=((), ()),
     label_classes=("false", "true"),
     postprocess=postprocessors.multirc,
-    metric_fns=(metrics.grouped_accuracy, metrics.grouped_exact_match),
+    metric_fns=(grouped_accuracy, grouped_exact_match),
     forms=("",),
 )

@@ -7,11 +7,15 @@ import functools
 
 import seqio
 
-from tasks import metrics, metrics_qa, nested, postprocessors, preprocessors_qa, registration
+from tasks import registration
 from tasks.classification import register
-from tasks.files import Table
-from tasks.preprocessors import strip_markup
-from tasks.sources import TfdsSource
+from tasks.metrics.answers import squad_by_group
+from tasks.metrics.labels import accuracy, grouped_exact_match, grouped_f1, matthews, mean_multiclass_f1
+from tasks.sources import nested
+from tasks.sources.seqio_sources import TfdsSource
+from tasks.sources.table import Table
+from tasks.text import passages, postprocessors
+from tasks.text.preprocessors import strip_markup
 
 _NAMES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
 _URL = "https://super.gluebenchmark.com/tasks"
@@ -35,7 +39,7 @@ register(
     fields=("hypothesis", "premise"),
     pair=(("premise",), ("hypothesis",)),
     label_classes=("entailment", "contradiction", "neutral"),
-    metric_fns=(functools.partial(metrics.mean_multiclass_f1, num_classes=3), metrics.accuracy),
+    metric_fns=(functools.partial(mean_multiclass_f1, num_classes=3), accuracy),
 )
 register(
     "super_glue_copa_v102",
@@ -79,14 +83,14 @@ register(
     pair=(("paragraph",), ("question", "answer")),
     label_classes=("False", "True"),
     postprocess=postprocessors.multirc,
-    metric_fns=(metrics.grouped_f1, metrics.grouped_exact_match),
+    metric_fns=(grouped_f1, grouped_exact_match),
 )
 registration.add(
     "super_glue_record_v102",
     TfdsSource("super_glue/record:1.0.2", _nested("ReCoRD", parse=nested.record)),
-    (preprocessors_qa.record,),
+    (passages.record,),
     postprocess_fn=postprocessors.record,
-    metric_fns=(metrics_qa.squad_by_group,),
+    metric_fns=(squad_by_group,),
 )
 
 # The two diagnostic sets are read as RTE is. Their labels are public, so that they are scored.
@@ -110,7 +114,7 @@ register(
     fields=("hypothesis", "premise"),
     pair=(("premise",), ("hypothesis",)),
     label_classes=("entailment", "not_entailment"),
-    metric_fns=(metrics.matthews, metrics.accuracy),
+    metric_fns=(matthews, accuracy),
 )
 register(
     "super_glue_axg_v102",

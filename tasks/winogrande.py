@@ -5,8 +5,8 @@ target the number of the option, as the data set spells it. Training is on its l
 """
 
 from tasks.classification import register
-from tasks.files import Table
-from tasks.preprocessors import numbered
+from tasks.sources.table import Table
+from tasks.text.preprocessors import numbered
 
 register(
     "winogrande_v120",

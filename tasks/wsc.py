@@ -1,4 +1,4 @@
-"""The Winograd schema challenge and its kin: what does a pronoun stand for?
+"""The Winograd schema challenge and its kin: finding what a pronoun stands for.
 
 `super_glue_wsc_v102_simple_{train,eval}` and `dpr_v001_simple` generate the noun phrase (Raffel et al. 2020);
 `bert_super_glue_wsc_v102` chooses between two classes.
@@ -9,19 +9,20 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from tasks import metrics, postprocessors, registration
-from tasks import preprocessors_referent as text
+from tasks import registration
 from tasks.classification import register
-from tasks.files import Table
-from tasks.nested import Nested, definite_pronouns
-from tasks.sources import TfdsSource
+from tasks.metrics.labels import accuracy
+from tasks.sources.nested import Nested, definite_pronouns
+from tasks.sources.seqio_sources import TfdsSource
+from tasks.sources.table import Table
+from tasks.text import postprocessors, pronouns
 
 # Noun phrases of two rows with other words between their parts: TFDS leaves them, and so is done here.
 _DIVIDED = ("Kamenev and Zinoviev", "Kamenev, Zinoviev, and Stalin")
 
 
 def repair_spans(example: dict[str, Any]) -> dict[str, Any]:
-    """The two spans so that they occur in the text, as in TFDS's `wsc.fixed`.
+    """Example with its two spans changed so that they occur in the text, as in TFDS's `wsc.fixed`.
 
     Their first letter takes the case of the text's word, a full stop at the end goes, line feeds become spaces.
     """
@@ -53,14 +54,14 @@ HELD_OUT = {"validation": "val.jsonl", "test": "test.jsonl"}
 registration.add(
     "super_glue_wsc_v102_simple_train",
     TfdsSource(TFDS_NAME, table(names=TRAIN)),
-    (functools.partial(text.wsc, correct_only=True),),
+    (functools.partial(pronouns.wsc, correct_only=True),),
 )
 registration.add(
     "super_glue_wsc_v102_simple_eval",
     TfdsSource(TFDS_NAME, table(names=HELD_OUT)),
-    (text.wsc,),
+    (pronouns.wsc,),
     postprocess_fn=postprocessors.referent,
-    metric_fns=(metrics.accuracy,),
+    metric_fns=(accuracy,),
 )
 registration.add(
     "dpr_v001_simple",
@@ -68,9 +69,9 @@ registration.add(
         "definite_pronoun_resolution:1.1.0",
         Nested("dpr", "", {"train": "train.c.txt", "test": "test.c.txt"}, definite_pronouns),
     ),
-    (text.dpr,),
+    (pronouns.dpr,),
     postprocess_fn=postprocessors.referent,
-    metric_fns=(metrics.accuracy,),
+    metric_fns=(accuracy,),
 )
 register(
     "super_glue_wsc_v102",

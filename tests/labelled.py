@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from jax_prompts.data.layout import RaggedTokens
-from tasks.metrics import accuracy
-from tasks.postprocessors import label_id
+from tasks.metrics.labels import accuracy
+from tasks.text.postprocessors import label_id
 
 
 class LabelledCache:

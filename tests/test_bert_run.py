@@ -16,6 +16,8 @@ from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.prompts import load_head, load_prompt
 
+pytestmark = pytest.mark.slow
+
 GOOD, BAD = ("good", "great", "lovely"), ("bad", "awful", "poor")
 SIZES["bert_of_tests"] = BertConfig(256, 64, 2, 2, 128, max_length=128)
 V, D, F = 256, 64, 128

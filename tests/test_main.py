@@ -1,18 +1,23 @@
 """The command line: what is typed, exit statuses and streams, what each command is given."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 from jax_prompts import config, main, prompts
-from jax_prompts.cli.arguments import COMMANDS, parse
-from jax_prompts.errors import ConfigError, Preempted, RunError
+from jax_prompts.cli import arguments
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.commands import COMMANDS
+from jax_prompts.cli.run_commands import TRAIN
+from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUICKSTART = "--gin_file=gin_configs/quickstart.gin"
@@ -38,8 +43,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
         seconds.append(time.monotonic() - begun)
         assert done.returncode == 0, done.stderr
     assert min(seconds) < 1
-    for name in COMMANDS:
-        assert name in done.stdout
+    for command in COMMANDS:
+        assert command.name in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
         (["train", "gin_configs/quickstart.gin"], "did you mean --gin_file=gin_configs/quickstart.gin?"),
         (["train", QUICKSTART, "--gin.TRAIN_STEPS", "3"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
         (["train", QUICKSTART, "--gin.=3"], "--gin.=3 is not --gin.NAME=VALUE"),
+        (["--gin.TRAIN_STEPS"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
+        (["--debug", "--gin.TRAIN_STEPS"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
         (["infer", QUICKSTART, "--output=-"], "--input"),
         (["infer", "--prompt=a", "--input=-", "--output=-"], "prompt a is not NAME=FILE"),
         (["infer", "--prompt=a=x", "--prompt=a=y", "--input=-", "--output=-"], "prompt a is given twice"),
@@ -71,6 +78,15 @@ def test_wrong_usage_is_one_line_and_status_2(argv, words, capsys):
     assert err.count("\n") == 1
     assert err.startswith("t5x")
     assert words in err
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.reads_gin])
+def test_every_command_of_a_run_shows_the_macros(command, capsys):
+    with pytest.raises(SystemExit) as status:
+        main.main([command.name, "--help_macros"])
+    out, err = capsys.readouterr()
+    assert (status.value.code, err) == (0, "")
+    assert "MIXTURE_OR_TASK_NAME" in out and "TRAIN_STEPS" in out
 
 
 def test_named_prompts_are_read_in_order():
@@ -97,7 +113,7 @@ def test_every_end_has_its_status_and_one_line(monkeypatch, capsys, error, statu
     def fails(args):
         raise error
 
-    monkeypatch.setitem(main._COMMANDS, "train", fails)
+    monkeypatch.setattr(arguments, "COMMANDS", [dataclasses.replace(TRAIN, run=fails)])
     with pytest.raises(SystemExit) as end:
         main.main(["train", *["--debug"][: int(debug)]])
     assert end.value.code == status
@@ -113,11 +129,24 @@ def test_the_last_line_on_stdout_is_json(monkeypatch, capsys):
         print("something that a library says")
         return {"best_metric": 90.0}
 
-    monkeypatch.setitem(main._COMMANDS, "train", works)
+    monkeypatch.setattr(arguments, "COMMANDS", [dataclasses.replace(TRAIN, run=works)])
     main.main(["train"])
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1]) == {"best_metric": 90.0}
     assert err == ""
+
+
+def test_a_warning_on_settings_is_one_line(monkeypatch, capsys):
+    def warns(args):
+        warnings.warn("the rank is high", SettingWarning, stacklevel=1)
+        return {}
+
+    monkeypatch.setattr(arguments, "COMMANDS", [dataclasses.replace(TRAIN, run=warns)])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back afterwards
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main.main(["train"])
+    assert capsys.readouterr().err == "t5x: the rank is high\n"
 
 
 def test_each_command_hands_its_run_on(monkeypatch, capsys):

@@ -18,7 +18,7 @@ from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.prompts import for_model
-from jax_prompts.state import sharded_trees
+from jax_prompts.setup import tree_shapes
 
 GOLDEN = pathlib.Path(__file__).parent / "goldens" / "shardings.json"
 
@@ -76,7 +76,7 @@ def test_a_mesh_that_does_not_fit_the_devices_is_refused(partitions, message):
 )  # fmt: skip
 def test_a_mesh_that_does_not_divide_the_model_is_refused(size, shape, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        partition.check_model(size, SIZES[size], abstract(*shape))
+        partition.check_divides(size, SIZES[size], abstract(*shape))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_tuned_side_that_the_mesh_does_not_divide_stays_whole():
 
 def test_state_of_the_optimizer_lies_as_its_parameters_do():
     mesh = abstract(1, 2, 4)
-    tuned = sharded_trees(run_of("base", "residual"), make_model(run_of("base", "residual").model), mesh)[0]
+    tuned = tree_shapes(run_of("base", "residual"), make_model(run_of("base", "residual").model), mesh)[0]
     adamw = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3, network_learning_rate=0.1), 10)
     state = partition.state_shapes(adamw, tuned)
     down = tuned["prompt"]["network"]["down"]["kernel"]
@@ -157,7 +157,7 @@ def where_parameters_lie():
         for fsdp, tensor in ((1, 1), (1, 8), (2, 4), (4, 4), (8, 1)):
             mesh, lines = abstract(1, fsdp, tensor), {}
             try:
-                partition.check_model(runs["residual"].model.name, model.config, mesh)
+                partition.check_divides(runs["residual"].model.name, model.config, mesh)
             except ConfigError as error:
                 lines["refused"] = str(error)
                 runs_here = {}
@@ -165,7 +165,7 @@ def where_parameters_lie():
                 runs_here = runs
             for prompt, run in runs_here.items():
                 run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
-                tuned, frozen = sharded_trees(run, model, mesh)
+                tuned, frozen = tree_shapes(run, model, mesh)
                 trees = {f"tuned {prompt}": tuned, "frozen": frozen}
                 for path, leaf in jax.tree.leaves_with_path(trees):
                     name = jax.tree_util.keystr(path, simple=True, separator="/")

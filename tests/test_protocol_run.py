@@ -45,6 +45,7 @@ def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_few_shot_with_a_test_role(tmp_path, cache):
     run = tmp_path / "run"
     macros = {**SHORT, "CACHE_DIR": cache, "PROTOCOL": "ept_b1", "FEW_SHOT_PER_CLASS": 8}

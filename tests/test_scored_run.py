@@ -8,6 +8,8 @@ import pytest
 from jax_prompts import load_model
 from jax_prompts.main import main
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"positive": "good", "negative": "bad"}
 TASK = "quickstart_reviews"
 SETTINGS = {

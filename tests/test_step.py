@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.core import meta
 
 from jax_prompts import optim
 from jax_prompts.base_models.weights import random_weights
@@ -20,10 +21,9 @@ CONFIG = T5Config(128, 64, 4, 2, 2, 16, 128, ("gelu", "linear"), logits_via_embe
 P = 6
 
 
+@functools.cache
 def frozen_weights(model):
-    from flax.core import meta
-
-    return meta.unbox(random_weights(model, jax.random.key(3)))
+    return jax.jit(lambda key: meta.unbox(random_weights(model, key)))(jax.random.key(3))
 
 
 def batch(members, rows, seed=0, text=24, targets=5):
@@ -42,9 +42,13 @@ def batch(members, rows, seed=0, text=24, targets=5):
 
 
 def members_state(method, optimizer, seeds):
-    keys = jax.vmap(jax.random.key)(np.asarray(seeds))
-    tuned = {"prompt": init_members(method, keys, CONFIG.emb_dim, Uniform().table_init(None))}
-    return tuned, jax.vmap(optimizer.init)(tuned)
+    @jax.jit
+    def begin(seeds_E):
+        keys_E = jax.vmap(jax.random.key)(seeds_E)
+        tuned = {"prompt": init_members(method, keys_E, CONFIG.emb_dim, Uniform().table_init(None))}
+        return tuned, jax.vmap(optimizer.init)(tuned)
+
+    return begin(np.asarray(seeds))
 
 
 def adamw(rate=0.05):
@@ -130,7 +134,7 @@ def test_logits_of_all_positions_and_members_never_exist_whole():
     E, B, U, V = 8, 4, 128, 32768
     model = T5(dataclasses.replace(CONFIG, vocab_size=V, num_encoder_layers=1, num_decoder_layers=1))
     method, optimizer = PromptTuning(P), adamw()
-    frozen = jax.eval_shape(lambda: frozen_weights(model))
+    frozen = jax.eval_shape(lambda: meta.unbox(random_weights(model, jax.random.key(3))))
     state = jax.eval_shape(lambda: members_state(method, optimizer, range(E)))
     data = batch(E, B, text=4, targets=U)
     step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
@@ -163,7 +167,7 @@ def test_mean_loss_has_the_gradient_of_the_sum_over_the_tokens():
     moves = {}
     for normalization in ("sum", "mean"):
         tuned, opt_state = members_state(method, optimizer, [0])
-        step = make_train_step(model, method, optimizer, z_loss=0.0, normalization=normalization)
+        step = jax.jit(make_train_step(model, method, optimizer, z_loss=0.0, normalization=normalization))
         after, _, metrics = step(tuned, opt_state, frozen, data, dropout_keys(np.array([0]), 0))
         moves[normalization] = after["prompt"]["prompt"] - tuned["prompt"]["prompt"]
     scaled = moves["mean"] * float(metrics["tokens"][0])

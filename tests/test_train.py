@@ -99,7 +99,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert summary["checkpoint_bytes"] < 200_000  # tuned parameters and their optimiser, not the 16 MB model
 
 
-@pytest.mark.parametrize("after", ["checkpoints/6", "checkpoints/18"])
+@pytest.mark.parametrize("after", ["checkpoints/18", pytest.param("checkpoints/6", marks=pytest.mark.slow)])
 def test_killed_and_started_again_ends_with_the_same_numbers(uninterrupted, tmp_path, cache, after):
     directory = tmp_path / "killed"
     run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
@@ -197,6 +197,7 @@ def test_prompt_of_another_model_is_refused(tmp_path):
     assert "narrow.safetensors has width 8" in done.stderr
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, cache):
     directory = tmp_path / "damaged"
     shutil.copytree(uninterrupted[0], directory)

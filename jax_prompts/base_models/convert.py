@@ -1,13 +1,12 @@
-"""`t5x convert SOURCE TARGET` of a base model: any kind that can be read becomes the project's own.
+"""Converts base models of any kind that can be read to the native form: `t5x convert SOURCE TARGET`.
 
-The native form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under their T5X paths and
+The native form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under T5X paths and
 layers single; the vocabulary; and `config.json`, written last: without it there is no model.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -15,14 +14,18 @@ from jax_prompts.base_models.build import read_vocabulary
 from jax_prompts.base_models.fingerprint import combined, sample
 from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers
-from jax_prompts.data.vocabularies.sentencepiece import Vocabulary, read_bytes
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.vocabulary_file import read_content
 from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
+from jax_prompts.storage import files
+from jax_prompts.storage.temporary import final_name
 
 SHARD_BYTES = 1 << 30
 _INDEX = "model.safetensors.index.json"
+_FILES = ("config.json", _INDEX, "vocabulary.model", "vocab.txt", "tokenizer.json")  # beside the weights
 
 
 def convert_model(source: str, target: str, vocabulary: str | None = None) -> dict[str, Any]:
@@ -45,6 +48,8 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
     _check_target(source, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
+            left.unlink()
         vocabulary_file = _write_vocabulary(folder, vocabulary or found.vocabulary, found)
         fingerprint, written, kept = _write_weights(folder, arrays)
         described = {
@@ -55,10 +60,10 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
             "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
             "vocabulary": vocabulary_file,
         }
-        _write(folder / "config.json", json.dumps(described, indent=2) + "\n")
+        files.write(folder / "config.json", json.dumps(described, indent=2) + "\n")
     except OSError as error:
         raise RunError(
-            f"{target} could not be written: {error.strerror or error}; run the command again"
+            f"{target} could not be written: {system_reason(error)}; run the command again"
         ) from error
     return {"target": target, **described, "files_written": written, "files_kept": kept}
 
@@ -70,10 +75,8 @@ def _check_target(source: str, folder: pathlib.Path) -> None:
         raise ConfigError(f"{folder} is a file: choose a directory")
     if pathlib.Path(source).exists() and folder.samefile(source):
         raise ConfigError(f"{folder} is the source itself: choose another directory")
-    ours = {"config.json", _INDEX, "vocabulary.model", "vocab.txt", "tokenizer.json"}
-    others = sorted(
-        path.name for path in folder.iterdir() if path.name not in ours and not _is_shard(path.name)
-    )
+    names = (path.name for path in folder.iterdir())
+    others = sorted(name for name in names if not _is_ours(final_name(name) or name))
     config = folder / "config.json"
     if others or (config.exists() and '"architecture"' not in config.read_text(errors="replace")):
         raise ConfigError(
@@ -81,8 +84,8 @@ def _check_target(source: str, folder: pathlib.Path) -> None:
         )
 
 
-def _is_shard(name: str) -> bool:
-    return name.startswith((".model", "model")) and name.endswith((".safetensors", ".tmp"))
+def _is_ours(name: str) -> bool:
+    return name in _FILES or (name.startswith("model") and name.endswith(".safetensors"))
 
 
 def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list[str], list[str]]:
@@ -95,16 +98,12 @@ def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list
             kept.append(file)
         else:
             (folder / "config.json").unlink(missing_ok=True)  # no whole model while one is written
-            temporary = folder / f".{file}.tmp"
-            try:
+            with files.atomic_file(folder / file) as temporary:
                 write_safetensors(temporary, part)
                 if not _holds(temporary, part):
                     raise RunError(
                         f"{folder / file} does not read as it was written: the disk is not to be trusted"
                     )
-                temporary.rename(folder / file)
-            finally:
-                temporary.unlink(missing_ok=True)
             written.append(file)
             log(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
         # Of the files, not of the source: what is recorded is what was read again.
@@ -117,14 +116,14 @@ def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list
             "metadata": {"total_size": sum(array.nbytes for array in arrays.values())},
             "weight_map": {name: file for file, part in shards.items() for name in part},
         }
-        _write(folder / _INDEX, json.dumps(index, indent=2) + "\n")
+        files.write(folder / _INDEX, json.dumps(index, indent=2) + "\n")
     else:
         (folder / _INDEX).unlink(missing_ok=True)
     return combined(samples), written, kept
 
 
 def _shards(arrays: ArraySource) -> dict[str, ArraySource]:
-    """What goes into which file, each of a gigabyte or one array; layers of a parameter next to each other."""
+    """Arrays by file, each of a gigabyte or one array; layers of a parameter next to each other."""
     parts: list[ArraySource] = [{}]
     size = 0
     for name in sorted(arrays, key=lambda name: (by_parameter(name), name)):
@@ -161,20 +160,7 @@ def _write_vocabulary(folder: pathlib.Path, path: str | None, found: Checkpoint)
     if isinstance(vocabulary, Vocabulary):
         name, content = "vocabulary.model", vocabulary.model_bytes
     else:
-        name, content = pathlib.Path(path).name, read_bytes(path, "VOCABULARY")
+        name, content = pathlib.Path(path).name, read_content(path)
         name = "tokenizer.json" if name.endswith(".json") else "vocab.txt"
-    _write(folder / name, content)
+    files.write(folder / name, content)
     return {"file": name, "fingerprint": vocabulary.fingerprint}
-
-
-def _write(file: pathlib.Path, content: str | bytes) -> None:
-    """A small file, whole or not at all."""
-    temporary = file.with_name(f".model-{file.name}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(content if isinstance(content, bytes) else content.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Hugging Face folders: whatever form the weights have, arrays under PyTorch's names and in PyTorch's orientation."""
+"""Opens Hugging Face folders: arrays under PyTorch's names and in PyTorch's orientation, whatever their form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import flax.traverse_util
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
 from jax_prompts.formats.flax_msgpack import read_tree
 from jax_prompts.formats.safetensors import open_safetensors
@@ -42,7 +42,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path} cannot be read: {first_line(error)}") from error
     if not isinstance(found, dict):
         raise RunError(f"{path} cannot be read: it is no JSON object")
     return found
@@ -71,7 +71,7 @@ def _open_flax(path: pathlib.Path) -> ArraySource:
     try:
         leaves = flax.traverse_util.flatten_dict(read_tree(MappedFile(path)), sep="/")
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RunError(f"{path} cannot be read as Flax's msgpack: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path} cannot be read as Flax's msgpack: {first_line(error)}") from error
     others = [name for name, array in leaves.items() if not isinstance(array, LazyArray)]
     if others:
         raise RunError(f"{path} holds {others[0]}, which is no array")

@@ -1,4 +1,4 @@
-"""Base models of the Hugging Face hub, by name."""
+"""Downloads base models of the Hugging Face hub, by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fnmatch
 import logging
 from typing import Any
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.storage.remote import within_limit
 
 # In order of preference; whichever there is first is fetched, alone.
@@ -34,7 +34,7 @@ def download(path: str) -> str:
         try:
             return huggingface_hub.snapshot_download(**chosen, local_files_only=True)
         except Exception:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise RunError(
                 f"{path} could not be fetched ({reason}): set INITIAL_CHECKPOINT_PATH to a local copy of it"
             ) from error

@@ -1,4 +1,4 @@
-"""T5X checkpoints: the legacy form, as all released T5X models are stored, and Orbax's, which T5X writes today.
+"""Opens T5X checkpoints: the legacy form, as all released T5X models are stored, and Orbax's, which T5X writes today.
 
 A legacy checkpoint's file `checkpoint` holds the tree {optimizer: {target, state}}; small arrays (norm scales,
 relative position biases) are inside it, each large one is a zarr directory called `target.` and its dotted path. The
@@ -16,7 +16,7 @@ import flax.traverse_util
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
 from jax_prompts.formats.flax_msgpack import read_tree
-from jax_prompts.formats.zarr import key_value_store, list_keys, open_arrays, read_file
+from jax_prompts.formats.zarr import key_value_store, list_keys, open_arrays, open_file
 
 # Where the model may be inside a saved tree: T5X's train state, Flax's, or nothing around it.
 _PREFIXES = ("target.", "params.params.", "params.", "")
@@ -36,14 +36,13 @@ def open_checkpoint(path: str) -> ArraySource | None:
       RunError: it cannot be reached, or is damaged.
     """
     path = path.rstrip("/")
-    content = read_file(f"{path}/checkpoint")
-    if content is not None:
-        local = "://" not in path
-        return _open_legacy(path, MappedFile(f"{path}/checkpoint" if local else content))
+    legacy = open_file(f"{path}/checkpoint")
+    if legacy is not None:
+        return _open_legacy(path, legacy)
     for folder in (f"{path}{name}" for name in _ORBAX_FOLDERS):
-        if read_file(f"{folder}/manifest.ocdbt") is not None:
+        if open_file(f"{folder}/manifest.ocdbt") is not None:
             return _open_orbax(folder, {"driver": "ocdbt", "base": key_value_store(folder)})
-        if read_file(f"{folder}/_METADATA") is not None:
+        if open_file(f"{folder}/_METADATA") is not None:
             return _open_orbax(folder, key_value_store(folder))
     return None
 

@@ -1,71 +1,62 @@
-"""What `t5x store` does and shows: a table on stderr for the reader, the rest for scripts."""
+"""`t5x store` and its actions: a table on stderr for the reader, the rest for scripts.
+
+Whatever an action raises is what `PromptStore` raises.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Column, Table
-
-from jax_prompts.display import log
+from jax_prompts.cli.command import Command, named_files
 from jax_prompts.errors import RunError
-from jax_prompts.prompts.store import Entry, PromptStore
-from jax_prompts.storage import json_text
 
-WIDE = 1000  # characters: wider than the table
+if TYPE_CHECKING:
+    from jax_prompts.prompts.store import Entry, PromptStore
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """One action, `args.action`, on `args.store`.
+def _open(args: argparse.Namespace) -> PromptStore:
+    from jax_prompts.prompts.store import PromptStore
+
+    return PromptStore(args.store)
+
+
+def _list(args: argparse.Namespace) -> dict[str, Any]:
+    store = _open(args)
+    return _shown(store, store.list())
+
+
+def _find(args: argparse.Namespace) -> dict[str, Any]:
+    conditions = ("task", "model", "metric", "method", "min_score", "fingerprint")
+    store = _open(args)
+    return _shown(store, store.find(**{name: getattr(args, name) for name in conditions}))
+
+
+def _add(args: argparse.Namespace) -> dict[str, Any]:
+    store = _open(args)
+    added = [store.add(name, file, replace=args.replace) for name, file in args.prompt.items()]
+    return {"store": store.url, "added": [_row(store, entry) for entry in added]}
+
+
+def _remove(args: argparse.Namespace) -> dict[str, Any]:
+    store = _open(args)
+    for name in args.names:
+        store.remove(name)
+    return {"store": store.url, "removed": args.names}
+
+
+def _verify(args: argparse.Namespace) -> dict[str, Any]:
+    """What is whole and what is not.
 
     Raises:
-      ConfigError, RunError: as `PromptStore`; and RunError where `verify` finds a prompt that is not whole.
+      RunError: also where a prompt is not whole; then the object is on stdout already.
     """
-    store = PromptStore(args.store)
-    if args.action == "add":
-        added = [store.add(name, file, replace=args.replace) for name, file in args.prompt.items()]
-        return {"store": store.url, "added": [_row(store, entry) for entry in added]}
-    if args.action == "remove":
-        for name in args.names:
-            store.remove(name)
-        return {"store": store.url, "removed": args.names}
-    if args.action == "verify":
-        return _verify(store)
-    conditions = ("task", "model", "metric", "method", "min_score", "fingerprint")
-    entries = (
-        store.list()
-        if args.action == "list"
-        else store.find(**{name: getattr(args, name) for name in conditions})
-    )
-    _show(entries)
-    return {"store": store.url, "prompts": [_row(store, entry) for entry in entries]}
+    from jax_prompts.display import log
+    from jax_prompts.storage import json_text
 
-
-def _row(store: PromptStore, entry: Entry) -> dict[str, Any]:
-    """An entry as one flat JSON object; `path` is for whatever takes a prompt file."""
-    row = dataclasses.asdict(entry)
-    metadata = row.pop("metadata")
-    return {"path": f"{store.url}/{row.pop('file')}", **row, **metadata}
-
-
-def _show(entries: Iterable[Entry]) -> None:
-    heads = ("name", "task", "base model", "method", "metric", "score", "step", "[P, D]", "added")
-    table = Table(*(Column(head, no_wrap=True) for head in heads))
-    for entry in entries:
-        metadata = entry.metadata
-        score = "" if metadata.score is None else f"{metadata.score:.6g}"
-        step = "" if metadata.step is None else str(metadata.step)
-        table.add_row(
-            entry.name, metadata.task, metadata.base_model, metadata.method, metadata.metric, score, step,
-            f"{entry.length} x {entry.width}", entry.added,
-        )  # fmt: skip
-    Console(stderr=True, width=WIDE, highlight=False, markup=False).print(table)
-
-
-def _verify(store: PromptStore) -> dict[str, Any]:
+    store = _open(args)
     found = store.verify()
     for name, wrong in found.damaged.items():
         log(f"damaged {name}: {wrong}")
@@ -78,3 +69,82 @@ def _verify(store: PromptStore) -> dict[str, Any]:
         print(json_text.dumps(result))
         raise RunError(f"{len(bad)} of {len(bad) + len(found.whole)} prompts are not whole: {', '.join(bad)}")
     return result
+
+
+def _shown(store: PromptStore, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The entries as JSON, and a table of them on stderr."""
+    from jax_prompts.display import print_table
+
+    heads = ("name", "task", "base model", "method", "metric", "score", "step", "[P, D]", "added")
+    print_table(heads, [_cells(entry) for entry in entries])
+    return {"store": store.url, "prompts": [_row(store, entry) for entry in entries]}
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    metadata = entry.metadata
+    score = "" if metadata.score is None else f"{metadata.score:.6g}"
+    step = "" if metadata.step is None else str(metadata.step)
+    return (
+        entry.name, metadata.task, metadata.base_model, metadata.method, metadata.metric, score, step,
+        f"{entry.length} x {entry.width}", entry.added,
+    )  # fmt: skip
+
+
+def _row(store: PromptStore, entry: Entry) -> dict[str, Any]:
+    """An entry as one flat JSON object; `path` is for whatever takes a prompt file."""
+    row = dataclasses.asdict(entry)
+    metadata = row.pop("metadata")
+    return {"path": f"{store.url}/{row.pop('file')}", **row, **metadata}
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", help="a folder, or a URL such as gs://bucket/prompts")
+
+
+def _find_arguments(parser: argparse.ArgumentParser) -> None:
+    _arguments(parser)
+    add = parser.add_argument
+    add("--task", default="*", metavar="TEXT")
+    add("--model", default="*", metavar="TEXT", help="the base model's size, or its full name")
+    add("--metric", default="*", metavar="TEXT", help="the metric that chose the prompt")
+    add("--method", default="*", metavar="TEXT")
+    add("--fingerprint", default="*", metavar="TEXT", help="of the base model's weights")
+    add("--min_score", type=float, metavar="NUMBER")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    _arguments(parser)
+    parser.add_argument("prompt", nargs="+", metavar="NAME=FILE", help="a prompt file or its URL")
+    parser.add_argument("--replace", action="store_true", help="in place of a prompt of that name")
+
+
+def _add_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    args.prompt = named_files(args.prompt, parser)
+
+
+def _remove_arguments(parser: argparse.ArgumentParser) -> None:
+    _arguments(parser)
+    parser.add_argument("names", nargs="+", metavar="NAME")
+
+
+STORE = Command(
+    "store",
+    "keep prompts: list, find, add, remove, verify",
+    actions=(
+        Command("list", "every prompt", _list, _arguments),
+        Command(
+            "find",
+            "prompts that meet every condition, the highest score first; texts may hold * and ?",
+            _find,
+            _find_arguments,
+        ),
+        Command("add", "store copies of prompt files", _add, _add_arguments, _add_check),
+        Command("remove", "take prompts out", _remove, _remove_arguments),
+        Command(
+            "verify",
+            "read every file and compare it with its entry; status 1 if any is not as it was added",
+            _verify,
+            _arguments,
+        ),
+    ),
+)

@@ -1,26 +1,18 @@
 """Token caches: what a task makes of one split, tokenised once, then read at random without TensorFlow.
 
-A cache is a directory `TASK-SPLIT-KEY` with `tokens.arrow` (Arrow IPC, memory-mapped) and `info.json`; a
-mixture's holds `mixture.json` alone, its tasks and rates. The key covers everything that decides the
-tokens and can be known without making them: task, split, vocabulary, lengths, the source code of the
-tasks' package, the settings of a task of one's own, verbalizer, and whether bad lines are skipped. Files under
-DATA_DIR are compared by content when a cache is opened.
+A cache is a directory with `tokens.arrow` (Arrow IPC, memory-mapped) and `info.json`. `cache_key.py` says where it
+lies, `fill.py` makes it.
 """
 
 from __future__ import annotations
 
 import collections
 import copy
-import dataclasses
 import functools
-import hashlib
 import importlib
-import importlib.util
 import itertools
 import json
-import os
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,15 +20,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from jax_prompts.config import Data
+from jax_prompts.data.cache_key import digest
 from jax_prompts.data.layout import RaggedTokens
-from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
-from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, RunError
-
-FORMAT = 2  # raise it when a change here or in fill.py makes other tokens or other files
-Directory = Callable[[str], pathlib.Path]
+from jax_prompts.data.task_errors import task_errors_as_config_errors
+from jax_prompts.errors import RunError
 
 
 class Unusable(Exception):
@@ -178,7 +165,8 @@ class TokenCache:
         # A cache may come from elsewhere, so what it names is not trusted to be what was written.
         module, _, name = spec["function"].partition(":")
         if module.partition(".")[0] == self._package:
-            function = getattr(importlib.import_module(module), name, None)
+            with task_errors_as_config_errors():
+                function = getattr(importlib.import_module(module), name, None)
             if callable(function) and getattr(function, "__module__", "").partition(".")[0] == self._package:
                 return functools.partial(function, **spec["kwargs"])
         raise RunError(
@@ -202,140 +190,9 @@ class _Lists:
         return self._values[self._offsets[row] : self._offsets[row + 1]]
 
 
-def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> list[tuple[float, TokenCache]]:
-    """The caches of a task (one) or mixture (several) with their mixing rates; those missing are made.
-
-    Raises:
-      ConfigError: unknown task, split or module; absent DATA_DIR; bad data file; no examples.
-      RunError: a cache is missing and cannot be made: no TensorFlow, no network, full disk.
-    """
-    if data.data_dir is not None and not pathlib.Path(data.data_dir).expanduser().is_dir():
-        raise ConfigError(
-            f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
-        )
-    package = data.task_module.partition(".")[0]
-    own = data.own_task and dataclasses.asdict(data.own_task)
-    settings = [data.task_feature_lengths, data.verbalizer, own, data.skip_bad_lines]
-    key = [FORMAT, vocabulary.fingerprint, code_fingerprint(data.task_module), *settings]
-
-    def directory(name: str) -> pathlib.Path:
-        text = json.dumps([name, split, *key], sort_keys=True)
-        plain = re.sub(r"[^\w.-]+", "_", f"{name}-{split}").strip("_")
-        return cache_root(data.cache_dir) / f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-    def opened(name: str) -> TokenCache:
-        cache = TokenCache(directory(name), package)
-        _compare_source(cache, data)
-        return cache
-
-    # A second turn reads what the first one made; a third, what another process put in its place meanwhile.
-    for _ in range(3):
-        name = data.task
-        try:
-            caches = []
-            for name, rate in _composition(directory(data.task), data.task):
-                caches.append((rate, opened(name)))
-            for _, cache in caches:
-                source = data.data_dir or cache.source["kind"]
-                log(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
-                if cache.bad_lines["count"]:
-                    log(
-                        f"{cache.bad_lines['count']} bad lines left out: {'; '.join(cache.bad_lines['first'])}"
-                    )
-            return caches
-        except Unusable as reason:
-            if str(reason):
-                log(f"token cache {directory(name)}: {reason}; making it again")
-        _fill(data, split, vocabulary, directory, opened)
-    raise RunError(f"token cache {directory(name)} does not stay readable: check its disk, or set CACHE_DIR")
-
-
-def cache_root(cache_dir: str | None) -> pathlib.Path:
-    """Where caches are kept: `cache_dir`, else `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`."""
-    return pathlib.Path(
-        cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"
-    ).expanduser()
-
-
-def code_fingerprint(task_module: str) -> str:
-    """Hash of every `.py` file of the top-level package that holds `task_module`, none of it imported.
-
-    Raises:
-      ConfigError: there is no such package.
-    """
-    package = task_module.partition(".")[0]
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None:
-        raise ConfigError(
-            f"MIXTURE_OR_TASK_MODULE {task_module}: no package {package} here; install it, or set PYTHONPATH"
-        )
-    total = hashlib.sha256()
-    for root in map(pathlib.Path, spec.submodule_search_locations or [str(spec.origin)]):
-        for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            total.update(f"{file.relative_to(root.parent)}:{digest(file)}".encode())
-    return total.hexdigest()
-
-
-def digest(file: pathlib.Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file."""
-    with file.open("rb") as opened:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
-
-
 def digests(caches: Iterable[TokenCache]) -> dict[str, str]:
     """SHA-256 of the tokens of each task and split."""
     return {f"{cache.task} {cache.split}": cache.tokens["sha256"] for cache in caches}
-
-
-def _composition(directory: pathlib.Path, name: str) -> list[tuple[str, float]]:
-    """Tasks and rates of a mixture; a name without `mixture.json` is a task."""
-    try:
-        return [(task, float(rate)) for task, rate in json.loads((directory / "mixture.json").read_text())]
-    except FileNotFoundError:
-        return [(name, 1.0)]
-    except (OSError, ValueError, TypeError) as error:
-        raise Unusable("mixture.json is damaged") from error
-
-
-def _compare_source(cache: TokenCache, data: Data) -> None:
-    """Raises Unusable if the cache was not made from the files in DATA_DIR; without it, takes what there is."""
-    if data.data_dir is None and data.own_task is None:
-        return
-    if cache.source["kind"] == "tfds":
-        raise Unusable("made from TFDS, not from DATA_DIR")
-    for recorded in cache.source["files"]:
-        file = pathlib.Path(data.data_dir or ".", recorded["path"]).expanduser()
-        if data.data_dir is None and not file.exists():
-            continue  # a cache may be used where the files are not
-        found = {name: recorded[name] for name in ("bytes", "sha256")}
-        # The size first: it spares reading large files that cannot be equal.
-        if not file.is_file() or file.stat().st_size != found["bytes"] or digest(file) != found:
-            raise Unusable(f"made from another {file}")
-
-
-def _fill(
-    data: Data,
-    split: str,
-    vocabulary: Vocabulary | WordPiece,
-    directory: Directory,
-    opened: Callable[[str], TokenCache],
-) -> None:
-    try:
-        from jax_prompts.data import fill
-    except ModuleNotFoundError as error:
-        raise RunError(
-            f"no token cache of {data.task} {split} in {cache_root(data.cache_dir)}, and making it needs "
-            f"{error.name}: run `t5x cache --gin_file=...` where TensorFlow is installed, and copy it here"
-        ) from error
-
-    def usable(name: str) -> bool:
-        try:
-            opened(name)
-        except Unusable:
-            return False
-        return True
-
-    fill.fill(data, split, vocabulary, directory, usable)
 
 
 def _unchanged(text: str, **_: Any) -> str:

@@ -24,13 +24,15 @@ import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import Data
-from jax_prompts.data.bad_lines import SHOWN, skipping
-from jax_prompts.data.cache import Directory, digest
-from jax_prompts.data.staging import staged
+from jax_prompts.data.cache_key import Directory, digest
+from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
-from jax_prompts.errors import ConfigError, RunError, nearest
+from jax_prompts.errors import ConfigError, RunError, first_line, nearest, system_reason
+from jax_prompts.storage.directories import atomic_directory
+from tasks.errors import TaskError
+from tasks.sources.bad_lines import SHOWN, skipping
 
 
 @contextlib.contextmanager
@@ -52,15 +54,18 @@ with _stderr_closed():
     import seqio
     import tensorflow as tf
 
-    from jax_prompts.data.bert_features import bert_features, label_classes
+    from jax_prompts.data.bert_features import bert_features
     from jax_prompts.data.tfds_access import check_tfds_access
     from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
     from jax_prompts.data.verbalizer import verbalized
+    from tasks.classification import label_classes
+    from tasks.own.task import own_task
+    from tasks.text.preprocessors import NO_LABEL
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-UNLABELLED = "<unk>"  # the target T5's text format gives examples whose label is hidden
 
 
+@task_errors_as_config_errors()
 def fill(
     data: Data,
     split: str,
@@ -92,7 +97,7 @@ def fill(
         if usable(task.name):
             continue
         with (
-            staged(directory(task.name), lambda name=task.name: usable(name)) as temporary,
+            _new_cache(directory(task.name), lambda name=task.name: usable(name)) as temporary,
             _one_line(task.name),
             skipping(data.skip_bad_lines) as skipped,
         ):
@@ -100,7 +105,7 @@ def fill(
             check_tfds_access(task, split)
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
-        with staged(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
+        with _new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
             rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
             (temporary / "mixture.json").write_text(json.dumps(rates) + "\n")
 
@@ -109,7 +114,7 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
     """The registered task or mixture, or the task of the user's own files."""
     try:
         importlib.import_module(data.task_module)
-    except (ConfigError, RunError):
+    except (ConfigError, RunError, TaskError):
         raise
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and data.task_module.startswith(str(error.name)):
@@ -119,7 +124,7 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
                 f"{data.task_module}: a mixture names the task {unknown[1]}, which is not registered before it; "
                 f"did you mean {nearest(unknown[1], _registered())}?"
             ) from error
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
     names = _registered()
     if data.own_task is not None:
@@ -127,8 +132,7 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
             raise ConfigError(
                 f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
             )
-        own = importlib.import_module("tasks.own")
-        return own.own_task(data.task, data.own_task, data.data_dir)
+        return own_task(data.task, data.own_task, data.data_dir)
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
@@ -233,7 +237,7 @@ def _write(
 
 
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:
-    if label not in labels and label != UNLABELLED:
+    if label not in labels and label != NO_LABEL:
         raise ConfigError(
             f"{task} {split}, example {number}: label {label!r} is none of {', '.join(labels)}: "
             "correct the data file"
@@ -287,7 +291,7 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
 
 
 def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
-    """Shows on a terminal how many examples have passed."""
+    """The batches, while a terminal shows how many examples have passed."""
     shown = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
     with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", total=total)
@@ -297,20 +301,32 @@ def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[d
 
 
 @contextlib.contextmanager
+def _new_cache(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.Path]:
+    """`atomic_directory`; a disk that cannot be written is a RunError."""
+    try:
+        with atomic_directory(place, usable) as temporary:
+            yield temporary
+    except OSError as error:
+        raise RunError(
+            f"token cache {place} cannot be written ({system_reason(error)}): free space, or set CACHE_DIR"
+        ) from error
+
+
+@contextlib.contextmanager
 def _one_line(task: str) -> Iterator[None]:
     """Errors of TensorFlow, TFDS and a task's own code as one line with their reason."""
     try:
         yield
-    except (ConfigError, RunError):
+    except (ConfigError, RunError, TaskError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         # TensorFlow wraps what Python code raised inside a dataset; the reason is still in its text.
-        own = re.search(r"(ConfigError|BadLine|RunError): (.+)", str(error))
+        own = re.search(r"(ConfigError|TaskError|BadLine|RunError): (.+)", str(error))
         if own:
             raise (RunError if own[1] == "RunError" else ConfigError)(own[2]) from error
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = first_line(error)
         raise RunError(
             f"{task} cannot be read: {reason} (DATA_DIR reads official files instead of TFDS)"
         ) from error

@@ -1,4 +1,4 @@
-"""The token caches of a run by what they are for, as its protocol and its few-shot settings say."""
+"""Opens the token caches of a run by role, as its protocol and its few-shot settings say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from jax_prompts.config import Data
 from jax_prompts.data import protocols
-from jax_prompts.data.cache import TokenCache, open_caches
+from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
@@ -23,8 +24,8 @@ def open_roles(
     """The (rate, cache) pairs of those `roles` that the protocol has, each task by its own sizes.
 
     Raises:
-      ConfigError: see `cache.open_caches` and `protocols`; a few-shot subset that cannot be drawn.
-      RunError: see `cache.open_caches`.
+      ConfigError: see `open_caches` and `protocols`; a few-shot subset that cannot be drawn.
+      RunError: see `open_caches`.
     """
     protocols.check(data)
     if data.protocol == "dev_as_test":
@@ -58,14 +59,14 @@ def open_role(data: Data, vocabulary: Vocabulary | WordPiece, role: str) -> list
 
 
 def split_of(data: Data, role: str) -> str:
-    """What a role's examples are called in records: an official split or slice, or (divided anew) the role."""
+    """Name of a role's examples in records: an official split or slice, or (divided anew) the role."""
     if data.protocol != "dev_as_test":
         return role
     return {"train": data.train_split, "validation": data.eval_split}.get(role, role)
 
 
 def subset_record(data: Data, found: dict[str, Caches]) -> dict[str, Any] | None:
-    """What was taken of the official splits, as plain JSON; None where all of them was."""
+    """Rows taken of the official splits, as plain JSON; None where all were."""
     subsets = [
         {"role": role, "task": cache.task, "split": cache.split, "rows": cache.index_N.tolist()}
         for role, caches in found.items()
@@ -74,6 +75,21 @@ def subset_record(data: Data, found: dict[str, Caches]) -> dict[str, Any] | None
     ]
     settings = ("protocol", "few_shot", "few_shot_per_class", "subset_seed")
     return {**{name: getattr(data, name) for name in settings}, "subsets": subsets} if subsets else None
+
+
+def mixture_record(caches: Caches) -> dict[str, list[Any]]:
+    """Rate and SHA-256 of all tokens of each task trained on, as plain JSON."""
+    return {cache.task: [rate, cache.tokens["sha256"]] for rate, cache in caches}
+
+
+def assert_same_data(model_dir: str, before: dict[str, list[Any]], now: dict[str, list[Any]]) -> None:
+    """Raises ConfigError where a run would go on with other data than it began with; both are `mixture_record`s."""
+    for task in sorted(before.keys() | now.keys()):
+        if before.get(task) != now.get(task):
+            raise ConfigError(
+                f"MODEL_DIR {model_dir} holds a run that began with other data of {task}: bring the files and the "
+                "vocabulary back, or choose another MODEL_DIR"
+            )
 
 
 def _divided(data: Data, vocabulary: Vocabulary | WordPiece) -> dict[str, Caches]:

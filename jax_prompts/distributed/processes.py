@@ -1,4 +1,4 @@
-"""A run on several processes: how they find each other, agree, take turns and stop together.
+"""Coordinates the processes of a run: they find each other, compare settings, take turns and stop together.
 
 Every process runs the same program with the same settings; process 0 alone writes what a run leaves. With one
 process nothing here waits.
@@ -29,7 +29,7 @@ from jax.experimental import multihost_utils
 
 from jax_prompts import display
 from jax_prompts.distributed.supervisor import FLAGS
-from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
+from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, system_reason
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def leave() -> None:
 
 @contextlib.contextmanager
 def joined(args: argparse.Namespace) -> Iterator[bool]:
-    """A command among other processes; whether this is the one that prints. Raises as `connect`."""
+    """Joins the other processes for one command; yields whether this is the one that prints. Raises as `connect`."""
     connect(args)
     yield primary()
     leave()
@@ -176,7 +176,7 @@ def assert_equal(subject: str, facts: Mapping[str, str]) -> None:
 
 
 def assert_equal_settings(config_text: str) -> None:
-    """`agree` on the lines of a resolved configuration."""
+    """`assert_equal` of the lines of a resolved configuration."""
     lines = [line.partition(" = ") for line in config_text.splitlines()]
     assert_equal("settings", {name: value for name, equals, value in lines if equals})
 
@@ -237,13 +237,13 @@ def _check_port(address: str | None) -> None:
         socket.create_server(("", int(port))).close()
     except OSError as error:
         raise RunError(
-            f"port {port} of --coordinator_address cannot be had on this host ({error.strerror}), perhaps for another "
-            "run: choose another port, the same for all processes"
+            f"port {port} of --coordinator_address cannot be had on this host ({system_reason(error)}), perhaps for "
+            "another run: choose another port, the same for all processes"
         ) from error
 
 
 def _versions() -> dict[str, str]:
-    from jax_prompts.data.cache import code_fingerprint
+    from jax_prompts.data.cache_key import code_fingerprint
 
     installed = {}
     for name in _LIBRARIES:
@@ -271,7 +271,7 @@ def _watch(command: str) -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """Without Python's way out, on which JAX waits for all processes."""
+    """Exits without Python's way out, on which JAX waits for all processes."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, MappedFile
 
 ALIGNMENT = 64
@@ -56,14 +56,15 @@ def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:
             arrays[name] = file.array(dtype, shape, 8 + length + begin)
         return arrays
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RunError(f"{path} cannot be read as safetensors: {reason}") from error
 
 
 def write_safetensors(path: pathlib.Path, arrays: ArraySource) -> None:
     """Writes a file, always the same bytes for the same arrays; those of odd sizes last, to keep the others aligned.
 
-    The header carries a checksum of the numbers, which `is_whole` compares.
+    The header carries a checksum of the numbers, which `is_whole` compares. `storage.files.atomic_file` gives a `path`
+    under which nobody sees half of it.
 
     Raises:
       OSError: it cannot be written.
@@ -78,8 +79,6 @@ def write_safetensors(path: pathlib.Path, arrays: ArraySource) -> None:
             file.write(numbers.data)
         file.seek(0)
         file.write(_header(arrays, order, checksum))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def is_whole(path: pathlib.Path) -> bool | None:
@@ -98,7 +97,7 @@ def is_whole(path: pathlib.Path) -> bool | None:
 
 
 def _header(arrays: ArraySource, order: list[str], checksum: int) -> bytes:
-    """As long for one checksum as for another."""
+    """Length and text of the header, as long for one checksum as for another."""
     header: dict[str, Any] = {"__metadata__": {"format": "flax", "crc32": f"{checksum:08x}"}}
     begin = 0
     for name in order:

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
 from jax_prompts.formats.torch_pickle import Refused, Storage, Tensor, read_pickle
 
@@ -52,7 +52,7 @@ def open_bin(path: str | os.PathLike[str]) -> ArraySource:
         struct.error,
         zipfile.BadZipFile,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise RunError(f"{path} is not a whole PyTorch file ({reason})") from error
 
 

@@ -1,4 +1,7 @@
-"""Zarr arrays and plain files, here or in a `gs://` bucket, through TensorStore; public buckets need no credentials."""
+"""Opens checkpoints' zarr arrays and the files beside them, here or in a `gs://` bucket.
+
+Both come from a bucket through TensorStore, so that what opens one opens the other; public ones need no credentials.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ import fsspec
 import numpy as np
 import tensorstore as ts
 
-from jax_prompts.errors import RunError
-from jax_prompts.formats.arrays import ArraySource, Index, LazyArray
+from jax_prompts.errors import RunError, first_line, system_reason
+from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, MappedFile
 from jax_prompts.storage.remote import TIMEOUT_SECONDS
 
 _GCS = "storage.googleapis.com"
@@ -29,27 +32,34 @@ def key_value_store(path: str) -> dict[str, Any]:
     return {"driver": "file", "path": f"{pathlib.Path(fsspec.core.strip_protocol(path)).absolute()}/"}
 
 
-def read_file(path: str) -> bytes | None:
-    """A small file of a checkpoint; None where there is none.
+def open_file(path: str) -> MappedFile | None:
+    """A file of a checkpoint; None where there is none. One in a bucket is read now, and should be small.
 
     Raises:
-      RunError: its place cannot be reached.
+      RunError: it cannot be read, or its place cannot be reached.
     """
-    folder, _, name = path.rpartition("/")
+    if not path.startswith("gs://"):
+        try:
+            return MappedFile(fsspec.core.strip_protocol(path))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {system_reason(error)}") from error
     check_reachable(path)
+    folder, _, name = path.rpartition("/")
     store = wait(ts.KvStore.open(key_value_store(folder), context=_CONTEXT), path)
     found = wait(store.read(name), path)
-    return bytes(found.value) if found.state == "value" else None
+    return MappedFile(bytes(found.value)) if found.state == "value" else None
 
 
 def check_reachable(path: str) -> None:
     """Raises RunError where there is no network to a bucket, at once and before TensorStore tries for long."""
-    if path.startswith("gs://") and not urllib.request.getproxies():
+    if not urllib.request.getproxies():
         try:
             socket.create_connection((_GCS, 443), TIMEOUT_SECONDS).close()
         except OSError as error:
             raise RunError(
-                f"{path} could not be reached ({error.strerror or error}): use a local copy of its directory"
+                f"{path} could not be reached ({system_reason(error)}): use a local copy of its directory"
             ) from error
 
 
@@ -83,7 +93,7 @@ def wait(future: Any, what: str) -> Any:
     except TimeoutError as error:
         raise RunError(f"{what} could not be reached: no answer in {TIMEOUT_SECONDS:.0f} s") from error
     except (ValueError, OSError) as error:
-        raise RunError(f"{what} cannot be read: {str(error).splitlines()[0][:200]}") from error
+        raise RunError(f"{what} cannot be read: {first_line(error)[:200]}") from error
 
 
 def _lazy(array: ts.TensorStore, what: str) -> LazyArray:
@@ -99,6 +109,6 @@ def _lazy(array: ts.TensorStore, what: str) -> LazyArray:
         try:
             return array[index].read().result() if index else np.asarray(array.read().result())
         except (ValueError, OSError) as error:
-            raise RunError(f"{what} cannot be read: {str(error).splitlines()[0][:200]}") from error
+            raise RunError(f"{what} cannot be read: {first_line(error)[:200]}") from error
 
     return LazyArray(tuple(array.shape), dtype, read)

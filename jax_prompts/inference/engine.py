@@ -20,8 +20,9 @@ from jaxtyping import Array, Float, Int
 from jax_prompts import decoding as ways_of_decoding
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
+from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
-from jax_prompts.base_models.weights import HEAD, load_weights
+from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
@@ -29,8 +30,8 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
 from jax_prompts.models.bert import Bert
-from jax_prompts.prompts.prompt_file import PathOrUrl, PromptMetadata, check_fits, load_prompt
-from jax_prompts.state import checked_head
+from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
+from jax_prompts.storage.files import PathOrUrl
 
 Tree = Any
 GREEDY = Decoding()
@@ -68,7 +69,7 @@ class _Batch(NamedTuple):
 
 
 class Engine:
-    """A loaded base model. It compiles a program for every shape, of which there are few (`data/texts.py`)."""
+    """A loaded base model. It compiles a program for every shape, of which there are few (`data/text_batches.py`)."""
 
     def __init__(self, base: BaseModel, *, inputs_length: int, targets_length: int, batch_size: int) -> None:
         """Loads vocabulary and weights.
@@ -110,7 +111,8 @@ class Engine:
           RunError: a file that cannot be read, or is no prompt file.
         """
         prompt_PD, metadata = load_prompt(path, **self._base)
-        return Prompt(prompt_PD, metadata, checked_head(self._model, path, metadata.labels), os.fspath(path))
+        head = load_classifier(self._model, path, metadata.labels)
+        return Prompt(prompt_PD, metadata, head, os.fspath(path))
 
     def predict(
         self, texts: Sequence[str], prompt: Prompts = None, *, decoding: Decoding = GREEDY, seed: int = 0
@@ -143,8 +145,9 @@ class Engine:
         """log P(label | text) in nats: of a T5 the sum over the label's tokens, end of sentence included.
 
         Args:
-          texts, prompt: as for `predict`.
+          texts: N of them, as for `predict`.
           labels: C of them; None: those that the prompt was tuned for.
+          prompt: one for all texts, a list with one for each, or None: the bare model.
 
         Raises:
           ConfigError: labels that are one to the model, or that a BERT's classifier has not; as `predict`.
@@ -181,7 +184,7 @@ class Engine:
             if np.ndim(each.array) != 2:
                 raise ConfigError(f"{each.name} has shape {np.shape(each.array)}: a prompt is [P, D]")
             check_fits(each.name, each.array, each.metadata, **self._base)
-            if self._bert and HEAD not in each.head:
+            if self._bert and CLASSIFIER not in each.head:
                 raise ConfigError(f"{each.name} holds no classifier, and a BERT answers with one")
         return prompts
 
@@ -248,7 +251,7 @@ class Engine:
         return [[*begin, *ids[:room], eos] for ids in self._vocabulary.encode_all(texts)]
 
     def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
-        """What `make` compiles for a batch's model, kept for the next one."""
+        """The program that `make` compiles for a batch's model, kept for the next one."""
         key = make, batch.model.prompt_kind, len(batch.labels), *settings
         if key not in self._programs:
             self._programs[key] = make(batch.model, *settings, self._mesh)
@@ -264,7 +267,7 @@ def _labels_of(prompts: list[Prompt | None]) -> tuple[str, ...]:
 
 
 def _columns(labels: Sequence[str], known: tuple[str, ...]) -> list[int]:
-    """Where a classifier has these labels."""
+    """Columns of a classifier's answers that belong to these labels."""
     for label in labels:
         if label not in known:
             raise ConfigError(f"the prompt's classifier has no label {label!r}; use {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""`t5x infer`: lines of text, each with the name of a prompt, in; answers out."""
+"""Answers lines of text, each with the name of a prompt: `t5x infer`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from jax_prompts.config import InferRun
 from jax_prompts.data.layout import check_lengths
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.inference.engine import Engine
 from jax_prompts.storage import json_text
 
@@ -95,7 +95,7 @@ def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, targ
                 row = {"prompt": request.prompt, "text": request.text, "prediction": text}
                 out.write(json_text.dumps(row, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise RunError(f"--output {target} cannot be written: {error.strerror}") from error
+        raise RunError(f"--output {target} cannot be written: {system_reason(error)}") from error
     return {
         "examples": len(requests),
         "examples_per_second": len(requests) / max(seconds, 1e-9),

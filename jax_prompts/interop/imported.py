@@ -1,4 +1,4 @@
-"""What every reader of other systems' prompts returns, and how it looks at files that nobody vouches for."""
+"""Prompts as every reader of another system returns them, and checks of files that nobody vouches for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import MAX_BYTES
 
@@ -36,7 +36,7 @@ def check_file(path: pathlib.Path, limit: int = MAX_BYTES) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): check the path") from error
+        raise ConfigError(f"{path} cannot be read ({system_reason(error)}): check the path") from error
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path} is not an ordinary file: check the path")
     if status.st_size > limit:

@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
-from jax_prompts.prompts.prompt_file import write_whole
+from jax_prompts.storage import files
 
 MAGIC = b"\x93NUMPY"
 
@@ -36,7 +36,7 @@ def read_array(path: pathlib.Path) -> ImportedPrompt:
         # Mapped, so that a header cannot ask for more memory than the file has bytes.
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError, OverflowError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RunError(f"{path} is no whole array of numbers ({reason}): use another file") from error
     prompt_PD = as_prompt(path, array)
     return ImportedPrompt(
@@ -52,4 +52,5 @@ def write_array(path: pathlib.Path, prompt_PD: Float[np.ndarray, "P D"]) -> None
     """
     content = io.BytesIO()
     np.save(content, np.asarray(prompt_PD, dtype="<f4"), allow_pickle=False)
-    write_whole(path, content.getvalue())
+    with files.write_errors(path):
+        files.write(path, content.getvalue())

@@ -11,9 +11,10 @@ import flax.traverse_util
 import numpy as np
 import tensorstore as ts
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource
-from jax_prompts.storage.directories import whole_directory
+from jax_prompts.storage.directories import atomic_directory
+from jax_prompts.storage.files import write_errors
 
 _VERSION = 3
 _ZARR_TYPES = {"bfloat16": "bfloat16"}  # others as numpy writes them
@@ -21,7 +22,7 @@ _CHUNK_BYTES = 1 << 26
 
 
 def write_checkpoint(path: str | os.PathLike[str], arrays: ArraySource, step: int) -> None:
-    """The new directory `path`, whole or not at all: matrices as zarr arrays, vectors inside the msgpack.
+    """Writes the new directory `path`, whole or not at all: matrices as zarr arrays, vectors inside the msgpack.
 
     Args:
       path: by T5X's habit called `checkpoint_STEP`.
@@ -32,7 +33,7 @@ def write_checkpoint(path: str | os.PathLike[str], arrays: ArraySource, step: in
       ConfigError: there is something at `path`.
       RunError: a disk that cannot be written.
     """
-    with whole_directory(pathlib.Path(path)) as directory:
+    with write_errors(path), atomic_directory(pathlib.Path(path)) as directory:
         target: dict[str, Any] = {}
         for name, array in arrays.items():
             numbers = np.ascontiguousarray(array[...])
@@ -61,5 +62,5 @@ def _write_zarr(directory: pathlib.Path, numbers: np.ndarray) -> dict[str, Any]:
         array = ts.open({"driver": "zarr", "kvstore": kvstore, "metadata": metadata}, create=True).result()
         array.write(numbers).result()
     except ValueError as error:  # what TensorStore makes of an OSError
-        raise RunError(f"{directory} could not be written: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{directory} could not be written: {first_line(error)}") from error
     return {"driver": "zarr", "kvstore": {"driver": "file", "path": directory.name}, "metadata": metadata}

@@ -1,4 +1,4 @@
-"""Prompts at every layer: what a virtual token is made to be where a layer reads it.
+"""Prompts at every layer: states, keys and values that virtual tokens have where a layer reads them.
 
 An ordinary prompt gives a virtual token its embedding and leaves the rest to the model. A per-layer prompt
 also replaces, at each layer, the virtual token's hidden state (deep prompts: Liu et al. 2022, "P-Tuning v2")
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 
 class LayerPrompts(NamedTuple):
-    """What virtual tokens are at the N layers of a stack, or at one layer without N; None: what the layer computes."""
+    """States, keys and values of virtual tokens at N layers, or without N at one; None: what the layer computes."""
 
     states_NQD: Any = None
     keys_NQHK: Any = None
@@ -39,7 +39,7 @@ def input_prompts(
 def layer_prompts_of(
     prompts_QW: Float[Array, "Q W"] | None, prompt_kind: str, layers: int, heads: int
 ) -> LayerPrompts:
-    """What a prompt of this kind is at each of N layers: N*D states, or N*2*H*K keys and values."""
+    """Prompts of this kind at each of N layers: N*D states, or N*2*H*K keys and values."""
     if prompts_QW is None or prompt_kind == "input":
         return NO_LAYER_PROMPTS
     if prompt_kind == "deep":
@@ -50,7 +50,7 @@ def layer_prompts_of(
 
 
 def at_virtual_tokens(
-    rows_QX: Float[Array, "Q *x"] | None, virtual_BL: Int[Array, "B L"] | None, x_BLX: Float[Array, "B L *x"]
+    rows_QX: Float[Array, " Q *x"] | None, virtual_BL: Int[Array, "B L"] | None, x_BLX: Float[Array, "B L *x"]
 ) -> Float[Array, "B L *x"]:
     """`x_BLX` with row q where virtual token q stands; words have `virtual_BL` below 0."""
     if rows_QX is None:

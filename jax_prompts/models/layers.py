@@ -163,7 +163,7 @@ class Attention(nn.Module):
         bias: Float[Array, "#B #H #U M"],
         deterministic: bool,
     ) -> Float[Array, "B U D"]:
-        """The same function without keys and values: cheaper when U is small (`prefers_few_queries`).
+        """The same function without keys and values: cheaper when U is small (`prefers_absorbed_projections`).
 
         q . (W_k x) = (W_k^T q) . x, and sum_m w_m (W_v x_m) = W_v (sum_m w_m x_m), so the projections are
         done for each of U queries in place of each of M attended positions.

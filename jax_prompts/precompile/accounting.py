@@ -1,4 +1,4 @@
-"""A training step added up as it is traced, before any compiler: products, and what is kept for the backward pass."""
+"""Adds up a training step as it is traced, before any compiler: products, and what is kept for the backward pass."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import jax
 from jax.extend import core
 
 from jax_prompts import step
-from jax_prompts.base_models.build import make_model
-from jax_prompts.config import TrainRun
+from jax_prompts.partition import byte_count
 from jax_prompts.precompile.programs import programs_of
-from jax_prompts.prompts import for_model
-from jax_prompts.state import byte_count
+from jax_prompts.setup import Setup
 
 
 def matrix_flops(jaxpr: Any, times: int = 1) -> int:
-    """Of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
+    """FLOPs of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -36,7 +34,7 @@ def matrix_flops(jaxpr: Any, times: int = 1) -> int:
 
 
 def kept_bytes(loss: Callable[..., jax.Array], tuned: Any, *others: Any) -> int:
-    """What the gradient of `loss(tuned, *others)` by `tuned` keeps between the passes, arguments not among it."""
+    """Bytes that the gradient of `loss(tuned, *others)` by `tuned` keeps between the passes, arguments not among it."""
 
     def forward(tuned: Any, *others: Any) -> list[jax.Array]:
         return jax.tree.leaves(jax.vjp(lambda tuned: loss(tuned, *others), tuned)[1])
@@ -66,20 +64,15 @@ class Account:
     rows: int
 
 
-def account(run: TrainRun, mesh: jax.sharding.Mesh) -> Account:
-    """Adds up the step of a run of one member; bytes by comparing two batch sizes.
-
-    Raises:
-      ConfigError: settings that cannot work.
-    """
-    program, arguments, rows = programs_of(run, mesh)["train"]
+def account(setup: Setup) -> Account:
+    """Adds up the step of a run of one member; bytes by comparing two batch sizes."""
+    program, arguments, rows = programs_of(setup)["train"]
     tuned, _, frozen, batch, keys_E = arguments
-    model = make_model(run.model)
-    method = for_model(run.method, model.config.prompt_width)
+    model = setup.model
 
     def loss(tuned: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
-        params, prompt_PD = step.assemble(model, method, tuned, frozen)
-        return step.loss_sums(model, params, prompt_PD, batch, key, run.training.z_loss)["loss_sum"]
+        params, prompt_PD = step.assemble(model, setup.method, tuned, frozen)
+        return step.loss_sums(model, params, prompt_PD, batch, key, setup.run.training.z_loss)["loss_sum"]
 
     def first_member(tree: Any, rows: tuple[int, ...] = ()) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*rows, *x.shape[1 + len(rows) :]), x.dtype), tree)

@@ -1,4 +1,4 @@
-"""A run compiled and not run: whether it fits, what it computes and sends, how fast it should be.
+"""Compiles a run without running it: whether it fits, what it computes and sends, how fast it should be.
 
 The programs are those of a training run, compiled for the chips of a TPU slice by the TPU's own compiler, or for
 the devices that are here. Arguments are shapes alone: no weights, no data, no TPU.
@@ -14,17 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from rich.console import Console
-from rich.table import Table
 
 from jax_prompts import partition
 from jax_prompts.config import TrainRun
-from jax_prompts.display import log
+from jax_prompts.display import log, print_table
 from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
+from jax_prompts.setup import set_up
 
-WIDE = 120  # columns, also where there is no terminal to ask
 ASSUMPTIONS = (
     "rows are as long as the settings allow, and every answer as long as targets",
     "matrix work and memory traffic at the speed of the compiler's estimate (TPU), else at the chip's peak rates",
@@ -57,7 +55,7 @@ def precompile(run: TrainRun, topology: str | None, programs: Sequence[str] = PR
     mesh = partition.mesh_of(run.model, devices)
     kind, hbm = devices[0].device_kind, memory_of(devices[0], len(devices))
     reports = {}
-    for name, program in programs_of(run, mesh).items():
+    for name, program in programs_of(set_up(run, mesh)).items():
         if name in programs:
             log(f"compiling {name} for {len(devices)} x {kind}, mesh {_sizes(mesh.shape)}")
             reports[name] = _report(*program, CHIPS.get(kind), hbm)
@@ -76,7 +74,7 @@ def precompile(run: TrainRun, topology: str | None, programs: Sequence[str] = PR
 
 
 def _report(jitted: Any, arguments: tuple, examples: int, chip: Chip | None, hbm: int) -> dict[str, Any]:
-    """What one program needs, does and takes, on one chip."""
+    """Report on one program: what it needs, does and takes, on one chip."""
     begun = time.monotonic()
     arguments_bytes = partition.bytes_per_device(arguments)
     mesh = jax.tree.leaves(arguments)[0].sharding.mesh
@@ -138,12 +136,8 @@ def _prediction(stats: Statistics, chip: Chip | None) -> float | None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    """The report as a table on stderr, a program a column."""
+    """Prints the report as a table on stderr, a program a column."""
     reports = found["programs"]
-    table = Table(title=f"{found['chips']} x {found['chip']}, mesh {_sizes(found['mesh'])}: each chip")
-    table.add_column("")
-    for name in reports:
-        table.add_column(name, justify="right")
     hbm = f"of {found['hbm_per_chip'] / GIB:.2f} GiB"
     rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("arguments", lambda r: f"{r['argument_bytes'] / GIB:.2f} GiB"),
@@ -159,9 +153,12 @@ def _show(found: dict[str, Any]) -> None:
     kinds = sorted({kind for report in reports.values() for kind in report["collectives"] or ()})
     for kind in kinds:
         rows.insert(5, (kind, functools.partial(_collective, kind=kind)))
-    for label, cell in rows:
-        table.add_row(label, *(cell(report) for report in reports.values()))
-    Console(stderr=True, width=WIDE, highlight=False).print(table)
+    print_table(
+        ("", *reports),
+        ((label, *map(cell, reports.values())) for label, cell in rows),
+        title=f"{found['chips']} x {found['chip']}, mesh {_sizes(found['mesh'])}: each chip",
+        right=reports,
+    )
     log("Predictions assume: " + "; ".join(ASSUMPTIONS) + ".")
 
 

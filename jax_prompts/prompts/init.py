@@ -1,4 +1,4 @@
-"""Where the prompt table starts: random, or at embeddings the frozen model already understands.
+"""Initialisers of the prompt table: random, or embeddings that the frozen model already understands.
 
 An initialiser is a plain setting; `table_init(base)` joins it with the frozen model and returns a JAX
 initialiser `(key, (P, D), dtype) -> table_PD`, which works under `jit`, `vmap` over keys and `eval_shape`.
@@ -24,7 +24,7 @@ SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 voca
 
 
 class Vocabulary(Protocol):
-    """What an initialiser asks of a vocabulary: pieces without end of sentence, and their count."""
+    """Vocabulary as an initialiser needs it: pieces without end of sentence, and their count."""
 
     size: int
 

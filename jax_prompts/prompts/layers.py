@@ -1,4 +1,4 @@
-"""What methods are built from: the table, a dense layer as PyTorch starts it, the bottleneck, the LSTM.
+"""Parts of methods: the table, a dense layer as PyTorch starts it, the bottleneck, the LSTM.
 
 Parameters are float32 and products are computed in full float32 on every accelerator: the cost is nothing
 beside the frozen model's. Letters: P prompt length, D model width, M hidden size.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,8 +14,9 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Float
 
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.storage import files
+from jax_prompts.storage.files import PathOrUrl
 
 PROMPT_KINDS = ("input", "deep", "prefix")
 HEAD_PREFIX = "head/"
@@ -85,9 +85,6 @@ def settings_of(method: Any) -> dict[str, Any]:
     return {name: getattr(method, name) for name in names}
 
 
-PathOrUrl = str | os.PathLike[str]  # of a file, or a URL (`files.py`)
-
-
 def save_prompt(
     path: PathOrUrl,
     prompt_PD: Float[np.ndarray, "P D"],
@@ -114,19 +111,8 @@ def save_prompt(
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
 
-    write_whole(path, safetensors.numpy.save(arrays, metadata_text(metadata)))
-
-
-def write_whole(path: PathOrUrl, content: bytes) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-      RunError: a directory or disk that cannot be written.
-    """
-    try:
-        files.write(os.fspath(path), content, replace=True)
-    except OSError as error:
-        raise RunError(f"{path} could not be written: {error.strerror or error}") from error
+    with files.write_errors(path):
+        files.write(path, safetensors.numpy.save(arrays, metadata_text(metadata)))
 
 
 def load_prompt(
@@ -230,14 +216,14 @@ def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[
 
 
 def read_content(path: PathOrUrl) -> bytes:
-    """A prompt file as it is. Its size is looked at first, so that a wrong or hostile one costs no memory.
+    """Bytes of a prompt file. Its size is looked at first, so that a wrong or hostile one costs no memory.
 
     Raises:
       ConfigError: no such file.
       RunError: it is too large, or cannot be read.
     """
     try:
-        return files.read(os.fspath(path), MAX_BYTES)
+        return files.read(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist: set it to a prompt file") from error
     except IsADirectoryError as error:
@@ -245,7 +231,7 @@ def read_content(path: PathOrUrl) -> bytes:
     except files.TooLargeError as error:
         raise RunError(f"{path} has {error.size} bytes, over {MAX_BYTES}: use a prompt file") from error
     except OSError as error:
-        raise RunError(f"{path} could not be read: {error.strerror or error}") from error
+        raise RunError(f"{path} could not be read: {system_reason(error)}") from error
 
 
 def parse_prompt(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
@@ -271,7 +257,7 @@ def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dic
     try:
         found = dict(safetensors.deserialize(content))
     except safetensors.SafetensorError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RunError(f"{path} is not a whole prompt file ({reason}): use another one") from error
     if "prompt" not in found:
         raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")

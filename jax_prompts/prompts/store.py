@@ -23,9 +23,8 @@ import re
 import uuid
 import warnings
 
-from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest
+from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest, system_reason
 from jax_prompts.prompts.prompt_file import (
-    PathOrUrl,
     PromptMetadata,
     metadata_text,
     parse_metadata,
@@ -33,6 +32,7 @@ from jax_prompts.prompts.prompt_file import (
     read_content,
 )
 from jax_prompts.storage import files
+from jax_prompts.storage.files import PathOrUrl
 
 MAX_ENTRY_BYTES = 2**22  # a prompt file's metadata has at most 2**20
 READERS = 16  # entries read at once: object stores answer slowly, but many at a time
@@ -41,7 +41,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the store knows of a prompt.
+    """Entry of one prompt.
 
     Attributes:
       name: what its users call it.
@@ -74,13 +74,14 @@ class Entry:
         return cls(name, file, len(content), checksum, length, width, added, metadata)
 
     def to_json(self) -> bytes:
+        """Content of the entry's file."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["metadata"] = metadata_text(self.metadata)
         return json.dumps(fields, indent=2).encode() + b"\n"
 
     @classmethod
     def from_json(cls, place: str, name: str, content: bytes) -> Entry:
-        """Raises RunError for anything but what `to_json` writes of a prompt called `name`."""
+        """Reads what `to_json` wrote of a prompt called `name`. Raises RunError for anything else."""
         wrong = f"{place} is no entry of a prompt store: remove {name}, or replace it"
         try:
             fields = json.loads(content)
@@ -101,7 +102,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """What a look at every file of a store found.
+    """State of every file of a store.
 
     Attributes:
       whole: names of prompts that are as they were added.
@@ -177,7 +178,7 @@ class PromptStore:
         return tuple(sorted((entry for entry in self.list() if fits(entry.metadata)), key=order))
 
     def path(self, name: str) -> str:
-        """Where the file of a prompt is: a path or URL for whatever takes a prompt file. It never changes.
+        """Path or URL of a prompt's file, for whatever takes a prompt file. It never changes.
 
         Raises:
           ConfigError: there is no such prompt.
@@ -219,7 +220,7 @@ class PromptStore:
                 self._remove_file(file)
                 raise taken from error
         except OSError as error:
-            raise RunError(f"{name} could not be added to {self.url}: {_reason(error)}") from error
+            raise RunError(f"{name} could not be added to {self.url}: {system_reason(error)}") from error
         if before is not None:
             self._remove_file(before.file)
         return entry
@@ -277,7 +278,7 @@ class PromptStore:
             ) from error
         except OSError as error:
             raise RunError(
-                f"{self.url} could not be listed ({_reason(error)}): check the place and the network"
+                f"{self.url} could not be listed ({system_reason(error)}): check the place and the network"
             ) from error
 
     def _entries(self) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -300,7 +301,7 @@ class PromptStore:
         return entries, damaged
 
     def _read_entry(self, name: str) -> Entry | None:
-        """None where there is none.
+        """The entry of a prompt; None where there is none.
 
         Raises:
           RunError: it is damaged, or cannot be read.
@@ -313,7 +314,7 @@ class PromptStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RunError(f"{place} could not be read: {_reason(error)}") from error
+            raise RunError(f"{place} could not be read: {system_reason(error)}") from error
 
     def _absent(self, name: str) -> str:
         names = _names(self._files())
@@ -326,14 +327,10 @@ class PromptStore:
         except FileNotFoundError:
             pass  # somebody else removed it
         except OSError as error:
-            raise RunError(f"{self.url}/{file} could not be removed: {_reason(error)}") from error
+            raise RunError(f"{self.url}/{file} could not be removed: {system_reason(error)}") from error
 
 
 def _names(found: set[str]) -> list[str]:
     """Names that have an entry, among files of a store."""
     stems = (file.removesuffix(".json") for file in found if file.endswith(".json"))
     return sorted(name for name in stems if NAME.fullmatch(name))
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error).splitlines()[0]

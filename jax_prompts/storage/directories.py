@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import pathlib
 import shutil
-import uuid
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError
+from jax_prompts.storage.temporary import final_name, sync, temporary_path
+
+_DAY = 24 * 3600  # seconds
 
 
 @contextlib.contextmanager
-def whole_directory(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A directory to write into, which takes the name `target` once everything in it is on the disk.
+def atomic_directory(
+    target: pathlib.Path, usable: Callable[[], bool] | None = None
+) -> Iterator[pathlib.Path]:
+    """A directory to write into, which takes the name `target` when the block ends; if that fails, nothing is left.
+
+    Args:
+      target: where it belongs.
+      usable: whether there is one by then, made by another process, that may stay: otherwise it gives way. None: there
+        must be none.
 
     Raises:
-      ConfigError: `target` is a file, or a directory that holds something.
-      RunError: it cannot be written.
+      ConfigError: without `usable`, where `target` is a file, or a directory that holds something.
+      OSError: it cannot be written.
     """
-    check_new(target)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    if usable is None:
+        check_new(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
+    temporary = temporary_path(target)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
-            _sync(path)
-        os.rename(temporary, target)
-    except OSError as error:
-        raise RunError(f"{target} could not be written: {error.strerror or error}") from error
+            sync(path)
+        if usable is None:
+            temporary.rename(target)
+        elif not usable():
+            _replace(target, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -40,9 +54,24 @@ def check_new(target: pathlib.Path) -> None:
         raise ConfigError(f"{target} exists: choose another one, or remove it")
 
 
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _replace(target: pathlib.Path, temporary: pathlib.Path) -> None:
+    """Puts one directory in the place of another, unless a third has come there meanwhile."""
+    old = temporary_path(target)
+    old.mkdir()
+    with contextlib.suppress(FileNotFoundError):
+        target.rename(old / target.name)
+    shutil.rmtree(old, ignore_errors=True)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Removes what killed processes left; a directory that is still being written has changed within a day."""
+    with contextlib.suppress(OSError):
+        for left in [path for path in folder.iterdir() if final_name(path.name) and path.is_dir()]:
+            with contextlib.suppress(OSError):  # another process sweeps too
+                if max(path.stat().st_mtime for path in [left, *left.rglob("*")]) < time.time() - _DAY:
+                    shutil.rmtree(left, ignore_errors=True)

@@ -5,21 +5,22 @@ A URL is whatever fsspec opens: `file://`, `gs://`, `s3://` (with s3fs), `memory
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
-import logging
 import os
 import stat
-import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 
-from jax_prompts.storage.remote import within_limit
+from jax_prompts.errors import RunError, system_reason
+from jax_prompts.storage.remote import ask_file_system
+from jax_prompts.storage.temporary import sync, temporary_path
 
-Answer = TypeVar("Answer")
+PathOrUrl = str | os.PathLike[str]
 
 
 class TooLargeError(OSError):
@@ -30,17 +31,17 @@ class TooLargeError(OSError):
         self.size = size
 
 
-def read(path: str, limit: int) -> bytes:
+def read(path: PathOrUrl, limit: int) -> bytes:
     """The content of a file of at most `limit` bytes; a larger one costs no memory.
 
     Raises:
       FileNotFoundError, IsADirectoryError (also for pipes and devices), TooLargeError, TimeoutError, OSError.
     """
-    if (local := _local(path)) is None:
-        return _remote(path, lambda fs, place: _read_open(fs.open(place, "rb"), limit))
-    if not stat.S_ISREG(local.stat().st_mode):
+    if isinstance(place := _place(path), str):
+        return ask_file_system(place, lambda fs, file: _read_open(fs.open(file, "rb"), limit))
+    if not stat.S_ISREG(place.stat().st_mode):
         raise IsADirectoryError(errno.EISDIR, "not a file")
-    return _read_open(open(local, "rb"), limit)
+    return _read_open(open(place, "rb"), limit)
 
 
 def _read_open(opened: Any, limit: int) -> bytes:
@@ -56,69 +57,80 @@ def _read_open(opened: Any, limit: int) -> bytes:
     return content
 
 
-def write(path: str, content: bytes, *, replace: bool) -> None:
+def write(path: PathOrUrl, content: bytes | str, *, replace: bool = True) -> None:
     """Writes a file whole or not at all; of several writers the last one stays, or without `replace` the first.
+
+    Args:
+      path: its directory is made where it is missing.
+      content: a text is written as UTF-8.
+      replace: whether a file that is there gives way.
 
     Raises:
       FileExistsError: without `replace`, where there is one.
       OSError, TimeoutError.
     """
-    if (local := _local(path)) is None:
+    content = content.encode() if isinstance(content, str) else content
+    if isinstance(place := _place(path), str):
         mode = "overwrite" if replace else "create"
-        return _remote(path, lambda fs, place: fs.pipe_file(place, content, mode=mode))
-    temporary = local.with_name(f".{local.name}.{uuid.uuid4().hex}.tmp")
-    local.parent.mkdir(parents=True, exist_ok=True)
+        return ask_file_system(place, lambda fs, file: fs.pipe_file(file, content, mode=mode))
+    with atomic_file(place, replace=replace) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A temporary path for a file, which takes the name `path` when the block ends; if that fails, nothing is left.
+
+    Args, Raises: as `write`, which is for what fits into memory.
+    """
+    temporary = temporary_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync(temporary)
         if replace:
-            os.replace(temporary, local)
+            os.replace(temporary, path)
         else:
-            os.link(temporary, local)  # refuses as open(..., "x") does, but appears with its content
+            os.link(temporary, path)  # refuses as open(..., "x") does, but appears with its content
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def remove(path: str) -> None:
-    """Raises FileNotFoundError, OSError or TimeoutError."""
-    if (local := _local(path)) is None:
-        return _remote(path, lambda fs, place: fs.rm_file(place))
-    local.unlink()
+@contextlib.contextmanager
+def write_errors(path: PathOrUrl) -> Iterator[None]:
+    """Turns an OSError inside the block into a RunError which says that `path` could not be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {system_reason(error)}") from error
 
 
-def listing(folder: str) -> set[str]:
+def remove(path: PathOrUrl) -> None:
+    """Removes a file. Raises FileNotFoundError, OSError or TimeoutError."""
+    if isinstance(place := _place(path), str):
+        return ask_file_system(place, lambda fs, file: fs.rm_file(file))
+    place.unlink()
+
+
+def listing(folder: PathOrUrl) -> set[str]:
     """Names of the files in a folder.
 
     Raises:
       FileNotFoundError: no such folder; a remote one without files is none.
       OSError, TimeoutError.
     """
-    if (local := _local(folder)) is None:
-        return _remote(folder, _list)
-    return {entry.name for entry in os.scandir(local) if entry.is_file()}
+    if isinstance(place := _place(folder), str):
+        return ask_file_system(place, _list)
+    return {entry.name for entry in os.scandir(place) if entry.is_file()}
 
 
-def _list(fs: fsspec.AbstractFileSystem, place: str) -> set[str]:
+def _list(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
     fs.invalidate_cache()  # others write there
-    found = fs.ls(place, detail=True)
+    found = fs.ls(folder, detail=True)
     return {row["name"].rpartition("/")[2] for row in found if row["type"] == "file"} - {""}
 
 
-def _local(path: str) -> Path | None:
-    """A path on this machine; None for a remote one."""
-    if "://" not in path or path.startswith("file://"):
-        return Path(path.removeprefix("file://"))
-    return None
-
-
-def _remote(path: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
-    """What a remote file system answers; whatever its library raises becomes an OSError."""
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
-    try:
-        return within_limit(lambda: ask(*fsspec.core.url_to_fs(path)))
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(errno.EIO, (str(error).strip() or type(error).__name__).splitlines()[0]) from error
+def _place(path: PathOrUrl) -> Path | str:
+    """A path on this machine, or the URL of a remote one."""
+    path = os.fspath(path)
+    return path if "://" in path and not path.startswith("file://") else Path(path.removeprefix("file://"))

@@ -1,16 +1,38 @@
-"""What is far away: asked with patience, but so that a command without a network ends within 30 seconds."""
+"""Requests to remote file systems, with patience, but so that a command without a network ends within 30 seconds."""
 
 from __future__ import annotations
 
+import errno
+import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+import fsspec
+
+from jax_prompts.errors import first_line
 
 TIMEOUT_SECONDS = 25.0
+Answer = TypeVar("Answer")
 
 
-def within_limit(ask: Callable[[], Any]) -> Any:
-    """What `ask` returns or raises.
+def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
+    """Answer of `ask(file system of the URL, path there)`.
+
+    Raises:
+      OSError: whatever that file system's library raises. TimeoutError as `within_limit`.
+    """
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
+    try:
+        return within_limit(lambda: ask(*fsspec.core.url_to_fs(url)))
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, first_line(error)) from error
+
+
+def within_limit(ask: Callable[[], Answer]) -> Answer:
+    """Answer of `ask`, or the error that it raises.
 
     Raises:
       TimeoutError: it has done neither after `TIMEOUT_SECONDS`.

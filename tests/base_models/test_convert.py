@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.safetensors import open_safetensors
 from jax_prompts.interop.t5x_write import write_checkpoint
 from jax_prompts.main import main
+from jax_prompts.storage.temporary import final_name, temporary_path
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 GOLDEN = str(GOLDENS / "t5_v1_1_hf")
@@ -119,6 +121,33 @@ def test_an_interrupted_conversion_goes_on(tmp_path):
     assert content(target) == whole
 
 
+@pytest.mark.parametrize("file", [SHARDS[2], "config.json"])
+def test_a_killed_conversion_goes_on_and_clears_up(tmp_path, file):
+    convert_model(GOLDEN, str(tmp_path / "other"))
+    target = tmp_path / "own"
+    code = f"""
+import os, signal
+from jax_prompts.base_models import convert
+convert.SHARD_BYTES = 80_000
+replace = os.replace
+def killed(source, target):
+    if str(target).endswith({file!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = killed
+convert.convert_model({GOLDEN!r}, {str(target)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = [path.name for path in target.iterdir() if final_name(path.name)]
+    assert final_name(left) == file
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        open_model(str(target))
+    kept = SHARDS[:2] if file in SHARDS else SHARDS
+    assert convert_model(GOLDEN, str(target))["files_kept"] == kept
+    assert content(target) == content(tmp_path / "other")
+
+
 def test_files_of_another_model_are_not_kept(tmp_path):
     other = shutil.copytree(GOLDEN, tmp_path / "other")
     doubled = {name: 2 * array for name, array in load_file(f"{GOLDEN}/model.safetensors").items()}
@@ -136,6 +165,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 from jax_prompts.cli.inspection import describe
 from jax_prompts.main import main
+from jax_prompts.storage.temporary import final_name, temporary_path
 main(["convert", {GOLDEN!r}, {str(target)!r}])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -155,6 +185,11 @@ def test_targets_that_hold_something_else_are_left_alone(tmp_path):
         with pytest.raises(ConfigError, match=reason):
             convert_model(GOLDEN, str(target))
         assert content(target) == before
+    left = temporary_path(tmp_path / "thesis.txt")
+    (tmp_path / "thesis.txt").rename(left)
+    with pytest.raises(ConfigError, match=r"holds \.thesis\.txt"):
+        convert_model(GOLDEN, str(tmp_path))
+    assert left.read_text() == "years of work"
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         convert_model(GOLDEN, str(tmp_path / "file"))

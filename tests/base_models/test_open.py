@@ -224,6 +224,12 @@ def test_damaged_t5x_checkpoints_are_one_line(golden, tmp_path):
             open_model(str(path))
 
 
+def test_a_folder_called_checkpoint_is_no_t5x_checkpoint(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(ConfigError, match="holds no model"):
+        open_model(str(tmp_path))
+
+
 def test_a_compressed_zarr_array_with_a_flipped_bit_is_refused(shared, tmp_path):
     path = shutil.copytree(shared / "data" / "tiny_random_t5_1_1_checkpoint" / "checkpoint_3", tmp_path / "c")
     chunk = path / "target.decoder.logits_dense.kernel" / "0.3"

@@ -181,7 +181,9 @@ def test_arrays_are_streamed_to_their_shards(monkeypatch, scan_layers, sharded, 
         for name, x in shapes.items()
     }
     source = {name: lazy(name, shape) for name, shape in shapes.items()}
-    monkeypatch.setattr(weights_module, "open_model", lambda _: Checkpoint("native", source, config, None, {}))
+    monkeypatch.setattr(
+        weights_module, "open_model", lambda _: Checkpoint("native", source, config, None, {})
+    )
     base = BaseModel(None, "many", "", weight_dtype="bfloat16", scan_layers=scan_layers)
     model = T5(dataclasses.replace(config, scan_layers=scan_layers))
     mesh = partition.make_mesh({"data": 2, "model": 4}) if sharded else None

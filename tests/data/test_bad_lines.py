@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
-from jax_prompts.data.bad_lines import SHOWN, BadLine, skipping, tolerated
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError
+from tasks.errors import BadLine, TaskError
+from tasks.sources.bad_lines import SHOWN, skipping, tolerated
 
 GOOD = [{"premise": "p", "hypothesis": "h", "label": "neutral", "idx": idx} for idx in range(3)]
 
@@ -91,8 +92,8 @@ def test_only_bad_lines_are_tolerated():
     with skipping(True) as found:
         with tolerated():
             raise BadLine("one")
-        with pytest.raises(ConfigError), tolerated():
-            raise ConfigError("another")
+        with pytest.raises(TaskError), tolerated():
+            raise TaskError("another")
     assert list(found) == ["one"]
     for context in (skipping(False), skipping(True)):
         with context, pytest.raises(KeyError), tolerated():

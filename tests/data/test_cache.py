@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
-from jax_prompts.data import cache as cache_module
 from jax_prompts.data import fill as fill_module
-from jax_prompts.data.cache import TokenCache, open_caches
+from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.cache_key import cache_root
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError, RunError
 
@@ -287,10 +288,10 @@ def test_a_cache_cannot_name_code_outside_the_tasks(
 
 def test_the_cache_directory_has_a_default(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("JAX_PROMPTS_CACHE", str(tmp_path))
-    assert cache_module.cache_root(None) == tmp_path
-    assert cache_module.cache_root("/elsewhere") == pathlib.Path("/elsewhere")
+    assert cache_root(None) == tmp_path
+    assert cache_root("/elsewhere") == pathlib.Path("/elsewhere")
     monkeypatch.delenv("JAX_PROMPTS_CACHE")
-    assert cache_module.cache_root(None) == pathlib.Path.home() / ".cache" / "jax_prompts"
+    assert cache_root(None) == pathlib.Path.home() / ".cache" / "jax_prompts"
 
 
 def test_official_files_with_the_real_vocabulary(

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 
 
@@ -36,7 +36,7 @@ def settings_code(toy: Data, vocabulary_path: pathlib.Path, vocabulary: Vocabula
     return f"""
         from jax_prompts.config import Data
         from jax_prompts.errors import RunError
-        from jax_prompts.data.cache import open_caches
+        from jax_prompts.data.open import open_caches
         from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 
         data, vocabulary = {toy!r}, Vocabulary({str(vocabulary_path)!r})

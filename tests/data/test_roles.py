@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.roles import open_role, open_roles, subset_record
 from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary

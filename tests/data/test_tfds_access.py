@@ -14,7 +14,7 @@ pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
 from jax_prompts.data import tfds_access
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError, RunError
 
@@ -59,7 +59,7 @@ def test_names_that_are_looked_up_for_ever_are_given_up(monkeypatch: pytest.Monk
         raise OSError("no such host")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(reach, "SECONDS", 0.5)
+    monkeypatch.setattr(tfds_access, "SECONDS", 0.5)
     begun = time.monotonic()
     assert not tfds_access._any_answers(["https://one.invalid", "https://two.invalid"])
     assert time.monotonic() - begun < 5

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("seqio")
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache import open_caches
+from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError
 

@@ -20,7 +20,7 @@ from jax_prompts.interop.exchange import convert_prompt, export_prompt
 from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
 
-pytestmark = pytest.mark.filterwarnings("ignore::jax_prompts.config.SettingWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jax_prompts.errors.SettingWarning")
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 BASE = GOLDENS / "t5_v1_1_hf"

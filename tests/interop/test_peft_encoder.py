@@ -24,7 +24,7 @@ from jax_prompts.prompts import (
 )
 from jax_prompts.prompts.prompt_file import settings_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::jax_prompts.config.SettingWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jax_prompts.errors.SettingWarning")
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "peft_prompt_encoder" / "golden.safetensors"
 P, D, STEP = 6, 32, 40

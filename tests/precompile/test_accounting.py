@@ -7,6 +7,7 @@ from jax_prompts import partition
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.precompile.accounting import account, kept_bytes, matrix_flops
+from jax_prompts.setup import set_up
 
 QUICK = ("--gin_file=gin_configs/quickstart.gin", "--gin.MODEL_DIR=never", "--gin.SCAN_LAYERS=True")
 
@@ -37,7 +38,7 @@ def test_rows_cost_alike_and_weights_once():
 
     def account_of(rows):
         run = resolve(parse(["train", *QUICK, f"--gin.BATCH_SIZE={rows}"]), "TrainRun")[0]
-        return account(run, partition.mesh_of(run.model, jax.devices()[:1]))
+        return account(set_up(run, partition.mesh_of(run.model, jax.devices()[:1])))
 
     eight, twelve = account_of(8), account_of(12)
     assert eight.weights == twelve.weights == 4 * 4_082_688

@@ -22,7 +22,7 @@ from jax_prompts.precompile.hlo_statistics import Collective, Statistics
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.precompile.report import _prediction, precompile
 from jax_prompts.prompts import for_model
-from jax_prompts.state import sharded_trees
+from jax_prompts.setup import set_up, tree_shapes
 
 XXL = ("--gin_file=gin_configs/residual_xxl.gin", "--gin.MODEL_DIR=never")
 QUICK = ("--gin_file=gin_configs/quickstart.gin", "--gin.MODEL_DIR=never", "--gin.SCAN_LAYERS=True")
@@ -58,7 +58,7 @@ def test_what_is_reported(report):
 def test_flops_are_those_of_the_traced_program(report):
     """Of which every chip has its part, but for the network of the prompt, which all repeat."""
     run = run_of(*QUICK, *MESH)
-    step, arguments, _ = programs_of(run, partition.mesh_of(run.model))["train"]
+    step, arguments, _ = programs_of(set_up(run, partition.mesh_of(run.model)))["train"]
     expected = matrix_flops(step.trace(*arguments).jaxpr.jaxpr) / 8
     assert expected <= report["flops_per_chip"] < 1.02 * expected
 
@@ -85,7 +85,7 @@ def test_the_checkpoint_of_an_xxl_run_is_small(tmp_path):
     model = make_model(run.model)
     mesh = partition.mesh_of(run.model)
     method = for_model(run.method, model.config.prompt_width)
-    tuned, _ = sharded_trees(dataclasses.replace(run, method=method), model, mesh)
+    tuned, _ = tree_shapes(dataclasses.replace(run, method=method), model, mesh)
     state = partition.state_shapes(optim.make_optimizer(run.optimizer, 1), tuned)
     random = np.random.default_rng(0)
     arrays = jax.tree.map(lambda x: jax.numpy.asarray(random.random(x.shape), x.dtype), (tuned, state))

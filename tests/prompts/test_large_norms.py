@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_contract import CONFIG, D, batch
 
 from jax_prompts import optim
@@ -40,6 +41,7 @@ def train(**numerics):
     return np.array(losses), np.array(norms)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_like_float32():
     losses, norms = train()
     assert losses[-1] < losses[0] - 0.1

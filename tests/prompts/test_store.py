@@ -119,7 +119,7 @@ def test_of_writers_of_one_name_that_meet_one_wins(store, prompt, monkeypatch):
     meet = threading.Barrier(len(paths))
     write = files.write
 
-    def together(path, content, *, replace):
+    def together(path, content, *, replace=True):
         if path.endswith(".json"):
             meet.wait()
         write(path, content, replace=replace)
@@ -147,7 +147,7 @@ def test_an_entry_whose_answer_was_lost_is_ones_own(store, prompt, monkeypatch):
     """Libraries of object stores send a write again when its answer is lost, and then meet what they wrote."""
     write = files.write
 
-    def twice(path, content, *, replace):
+    def twice(path, content, *, replace=True):
         write(path, content, replace=replace)
         write(path, content, replace=replace)
 

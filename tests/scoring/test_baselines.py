@@ -12,7 +12,7 @@ from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_cons
 from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
 from jax_prompts.scoring.bootstrap import intervals
 from jax_prompts.scoring.task_evaluator import TaskEvaluator, majority_vote, report
-from tasks.metrics import accuracy
+from tasks.metrics.labels import accuracy
 
 
 def f1(targets, predictions):
@@ -200,7 +200,7 @@ def test_any_number_is_better_than_none():
         step for step, value in steps if selection.update(step, [{"metrics": {"a_task": {"pearson": value}}}])
     ]
     assert improved == [1, 3, 6]
-    assert selection.found() == [{"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}]
+    assert selection.chosen() == [{"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}]
 
 
 def test_majority_vote_takes_the_earliest_among_equals():

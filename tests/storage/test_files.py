@@ -1,13 +1,20 @@
 """Files by path and URL: whole or not at all, within a limit, and every failure an OSError."""
 
+import concurrent.futures
 import os
+import random
+import signal
+import subprocess
+import sys
 import threading
 import uuid
 
 import fsspec
 import pytest
 
+from jax_prompts.errors import RunError
 from jax_prompts.storage import files, remote
+from jax_prompts.storage.temporary import final_name
 
 
 @pytest.fixture(params=["path", "file", "memory"])
@@ -36,6 +43,108 @@ def test_what_is_written_is_read_listed_and_removed(folder):
             absent(f"{folder}/a")
     with pytest.raises(FileNotFoundError):
         files.listing(f"{folder}/elsewhere")
+
+
+def test_what_comes_back_is_what_went_in(folder):
+    draw = random.Random(0)
+    kept = {}
+    for _ in range(40):
+        name, size = (
+            f"f{draw.randrange(8)}",
+            draw.choice([0, 1, draw.randrange(100), draw.randrange(100_000)]),
+        )
+        content = draw.randbytes(size)
+        if draw.random() < 0.3:
+            content = "".join(chr(draw.randrange(0x20, 0x2FFF)) for _ in range(size % 1000))
+        replace = draw.random() < 0.6 or name not in kept
+        if replace:
+            files.write(f"{folder}/{name}", content)
+            kept[name] = content.encode() if isinstance(content, str) else content
+        else:
+            with pytest.raises(FileExistsError):
+                files.write(f"{folder}/{name}", content, replace=False)
+        assert files.listing(folder) == kept.keys()
+        assert all(files.read(f"{folder}/{other}", len(kept[other])) == kept[other] for other in kept)
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "new" / "file"
+    for old in (None, b"old"):
+        if old is not None:
+            path.write_bytes(old)
+        with pytest.raises(ZeroDivisionError), files.atomic_file(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise ZeroDivisionError
+        assert [entry.read_bytes() for entry in path.parent.iterdir()] == ([] if old is None else [old])
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic_file(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_process_killed_before_the_end_leaves_the_old_file(tmp_path, call):
+    path = tmp_path / "file"
+    files.write(path, "old")
+    code = f"""
+import os, signal
+from jax_prompts.storage import files
+os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.write({str(path)!r}, "new")
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    (left,) = set(tmp_path.iterdir()) - {path}
+    assert (final_name(left.name), left.read_text()) == ("file", "new")
+    files.write(path, "newer")  # which what was left does not hinder
+    assert path.read_text() == "newer"
+
+
+def test_of_writers_that_do_not_replace_the_first_one_stays(tmp_path):
+    path, written = tmp_path / "file", threading.Barrier(8)
+
+    def write(number):
+        try:
+            with files.atomic_file(path, replace=False) as temporary:
+                temporary.write_bytes(bytes([number]))
+                written.wait()
+        except FileExistsError:
+            return b""
+        return bytes([number])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(50):
+            (first,) = filter(None, pool.map(write, range(8)))
+            assert path.read_bytes() == first
+            assert list(tmp_path.iterdir()) == [path]
+            path.unlink()
+
+
+def test_of_writers_that_replace_a_reader_sees_one_whole(tmp_path):
+    path = tmp_path / "file"
+    files.write(path, bytes(100_000))
+
+    def write(number):
+        for _ in range(10):
+            files.write(path, bytes([number]) * 100_000)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, number) for number in range(4)]
+        while not all(writer.done() for writer in writers):
+            content = files.read(path, 100_000)
+            assert len(content) == 100_000 and len(set(content)) == 1
+        for writer in writers:
+            writer.result()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_write_error_names_the_path_and_the_reason(tmp_path):
+    (tmp_path / "file").write_text("")
+    path, reason = tmp_path / "file" / "x", r"file/x could not be written: (Not a directory|File exists)$"
+    with pytest.raises(RunError, match=reason), files.write_errors(path):
+        files.write(path, b"")
 
 
 def test_a_file_over_the_limit_is_not_read(folder):

@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 import tasks.registry  # noqa: F401
-from tasks import metrics
+from tasks.metrics.labels import accuracy, f1_with_invalid
 from tasks.mixtures import LIMIT
 
 NAMES = sorted(seqio.MixtureRegistry.names())
@@ -39,7 +39,7 @@ def test_transfer_reads_the_words_of_the_set_it_was_tuned_on(
     for said, number in answers.items():
         assert registered.postprocess_fn(said, example={}, is_target=False) == number
     assert registered.postprocess_fn(text, example={}, is_target=True) == 1
-    assert registered.metric_fns == [metrics.f1_with_invalid, metrics.accuracy]
+    assert registered.metric_fns == [f1_with_invalid, accuracy]
     assert registered.splits == ("validation",)
 
 
@@ -51,7 +51,7 @@ def test_dpr_is_scored_by_its_own_functions(prefix: str):
     assert task.postprocess_fn("Tom", example=example, is_target=True) == 1
     assert task.postprocess_fn("tom", example=example, is_target=False) == 1
     assert task.postprocess_fn("Bob", example=example, is_target=False) == 0
-    assert task.metric_fns == [metrics.accuracy]
+    assert task.metric_fns == [accuracy]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import seqio
 import tensorflow as tf
 
 import tasks.registry  # noqa: F401
-from jax_prompts.errors import ConfigError
+from tasks.errors import TaskError
 from tasks.features import TOKENIZE
-from tasks.sources import as_dataset
+from tasks.sources.seqio_sources import as_dataset
 
 LOCAL = pathlib.Path(__file__).parents[1] / "goldens" / "task_text"
 SUPER_GLUE = tuple(f"super_glue_{name}_v102" for name in ("boolq", "cb", "copa", "multirc", "rte", "wic"))
@@ -159,7 +159,7 @@ def test_split_slices_of_a_real_file(shared: pathlib.Path):
     source = seqio.TaskRegistry.get("super_glue_boolq_v102").source.at(shared / "data")
     assert source.num_input_examples("validation[:2470]") == 2470
     assert source.num_input_examples("validation[-800:]") == 800
-    with pytest.raises(ConfigError, match=r"BoolQ/train\.jsonl.*BoolQ/train\.jsonl"):
+    with pytest.raises(TaskError, match=r"BoolQ/train\.jsonl.*BoolQ/train\.jsonl"):
         source.get_dataset("train")
 
 

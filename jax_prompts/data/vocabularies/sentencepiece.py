@@ -16,12 +16,11 @@ from sentencepiece import sentencepiece_model_pb2
 
 from jax_prompts.assets import resolve_asset
 from jax_prompts.data.vocabularies.unigram import sentencepiece_model
-from jax_prompts.errors import RunError
-from jax_prompts.storage import files
+from jax_prompts.data.vocabularies.vocabulary_file import read_content
+from jax_prompts.errors import RunError, first_line
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
-MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
 
 
@@ -55,7 +54,7 @@ class Vocabulary:
         """
         if path.startswith("asset:"):
             path = f"{resolve_asset(path)}/vocabulary.model"
-        self.model_bytes = read_bytes(path, "VOCABULARY")
+        self.model_bytes = read_content(path)
         try:
             if path.endswith(".json"):
                 self.model_bytes = sentencepiece_model(self.model_bytes.decode())
@@ -68,7 +67,7 @@ class Vocabulary:
                 model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
         except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError share no base
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise RunError(
                 f"{path} is not a SentencePiece model ({reason}): set VOCABULARY to a sentencepiece.model"
             ) from error
@@ -102,21 +101,3 @@ class Vocabulary:
             if token != PAD_ID:
                 kept.append(token if token < self.size else self.unk_id)
         return self._processor.decode_ids(kept)
-
-
-def read_bytes(path: str, macro: str) -> bytes:
-    """A whole file, local or remote, of at most `MAX_BYTES`.
-
-    Args:
-      path: what fsspec understands; `gs://` needs gcsfs.
-      macro: the setting that names the file, for the error message.
-
-    Raises:
-      RunError: it cannot be read, or a remote one has not arrived in time (`remote.py`).
-    """
-    try:
-        return files.read(path, MAX_BYTES)
-    except OSError as error:
-        reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
-        mend = "a local copy of it" if "://" in path else "a file that exists"
-        raise RunError(f"{path} cannot be read ({reason}): set {macro} to {mend}") from error

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from jax_prompts.data.vocabularies.sentencepiece import PAD_ID, read_bytes
-from jax_prompts.errors import RunError
+from jax_prompts.data.vocabularies.sentencepiece import PAD_ID
+from jax_prompts.data.vocabularies.vocabulary_file import read_content
+from jax_prompts.errors import RunError, first_line
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -32,13 +33,13 @@ class WordPiece:
         Raises:
           RunError: the file cannot be read, is neither, lacks a special token, or pads with another id than 0.
         """
-        content = read_bytes(path, "VOCABULARY")
+        content = read_content(path)
         try:
             text = content.decode()
             self._tokenizer = Tokenizer.from_str(text) if path.endswith(".json") else _of_pieces(text)
         except Exception as error:  # tokenizers raises plain Exception
             raise RunError(
-                f"{path} is no WordPiece vocabulary ({str(error).splitlines()[0]}): set VOCABULARY to a vocab.txt "
+                f"{path} is no WordPiece vocabulary ({first_line(error)}): set VOCABULARY to a vocab.txt "
                 "or tokenizer.json"
             ) from error
         pieces = self._tokenizer.get_vocab()

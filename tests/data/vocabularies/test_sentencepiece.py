@@ -6,12 +6,10 @@ import pathlib
 import random
 import unicodedata
 
-import fsspec
 import pytest
 
-from jax_prompts.data.vocabularies.sentencepiece import Vocabulary, read_bytes
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import RunError
-from jax_prompts.storage import remote
 
 ODD_TEXTS = [
     "",
@@ -90,29 +88,6 @@ def test_bad_files_are_named(tmp_path, content: bytes | None) -> None:
     with pytest.raises(RunError, match=r"bad\.model .*VOCABULARY") as caught:
         Vocabulary(str(path))
     assert "\n" not in str(caught.value)
-
-
-def test_remote_files_fail_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr(fsspec.core, "url_to_fs", refused)
-    with pytest.raises(RunError, match=r"gs://bucket/v\.model .*no route\): set VOCABULARY to a local copy"):
-        Vocabulary("gs://bucket/v.model")
-
-
-def test_remote_files_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
-    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: threading.Event().wait())
-    with pytest.raises(RunError, match="no answer"):
-        read_bytes("gs://bucket/file", "VOCABULARY")
-
-
-def test_remote_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    fsspec.filesystem("memory").pipe("/some/file", b"content")
-    assert read_bytes("memory://some/file", "VOCABULARY") == b"content"
 
 
 def test_a_tokenizer_json_is_the_same_vocabulary(t5_vocabulary_path: str) -> None:

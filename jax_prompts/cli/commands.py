@@ -1,0 +1,14 @@
+"""Every command of `t5x`, in the order of `t5x --help`."""
+
+from __future__ import annotations
+
+from jax_prompts.cli.command import Command
+from jax_prompts.cli.precompile_command import PRECOMPILE
+from jax_prompts.cli.run_commands import CACHE, EVAL, INFER, PRETRAIN, TRAIN
+from jax_prompts.cli.store_command import STORE
+from jax_prompts.cli.tasks_command import TASKS
+from jax_prompts.cli.transfer_commands import CONVERT, EXPORT, INSPECT
+
+COMMANDS: tuple[Command, ...] = (
+    TRAIN, PRETRAIN, EVAL, INFER, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
+)  # fmt: skip

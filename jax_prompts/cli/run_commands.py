@@ -1,0 +1,116 @@
+"""Commands of a run that gin files describe: `train`, `pretrain`, `eval`, `infer` and `cache`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from jax_prompts.cli.command import Command, named_files
+from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.config import TrainRun
+from jax_prompts.errors import ConfigError
+
+
+def _train(args: argparse.Namespace) -> dict[str, Any]:
+    run, text = resolve(args, "TrainRun")
+    if args.command == "pretrain" and run.method is not None:
+        raise ConfigError(
+            "t5x pretrain trains the whole model, and PROMPT is set; "
+            "add --gin_file=gin_configs/runs/pretrain.gin, or use t5x train"
+        )
+    if args.dry_run:
+        from jax_prompts.dry_run import dry_run
+
+        return dry_run(run)
+    from jax_prompts.train import train
+
+    return train(run, text)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry_run", action="store_true", help="shapes only: reads no weights and no data")
+
+
+def _eval(args: argparse.Namespace) -> dict[str, Any]:
+    run, text = resolve(args, "EvalRun")
+    from jax_prompts.evaluate import evaluate_run
+
+    return evaluate_run(run, text)
+
+
+def _infer(args: argparse.Namespace) -> dict[str, Any]:
+    run, _ = resolve(args, "InferRun")
+    from jax_prompts.inference.infer import infer_file
+
+    return infer_file(run, args.prompt, args.input, args.output)
+
+
+def _infer_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable")
+    add("--input", required=True, metavar="FILE", help="lines of text or JSON; - for stdin")
+    add("--output", required=True, metavar="FILE", help="JSON lines; - for stdout")
+
+
+def _infer_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    args.prompt = named_files(args.prompt, parser)
+
+
+def _cache(args: argparse.Namespace) -> dict[str, Any]:
+    run, _ = resolve(args, "TrainRun", "EvalRun")
+    from jax_prompts.base_models.build import make_vocabulary
+    from jax_prompts.data.protocols import ROLES
+    from jax_prompts.data.roles import open_roles, split_of
+
+    vocabulary = make_vocabulary(run.model)
+    roles = ROLES if isinstance(run, TrainRun) else [run.role]
+    caches = [
+        {
+            "task": cache.task,
+            "split": split_of(run.data, role),
+            "rate": rate,
+            "examples": len(cache),
+            "bad_lines": cache.bad_lines["count"],
+            "directory": str(cache.directory),
+        }
+        for role, found in open_roles(run.data, vocabulary, roles).items()
+        for rate, cache in found
+    ]
+    return {"caches": caches}
+
+
+TRAIN = Command(
+    "train",
+    "tune a prompt on a task",
+    _train,
+    _train_arguments,
+    reads_gin=True,
+    skips_bad_lines=True,
+    several_processes=True,
+)
+PRETRAIN = Command(
+    "pretrain",
+    "train every parameter of a model",
+    _train,
+    _train_arguments,
+    reads_gin=True,
+    skips_bad_lines=True,
+    several_processes=True,
+)
+EVAL = Command(
+    "eval",
+    "score prompt files on a task, each alone and as an ensemble",
+    _eval,
+    reads_gin=True,
+    skips_bad_lines=True,
+    several_processes=True,
+)
+INFER = Command(
+    "infer",
+    "answer lines of text with one prompt or several",
+    _infer,
+    _infer_arguments,
+    _infer_check,
+    reads_gin=True,
+)
+CACHE = Command("cache", "fill the token caches of a run", _cache, reads_gin=True, skips_bad_lines=True)

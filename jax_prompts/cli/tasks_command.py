@@ -1,0 +1,59 @@
+"""`t5x tasks`: lists every task, as a table on stderr and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from jax_prompts.cli.command import Command
+
+_HEADS = ("task", "source", "metrics", "split", "examples", "labels", "input tokens", "target tokens")
+
+
+def _tasks(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.data.task_statistics import describe_tasks
+    from jax_prompts.display import print_table
+
+    found = describe_tasks(args.task, args.data_dir, args.vocabulary)
+    if not args.json:
+        mixtures = [
+            (name, "mixture of", "", "", "", "\n".join(parts), "", "")
+            for name, parts in found["mixtures"].items()
+        ]
+        print_table(_HEADS, *map(_rows, found["tasks"]), mixtures)
+    return found
+
+
+def _rows(task: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each split, the first with what holds for all."""
+    first = ("\n".join([task["task"], *task["forms"]]), task["source"], "\n".join(task["metrics"]))
+    return [
+        (*(("", "", "") if number else first), split, *_counts(facts, task["labels"]))
+        for number, (split, facts) in enumerate(task["splits"].items())
+    ]
+
+
+def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> tuple[str, ...]:
+    """The last four columns of a split."""
+    if "missing" in facts:
+        return ("not available", "\n".join(labels or ()), "", "")
+    shares = [f"{label} {100 * count / facts['examples']:.1f} %" for label, count in facts["labels"].items()]
+    lengths = [f"{facts[side]['mean']:.1f}, 99 %: {facts[side]['p99']}" for side in ("inputs", "targets")]
+    return (f"{facts['examples']:,}", "\n".join(shares), *lengths)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    add("--data_dir", metavar="DIR", help="official files, to be counted")
+    add("--vocabulary", metavar="FILE", help="SentencePiece model that lengths are counted with")
+    add("--json", action="store_true", help="no table, only JSON")
+
+
+TASKS = Command(
+    "tasks",
+    "list the tasks: source, splits and sizes, labels, metrics, lengths",
+    _tasks,
+    _arguments,
+)

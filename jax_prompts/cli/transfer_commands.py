@@ -1,0 +1,78 @@
+"""Commands of models and prompts as files: `convert` brings them in, `export` takes them out, `inspect` looks."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from jax_prompts.cli.command import Command
+from jax_prompts.errors import ConfigError
+
+
+def _convert(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.interop.exchange import convert_prompt, is_prompt
+
+    prompt = is_prompt(args.source, args.target)
+    unused = ("--vocabulary", args.vocabulary) if prompt else ("--prompt_only", args.prompt_only)
+    if unused[1]:
+        raise ConfigError(f"{unused[0]} says nothing of a {'prompt' if prompt else 'model'}: leave it out")
+    if prompt:
+        return convert_prompt(args.source, args.target, prompt_only=args.prompt_only)
+    from jax_prompts.base_models.convert import convert_model
+
+    return convert_model(args.source, args.target, args.vocabulary)
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="SOURCE",
+        help="model: directory, gs://, hf://ORGANISATION/NAME or asset:NAME; "
+        "prompt: PEFT adapter's folder, NumPy array or T5X checkpoint",
+    )
+    add("target", metavar="TARGET", help="model: directory to write; prompt: NEW.safetensors")
+    add("--vocabulary", metavar="FILE", help="model: in place of the one beside SOURCE")
+    add("--prompt_only", action="store_true", help="prompt: without what was tuned beside it")
+
+
+def _export(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.interop.exchange import export_prompt
+
+    return export_prompt(
+        args.file, args.target, to=args.to, base_model=args.base_model, unfolded=args.unfolded
+    )
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", metavar="PROMPT", help="prompt file")
+    add("target", metavar="TARGET", help="directory (peft, t5x) or file (npy)")
+    add("--to", required=True, choices=("peft", "npy", "t5x"), help="the other system's format")
+    add("--base_model", metavar="NAME", help="peft: Hugging Face name or folder; t5x: the model to prompt")
+    add("--unfolded", action="store_true", help="peft: a P-Tuning prompt as P_TUNING, with its encoder")
+
+
+def _inspect(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.cli.inspection import describe
+
+    return describe(args.path)
+
+
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH")
+
+
+CONVERT = Command(
+    "convert",
+    "bring a base model, or a prompt of another system, into the project's native form",
+    _convert,
+    _convert_arguments,
+)
+EXPORT = Command(
+    "export",
+    "take a prompt out: to PEFT, a NumPy array or a T5X checkpoint",
+    _export,
+    _export_arguments,
+)
+INSPECT = Command("inspect", "describe a prompt file, a model or a MODEL_DIR", _inspect, _inspect_arguments)

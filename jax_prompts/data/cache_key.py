@@ -1,0 +1,74 @@
+"""Directories of token caches: a key covers all that decides the tokens and can be known without making them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from jax_prompts.config import Data
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
+
+FORMAT = 2  # raise it when a change in cache.py or fill.py makes other tokens or other files
+Directory = Callable[[str], pathlib.Path]
+
+
+def cache_directory(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> Directory:
+    """The function task or mixture name -> directory `TASK-SPLIT-KEY` of its cache.
+
+    The key is of task, split, vocabulary, lengths, the source code of the tasks' package, the settings of a task of
+    one's own, verbalizer, and whether bad lines are skipped.
+
+    Raises:
+      ConfigError: see `code_fingerprint`.
+    """
+    own = data.own_task and dataclasses.asdict(data.own_task)
+    settings = [data.task_feature_lengths, data.verbalizer, own, data.skip_bad_lines]
+    key = [FORMAT, vocabulary.fingerprint, code_fingerprint(data.task_module), *settings]
+
+    def directory(name: str) -> pathlib.Path:
+        text = json.dumps([name, split, *key], sort_keys=True)
+        plain = re.sub(r"[^\w.-]+", "_", f"{name}-{split}").strip("_")
+        return cache_root(data.cache_dir) / f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    return directory
+
+
+def cache_root(cache_dir: str | None) -> pathlib.Path:
+    """Where caches are kept: `cache_dir`, else `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`."""
+    return pathlib.Path(
+        cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"
+    ).expanduser()
+
+
+def code_fingerprint(task_module: str) -> str:
+    """Hash of every `.py` file of the top-level package that holds `task_module`, none of it imported.
+
+    Raises:
+      ConfigError: there is no such package.
+    """
+    package = task_module.partition(".")[0]
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None:
+        raise ConfigError(
+            f"MIXTURE_OR_TASK_MODULE {task_module}: no package {package} here; install it, or set PYTHONPATH"
+        )
+    total = hashlib.sha256()
+    for root in map(pathlib.Path, spec.submodule_search_locations or [str(spec.origin)]):
+        for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            total.update(f"{file.relative_to(root.parent)}:{digest(file)}".encode())
+    return total.hexdigest()
+
+
+def digest(file: pathlib.Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}

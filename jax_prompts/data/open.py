@@ -1,0 +1,110 @@
+"""Opens the token caches of a task or mixture, and has those made that are missing.
+
+A mixture's cache holds `mixture.json` alone, its tasks and rates. Files under DATA_DIR are compared by content.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+
+from jax_prompts.config import Data
+from jax_prompts.data.cache import TokenCache, Unusable
+from jax_prompts.data.cache_key import Directory, cache_directory, cache_root, digest
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, RunError
+
+
+def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> list[tuple[float, TokenCache]]:
+    """The caches of a task (one) or mixture (several) with their mixing rates; those missing are made.
+
+    Raises:
+      ConfigError: unknown task, split or module; absent DATA_DIR; bad data file; no examples.
+      RunError: a cache is missing and cannot be made: no TensorFlow, no network, full disk.
+    """
+    if data.data_dir is not None and not pathlib.Path(data.data_dir).expanduser().is_dir():
+        raise ConfigError(
+            f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
+        )
+    package = data.task_module.partition(".")[0]
+    directory = cache_directory(data, split, vocabulary)
+
+    def opened(name: str) -> TokenCache:
+        cache = TokenCache(directory(name), package)
+        _compare_source(cache, data)
+        return cache
+
+    # A second turn reads what the first one made; a third, what another process put in its place meanwhile.
+    for _ in range(3):
+        name = data.task
+        try:
+            caches = []
+            for name, rate in _composition(directory(data.task), data.task):
+                caches.append((rate, opened(name)))
+            for _, cache in caches:
+                source = data.data_dir or cache.source["kind"]
+                log(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
+                if cache.bad_lines["count"]:
+                    log(
+                        f"{cache.bad_lines['count']} bad lines left out: {'; '.join(cache.bad_lines['first'])}"
+                    )
+            return caches
+        except Unusable as reason:
+            if str(reason):
+                log(f"token cache {directory(name)}: {reason}; making it again")
+        _fill(data, split, vocabulary, directory, opened)
+    raise RunError(f"token cache {directory(name)} does not stay readable: check its disk, or set CACHE_DIR")
+
+
+def _composition(directory: pathlib.Path, name: str) -> list[tuple[str, float]]:
+    """Tasks and rates of a mixture; a name without `mixture.json` is a task."""
+    try:
+        return [(task, float(rate)) for task, rate in json.loads((directory / "mixture.json").read_text())]
+    except FileNotFoundError:
+        return [(name, 1.0)]
+    except (OSError, ValueError, TypeError) as error:
+        raise Unusable("mixture.json is damaged") from error
+
+
+def _compare_source(cache: TokenCache, data: Data) -> None:
+    """Raises Unusable if the cache was not made from the files in DATA_DIR; without it, takes what there is."""
+    if data.data_dir is None and data.own_task is None:
+        return
+    if cache.source["kind"] == "tfds":
+        raise Unusable("made from TFDS, not from DATA_DIR")
+    for recorded in cache.source["files"]:
+        file = pathlib.Path(data.data_dir or ".", recorded["path"]).expanduser()
+        if data.data_dir is None and not file.exists():
+            continue  # a cache may be used where the files are not
+        found = {name: recorded[name] for name in ("bytes", "sha256")}
+        # The size first: it spares reading large files that cannot be equal.
+        if not file.is_file() or file.stat().st_size != found["bytes"] or digest(file) != found:
+            raise Unusable(f"made from another {file}")
+
+
+def _fill(
+    data: Data,
+    split: str,
+    vocabulary: Vocabulary | WordPiece,
+    directory: Directory,
+    opened: Callable[[str], TokenCache],
+) -> None:
+    try:
+        from jax_prompts.data import fill
+    except ModuleNotFoundError as error:
+        raise RunError(
+            f"no token cache of {data.task} {split} in {cache_root(data.cache_dir)}, and making it needs "
+            f"{error.name}: run `t5x cache --gin_file=...` where TensorFlow is installed, and copy it here"
+        ) from error
+
+    def usable(name: str) -> bool:
+        try:
+            opened(name)
+        except Unusable:
+            return False
+        return True
+
+    fill.fill(data, split, vocabulary, directory, usable)

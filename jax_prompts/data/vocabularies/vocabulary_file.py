@@ -1,0 +1,24 @@
+"""Reads files of vocabularies, here or at a URL."""
+
+from __future__ import annotations
+
+from jax_prompts.errors import RunError, system_reason
+from jax_prompts.storage import files
+
+MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
+
+
+def read_content(path: str) -> bytes:
+    """Content of a file of at most `MAX_BYTES`.
+
+    Args:
+      path: a path, or a URL that fsspec understands.
+
+    Raises:
+      RunError: it cannot be read, or a remote one has not arrived in time (`storage/remote.py`).
+    """
+    try:
+        return files.read(path, MAX_BYTES)
+    except OSError as error:
+        mend = "a local copy of it" if "://" in path else "a file that exists"
+        raise RunError(f"{path} cannot be read ({system_reason(error)}): set VOCABULARY to {mend}") from error

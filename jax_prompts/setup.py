@@ -1,0 +1,235 @@
+"""Makes a run ready: model, method, optimiser, mesh, shapes and shardings.
+
+Whatever shows a run (`dry_run`), counts it, compiles it (`precompile`) or trains it starts here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AbstractMesh, Mesh
+from jaxtyping import Int
+
+from jax_prompts import decoding, optim, partition
+from jax_prompts.base_models.build import Model, make_model
+from jax_prompts.base_models.classifier import random_classifier
+from jax_prompts.base_models.weights import abstract_weights
+from jax_prompts.config import TrainRun
+from jax_prompts.data import protocols
+from jax_prompts.data.layout import text_length
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
+from jax_prompts.models.bert import Bert
+from jax_prompts.prompts import Method, for_model, prompt_kind_of
+
+Tree = Any
+Labels = tuple[str, ...]
+
+UNKNOWN_STEPS = 1 << 30  # stands for the steps of a run that counts epochs, until its data are known
+UNKNOWN_CLASSES = 2  # stand for those of a BERT's classifier, until its data are known
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a training run is made of, before weights and data.
+
+    Attributes:
+      run: its settings, the method as the model needs it.
+      mesh: the devices.
+      model: the base model, with the task's classes where it is a BERT.
+      labels: the task's class labels; empty where answers are free text.
+      optimizer: for the run's number of steps.
+      tuned, opt_state, frozen: shape, dtype and sharding of every array; the first two with the members' axis E.
+    """
+
+    run: TrainRun
+    mesh: Mesh
+    model: Model
+    labels: Labels
+    optimizer: optax.GradientTransformation
+    tuned: Tree
+    opt_state: Tree
+    frozen: Tree
+
+    @property
+    def method(self) -> Method | None:
+        """The prompt method; None: the whole model is tuned."""
+        return self.run.method
+
+    @property
+    def prompt_length(self) -> int:
+        """P; 0 without a prompt."""
+        return prompt_length(self.method)
+
+    @property
+    def inputs_length(self) -> int:
+        """T, text tokens of a row at most."""
+        return text_length(self.run.data, self.prompt_length)
+
+    @property
+    def encoder_length(self) -> int:
+        """L = P + T."""
+        return self.prompt_length + self.inputs_length
+
+    @property
+    def targets_length(self) -> int:
+        """U, target tokens of a row at most."""
+        return self.run.data.task_feature_lengths["targets"]
+
+    @property
+    def prompt_ids_P(self) -> Int[np.ndarray, " P"]:
+        """The virtual tokens of one member's prompt."""
+        first = self.model.config.vocab_size
+        return np.arange(first, first + self.prompt_length, dtype=np.int32)
+
+    @property
+    def seeds_E(self) -> Int[np.ndarray, " E"]:
+        """The members' seeds."""
+        return np.arange(self.run.training.seed, self.run.training.seed + self.run.training.members)
+
+    @property
+    def rows(self) -> int:
+        """Examples a step, of all members."""
+        return self.run.data.batch_size * self.run.training.members
+
+
+def set_up(
+    run: TrainRun,
+    mesh: Mesh,
+    *,
+    vocabulary: Vocabulary | WordPiece | None = None,
+    labels: Sequence[Labels | None] | None = None,
+    steps: int | None = None,
+) -> Setup:
+    """Makes a run ready, abstractly: reads no weights and no data.
+
+    Args:
+      run: its settings.
+      mesh: `partition.mesh_of(run.model)`, or one of devices that are not here.
+      vocabulary: its [SEP] tells a BERT's segments apart; None: BERT's own.
+      labels: of each of the run's tasks; None: not known, two stand for those of a BERT's classifier.
+      steps: of the optimiser; None: those of the settings, or, where these count epochs, `UNKNOWN_STEPS`.
+
+    Raises:
+      ConfigError: settings that cannot work.
+    """
+    check(run, mesh)
+    known = tuple((labels[0] if labels else None) or ())
+    classes = UNKNOWN_CLASSES if labels is None and run.method is not None else len(known)
+    model = make_model(
+        run.model, prompt_kind=prompt_kind_of(run.method), vocabulary=vocabulary, classes=classes
+    )
+    if isinstance(model, Bert):
+        _check_bert(run, model, labels or ())
+    elif run.method is None and vocabulary is not None:
+        _check_vocabulary(run, model, vocabulary)
+    run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
+    optimizer = optim.make_optimizer(run.optimizer, steps or run.training.steps or UNKNOWN_STEPS)
+    tuned, frozen = tree_shapes(run, model, mesh)
+    return Setup(
+        run=run,
+        mesh=mesh,
+        model=model,
+        labels=known,
+        optimizer=optimizer,
+        tuned=tuned,
+        opt_state=partition.state_shapes(optimizer, tuned),
+        frozen=frozen,
+    )
+
+
+def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple[Tree, Tree]:
+    """Shapes, dtypes and shardings of (tuned, frozen); tuned leaves are [E, ...].
+
+    Raises:
+      ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.
+    """
+    members, method, key = run.training.members, run.method, jax.random.key(0)
+    weights, head = abstract_weights(model), jax.eval_shape(lambda: random_classifier(model, key))
+    if method is None:
+        boxed = {"model": {**head, **weights}}
+        return partition.sharded_shapes(boxed, mesh, members=members, dtype=jnp.float32), {}
+    prompt = jax.eval_shape(lambda: method.init(key, model.config.emb_dim, None)["params"])
+    tuned, frozen = partition.parameter_count(prompt), partition.parameter_count(weights)
+    if tuned > frozen:
+        raise ConfigError(
+            f"{type(method).__name__} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
+            "make its network smaller or shared, or the prompt shorter"
+        )
+    boxed = {"prompt": prompt, **({"head": head} if head else {})}
+    frozen_shapes = partition.sharded_shapes(weights, mesh, dtype=jnp.dtype(run.model.weight_dtype))
+    return partition.sharded_shapes(boxed, mesh, members=members), frozen_shapes
+
+
+def prompt_length(method: Method | None) -> int:
+    """P of a method; 0 without one."""
+    return 0 if method is None else method.length
+
+
+def check(run: TrainRun, mesh: Mesh) -> None:
+    """Raises ConfigError for settings that no data or model could make work."""
+    settings = run.training
+    if settings.steps is None and settings.epochs is None:
+        raise ConfigError("neither TRAIN_STEPS nor TRAIN_EPOCHS is set; set one")
+    if settings.epochs is not None and not settings.epochs > 0:
+        raise ConfigError(f"TRAIN_EPOCHS is {settings.epochs}; it must be above 0")
+    optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
+    for name, value in (
+        ("TRAIN_STEPS", settings.steps),
+        ("EVAL_PERIOD", settings.eval_period),
+        ("MICROBATCHES", settings.microbatches),
+        ("MEMBERS", settings.members),
+        ("CHECKPOINT_PERIOD", settings.checkpoint_period),
+        ("PATIENCE", settings.patience),
+        ("Training.log_period", settings.log_period),
+    ):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if run.method is None and settings.members != 1:
+        raise ConfigError(
+            f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
+        )
+    if run.method is None and (
+        run.optimizer.network_learning_rate is not None or run.optimizer.network_weight_decay is not None
+    ):
+        raise ConfigError(
+            "Optimizer.network_learning_rate and network_weight_decay belong to a prompt; set PROMPT"
+        )
+    if run.method is None and run.initializer is not None:
+        raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
+    text_length(run.data, prompt_length(run.method))
+    protocols.check(run.data)
+    decoding.check(run.decoding)
+    partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh, settings.microbatches)
+    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
+
+
+def _check_bert(run: TrainRun, model: Bert, labels: Sequence[Labels | None]) -> None:
+    """Raises ConfigError where a BERT has too few positions for a row, or one classifier for unlike tasks."""
+    if len(set(labels)) > 1:
+        raise ConfigError(
+            f"{run.data.task} mixes tasks with other labels, and a BERT has one classifier: choose one task"
+        )
+    length = text_length(run.data, prompt_length(run.method)) + prompt_length(run.method)
+    if length > model.config.max_length:
+        raise ConfigError(
+            f"TASK_FEATURE_LENGTHS inputs and the prompt are {length} tokens, and {run.model.name} has "
+            f"{model.config.max_length} positions: lower inputs, or set PROMPT_INSIDE_LENGTH = True"
+        )
+
+
+def _check_vocabulary(run: TrainRun, model: Model, vocabulary: Vocabulary | WordPiece) -> None:
+    """Raises ConfigError where a T5 would be made for a vocabulary of another size, with 128 or more idle rows."""
+    rows = model.config.vocab_size
+    if run.model.checkpoint is None and rows - vocabulary.size >= 128:
+        raise ConfigError(
+            f"VOCABULARY {run.model.vocabulary} has {vocabulary.size} ids and {run.model.name} {rows} embedding rows: "
+            "set VOCABULARY or MODEL_SIZE to what fits the other"
+        )

@@ -1,0 +1,1 @@
+"""Tasks made of the user's own files, by settings alone."""

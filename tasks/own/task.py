@@ -1,0 +1,176 @@
+"""Makes a SeqIO task of the user's own files, by settings alone (`OwnTask`)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import seqio
+
+from tasks.errors import TaskError
+from tasks.features import OUTPUT_FEATURES, TOKENIZE
+from tasks.own.rows import columns_of, read_rows
+from tasks.own.scoring import scoring
+from tasks.own.settings import OwnTask
+from tasks.own.templates import Template
+from tasks.sources.bad_lines import tolerated
+from tasks.sources.lines import Place
+from tasks.sources.official_files import Files
+from tasks.sources.seqio_sources import FileSource
+
+SPLITS = ("train", "validation", "test")
+
+
+def own_task(name: str, settings: OwnTask, data_dir: str | None) -> seqio.Task:
+    """Task that the settings describe; it is not registered.
+
+    Raises:
+      TaskError: no files, a template without columns, a metric that does not fit, labels and answers both, a
+        name that SeqIO refuses.
+    """
+    names = {split: getattr(settings, split) for split in SPLITS if getattr(settings, split) is not None}
+    if not names:
+        raise TaskError("OWN_TASK has no files: set OwnTask.train and OwnTask.validation")
+    if settings.labels and settings.answers:
+        raise TaskError("OwnTask.labels and OwnTask.answers are both set: set one to None")
+    files = OwnFiles(
+        folder=".",
+        suite=".",
+        names=names,
+        inputs=Template(settings.inputs, "OwnTask.inputs"),
+        target=Template(settings.target, "OwnTask.target"),
+        labels=settings.labels,
+        answers=settings.answers,
+        id=settings.id,
+    )
+    labels = tuple(dict.fromkeys((settings.labels or {}).values()))
+    postprocess, metric_fns = scoring(settings.metrics, labels, settings.answers is not None)
+    try:
+        return seqio.Task(
+            name,
+            source=FileSource(files, pathlib.Path(data_dir or ".").expanduser()),
+            preprocessors=TOKENIZE,
+            output_features=OUTPUT_FEATURES,
+            postprocess_fn=postprocess,
+            metric_fns=metric_fns,
+        )
+    except ValueError as error:
+        raise TaskError(f"MIXTURE_OR_TASK_NAME {name!r}: use letters, digits, _, . and : alone") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnFiles(Files):
+    """The files of `OwnTask`; a row becomes `inputs` and `targets`, with its number or id.
+
+    Attributes:
+      inputs, target: what the columns of a row are put into.
+      labels: word of each label; None: targets are free text.
+      answers: column with all right answers, if there is one: the first is the target.
+      id: column that tells rows apart, if there is one.
+    """
+
+    inputs: Template
+    target: Template
+    labels: Mapping[str, str] | None
+    answers: str | None
+    id: str | None
+
+    def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
+        """Path of the file of a split.
+
+        Raises:
+          TaskError: it is not there.
+        """
+        path = data_dir / str(self.names[split])
+        if not path.is_file():
+            raise TaskError(
+                f"OwnTask.{split}: {path} is not there; set it to a file of yours, or set DATA_DIR"
+            )
+        return path
+
+    def examples(self, path: pathlib.Path, split: str) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Place and example of each row, checked.
+
+        Raises:
+          TaskError: the file lacks a column or has one twice, or a row is malformed, has an empty text or an
+            unknown label.
+        """
+        targets = self.target.columns if self.answers is None else [self.answers]
+        wanted = [*self.inputs.columns, *targets, *filter(None, [self.id])]
+        _check_columns(path, columns_of(path), wanted)
+        for number, (place, row) in enumerate(read_rows(path)):
+            with tolerated():
+                cells = _Cells(row, place)
+                example: dict[str, Any] = {"idx": number} if self.id is None else {"id": cells[self.id]}
+                example["inputs"] = self.inputs.fill(cells)
+                if self.answers is not None:
+                    example["answers"] = cells.texts(self.answers)
+                    yield place, {**example, "targets": example["answers"][0]}
+                else:
+                    yield place, {**example, "targets": self._target(cells, place)}
+
+    def _target(self, cells: _Cells, place: Place) -> str:
+        target = self.target.fill(cells)
+        if self.labels is None:
+            return target
+        if target not in self.labels:
+            known = ", ".join(map(repr, self.labels))
+            raise place.error(f"label {target!r} is none of OwnTask.labels {known}")
+        return self.labels[target]
+
+
+class _Cells(Mapping[str, str]):
+    """A row's columns as text that is not empty: numbers, true and false as JSON writes them."""
+
+    def __init__(self, row: Mapping[str, Any], place: Place) -> None:
+        self._row, self._place = row, place
+
+    def __getitem__(self, column: str) -> str:
+        return self._text(column, self._value(column))
+
+    def texts(self, column: str) -> list[str]:
+        """A column that holds a list of texts, or one text."""
+        value = self._value(column)
+        if value == []:
+            raise self._place.error(f"column {column!r} is empty")
+        return [self._text(column, part) for part in (value if isinstance(value, list) else [value])]
+
+    def _value(self, column: str) -> Any:
+        if column not in self._row:
+            raise self._place.error(f"no column {column!r}, only {', '.join(self._row) or 'an empty object'}")
+        return self._row[column]
+
+    def _text(self, column: str, value: Any) -> str:
+        text = json.dumps(value) if isinstance(value, bool | int | float) else value
+        if not isinstance(text, str):
+            raise self._place.error(
+                f"column {column!r} must be text or a number, found {json.dumps(value)[:80]}"
+            )
+        if not text.strip():
+            raise self._place.error(f"column {column!r} is empty")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise self._place.error(f"column {column!r} holds half a surrogate pair") from error
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+
+def _check_columns(path: pathlib.Path, header: Collection[str], wanted: Collection[str]) -> None:
+    for column in wanted:
+        if header and column not in header:
+            raise TaskError(
+                f"{path} has no column {column!r}, only {', '.join(header)}: correct OwnTask.inputs, target or id"
+            )
+    repeated = [column for column, count in collections.Counter(header).items() if count > 1]
+    if repeated:
+        raise TaskError(f"{path} has two columns {repeated[0]!r}: rename one")

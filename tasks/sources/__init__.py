@@ -1,0 +1,1 @@
+"""Sources of raw examples: TFDS, official files, text files, or Python."""
