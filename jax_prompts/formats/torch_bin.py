@@ -105,12 +105,12 @@ def _of_sequence(file: MappedFile) -> tuple[Any, dict[str, int]]:
     sizes = {tensor.storage.key: tensor.storage for tensor in _tensors(described).values()}
     offsets, position = {}, stream.tell()
     for key in keys:
-        offsets[key] = position + 8
         (count,) = struct.unpack_from("<q", file.bytes, position)
         if type(key) is not str:
             raise ValueError("a storage without a key")
         if key not in sizes or count != sizes[key].size:
             raise ValueError(f"storage {key} is not of the size described")
+        offsets[key] = position + 8
         position += 8 + count * sizes[key].dtype.itemsize
     return described, offsets
 
