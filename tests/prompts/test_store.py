@@ -1,5 +1,6 @@
 """The prompt store: what goes in comes out, many writers at once, writers that are killed, damage that is named."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -186,6 +187,13 @@ def writers(store, path, names, count):
     return made
 
 
+def close(processes):
+    for process in processes:
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # killed before it read
+            process.stdin.close()
+
+
 def test_processes_that_write_at_once_lose_nothing(local, prompt):
     made = writers(local, prompt(), "abcd", 50)
     with warnings.catch_warnings():
@@ -194,6 +202,7 @@ def test_processes_that_write_at_once_lose_nothing(local, prompt):
             if os.path.isdir(local.url):
                 local.list()
     assert all(process.wait() == 0 for process in made)
+    close(made)
     wanted = {f"{name}-{number}" for name in "abcd" for number in range(50)}
     assert {entry.name for entry in local.list()} == wanted
     found = local.verify()
@@ -213,6 +222,7 @@ def test_a_writer_that_is_killed_leaves_a_sound_store(local, prompt):
     }
     for process in made:
         process.wait()
+    close(made)
     found = local.verify()
     assert done <= set(found.whole) and not (found.damaged or found.missing)
     assert len(set(found.whole) - done) <= 3  # in, but not yet told
