@@ -46,7 +46,6 @@ def _largest(numbers: np.ndarray) -> float:
     without_sign = bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
     top = bits.dtype.type(0)
     if bits.size:
-        flags = ["external_loop", "buffered", "zerosize_ok"]
-        for part in np.nditer(bits, flags=flags, order="K", buffersize=_AT_ONCE):
+        for part in np.nditer(bits, ["external_loop", "buffered"], order="K", buffersize=_AT_ONCE):
             top = max(top, np.max(part & without_sign))
     return float(np.array(top).view(numbers.dtype))

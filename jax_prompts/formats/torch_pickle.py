@@ -84,12 +84,16 @@ def read_pickle(stream: IO[bytes]) -> Any:
 
 class _Instructions(dict[int, Callable[[Any], None]]):
     def __missing__(self, code: int) -> NoReturn:
-        opcode = pickletools.code2op.get(chr(code))
-        raise Refused(f"the instruction {opcode.name}" if opcode else f"no instruction {code:#x}")
+        names = [name for name, known in _CODES.items() if known == code]
+        raise Refused(f"the instruction {names[0] if names else hex(code)}")
 
 
 # The one that is written in Python: its memo is a dict, where the other makes room for any number that a file says.
 class _Reader(pickle._Unpickler):
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
     def find_class(self, module: str, name: str) -> Any:
         """What a name stands for: a dtype, or a function that only looks at what it is given."""
         if module == "torch" and name in STORAGES:
