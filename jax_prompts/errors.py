@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -24,8 +25,21 @@ class SettingWarning(UserWarning):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that is not empty; its type's name where there is none."""
-    lines = (line.strip() for line in str(error).splitlines())
+    lines = (line.strip() for line in str(error).split("\n"))
     return next(filter(None, lines), type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control and format characters, line ends too, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or unicodedata.category(char) == "Zs" else _escape(char) for char in text
+    )
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def system_reason(error: OSError) -> str:

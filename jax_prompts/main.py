@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cpu import restart_with_huge_pages
 from jax_prompts.distributed.supervisor import one_of_several, supervise
-from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line
+from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line, printable
 from jax_prompts.storage import json_text
 
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Prints warnings on settings as one line; others, which are about code, with their place in it."""
     if issubclass(category, SettingWarning):
-        print(f"t5x: {message}", file=sys.stderr)
+        print(f"t5x: {printable(str(message))}", file=sys.stderr)
     else:
         _shown_by_python(message, category, *where, **more)
 
@@ -61,8 +61,9 @@ _shown_by_python = warnings.showwarning
 
 def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoReturn:
     if args.debug:
-        traceback.print_exception(error)
-    reason = first_line(error)
+        for line in "".join(traceback.format_exception(error)).split("\n"):
+            print(printable(line), file=sys.stderr)
+    reason = printable(first_line(error))
     if not isinstance(error, ConfigError | RunError | Preempted | KeyboardInterrupt):
         reason = f"{type(error).__name__}: {reason} (--debug shows where)"
     if args.several:

@@ -1,6 +1,6 @@
 """Tables on stderr."""
 
-from jax_prompts.display import print_table
+from jax_prompts.display import log, print_table
 
 
 def test_a_table_is_never_wrapped_and_its_cells_are_plain_text(monkeypatch, capsys):
@@ -15,3 +15,12 @@ def test_a_table_is_never_wrapped_and_its_cells_are_plain_text(monkeypatch, caps
     assert first.endswith("     1 │") and second.endswith("    22 │")
     assert first.startswith("│ a  ") and heads.startswith("┃ name")
     assert between[0] == "├" and top[0] == "┏" and bottom[0] == "└"
+
+
+def test_a_terminal_obeys_nothing_in_lines_and_cells(capsys):
+    log("written: \x1b]0;owned\x07[bold]\udcff")
+    print_table(("name", "task"), [("a\x1b[2J", "b\rc\nd")])
+    err = capsys.readouterr().err
+    assert not set("\x1b\x07\r") & set(err)
+    assert r"written: \x1b]0;owned\x07[bold]\udcff" in err
+    assert r"a\x1b[2J" in err and r"b\rc\nd" in err

@@ -12,6 +12,7 @@ from typing import Any
 
 from jax_prompts.base_models.build import read_vocabulary
 from jax_prompts.base_models.fingerprint import combined, sample
+from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
@@ -51,7 +52,7 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
         for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
             left.unlink()
         vocabulary_file = _write_vocabulary(folder, vocabulary or found.vocabulary, found)
-        fingerprint, written, kept = _write_weights(folder, arrays)
+        fingerprint, written, kept = _write_weights(source, folder, arrays)
         described = {
             **describe(found.config),
             "origin": found.described.get("origin") or {"path": source, "kind": found.kind},
@@ -88,13 +89,16 @@ def _is_ours(name: str) -> bool:
     return name in _FILES or (name.startswith("model") and name.endswith(".safetensors"))
 
 
-def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list[str], list[str]]:
-    """The fingerprint, the files written, and those that were there already."""
+def _write_weights(
+    source: str, folder: pathlib.Path, arrays: ArraySource
+) -> tuple[str, list[str], list[str]]:
+    """The fingerprint, the files written, and those that were there already; `source` is what errors name."""
     shards = _shards(arrays)
     samples: dict[str, bytes] = {}
     written, kept = [], []
     for file, part in shards.items():
         if _holds(folder / file, part):
+            check_all_finite(source, open_safetensors(folder / file))
             kept.append(file)
         else:
             (folder / "config.json").unlink(missing_ok=True)  # no whole model while one is written
@@ -104,6 +108,7 @@ def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list
                     raise RunError(
                         f"{folder / file} does not read as it was written: the disk is not to be trusted"
                     )
+                check_all_finite(source, open_safetensors(temporary))
             written.append(file)
             log(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
         # Of the files, not of the source: what is recorded is what was read again.

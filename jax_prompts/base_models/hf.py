@@ -22,7 +22,7 @@ def open_weights(folder: pathlib.Path) -> ArraySource | None:
     Raises:
       RunError: a file cannot be read, is not whole, or is not what the index says.
     """
-    for name, opener in _OPENERS.items():
+    for name, opener in OPENERS.items():
         if (folder / name).is_file():
             arrays = opener(folder / name)
         elif (folder / f"{name}.index.json").is_file():
@@ -46,6 +46,15 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{path} cannot be read: it is no JSON object")
     return found
+
+
+def wrapped(arrays: ArraySource, known: str) -> str | None:
+    """What a checkpoint's names say of how it was saved, where `known` stands behind a prefix."""
+    prefix = next((name.removesuffix(known) for name in arrays if name.endswith(f".{known}")), None)
+    if prefix is None:
+        return None
+    wrapper = _WRAPPERS.get(prefix, "a model around it")
+    return f"its names begin with {prefix}, as {wrapper} saves them; save the model inside by itself"
 
 
 def _open_shards(
@@ -88,7 +97,12 @@ def _as_pytorch(arrays: ArraySource) -> ArraySource:
     return renamed
 
 
-_OPENERS: dict[str, Callable[[pathlib.Path], ArraySource]] = {
+_WRAPPERS = {
+    "module.": "torch's DataParallel",
+    "_orig_mod.": "torch.compile",
+    "base_model.model.": "PEFT",
+}
+OPENERS: dict[str, Callable[[pathlib.Path], ArraySource]] = {
     "model.safetensors": open_safetensors,
     "pytorch_model.bin": open_bin,
     "flax_model.msgpack": _open_flax,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from jax_prompts.base_models import hf
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.models.bert import BertConfig
@@ -80,6 +81,9 @@ def sizes(arrays: ArraySource, described: dict[str, Any]) -> BertConfig:
     ):
         if described.get(name, wanted) != wanted:
             raise RunError(f"config.json has {name} {described[name]!r}; this project's BERT has {wanted!r}")
+    embedding = "embeddings.word_embeddings.weight"
+    if "token_embedder/embedding" not in arrays and (how := hf.wrapped(arrays, embedding)):
+        raise RunError(f"{how}: it is no BERT")
     try:
         vocab_size, emb_dim = arrays["token_embedder/embedding"].shape
         layers = {int(found[1]) for name in arrays if (found := re.match(r"layers_(\d+)/", name))}

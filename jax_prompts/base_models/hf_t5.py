@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from jax_prompts.base_models import hf
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource, same
 
@@ -70,14 +71,13 @@ def to_t5x(arrays: ArraySource, described: dict[str, Any]) -> ArraySource:
     arrays = dict(arrays)
     copies = {name: arrays.pop(name) for name in _EMBEDDINGS if name in arrays}
     if not copies:
-        raise RunError(f"no {_SHARED}: it is no T5")
+        raise RunError(f"{hf.wrapped(arrays, _SHARED) or f'no {_SHARED}'}: it is no T5")
     shared = next(iter(copies.values()))
     for name, copy in copies.items():
         if copy is not shared and not same(copy, shared):
             raise RunError(f"{name} is not the other embedding again, and this project's T5 has one")
     arrays.pop(_UNUSED, None)
-    scaled = described.get("scale_decoder_outputs", described.get("tie_word_embeddings", True))
-    if not scaled:
+    if not _scales(described):
         arrays.setdefault(_HEAD, shared)
     elif _HEAD in arrays and same(arrays[_HEAD], shared):
         del arrays[_HEAD]
@@ -86,6 +86,17 @@ def to_t5x(arrays: ArraySource, described: dict[str, Any]) -> ArraySource:
         for theirs, array in arrays.items()
     }
     return {"token_embedder/embedding": shared, **renamed}
+
+
+def _scales(described: dict[str, Any]) -> bool:
+    """Whether a tied head's logits are scaled by 1/sqrt(D): T5's as config.json says; mT5's up to transformers 4.
+
+    Since transformers 5 an mT5 is always tied and never scaled, whatever config.json says of either.
+    """
+    version = re.match(r"\d+", str(described.get("transformers_version", "")))
+    if described.get("model_type") == "mt5" and version and int(version[0]) >= 5:
+        return False
+    return bool(described.get("scale_decoder_outputs", described.get("tie_word_embeddings", True)))
 
 
 def activations(described: dict[str, Any]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ VOCABULARIES = ("vocabulary.model", "spiece.model", "sentencepiece.model", "voca
 _ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
 _MODEL_TYPES = ("t5", "mt5")
+_WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,10 @@ def open_model(path: str) -> Checkpoint:
     else:
         place = hub.download(path) if scheme == "hf" else resolve_asset(path)
         folder = pathlib.Path(place)
+        if folder.is_file() and folder.suffix in _WEIGHTS:
+            raise ConfigError(
+                f"{path} is one file of a model: give the directory that holds it with config.json"
+            )
         if (folder / "config.json").is_file():
             return _open_folder(path, folder)
         if any(folder.glob("*.safetensors")):
@@ -102,9 +107,7 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
     described = hf.read_json(folder / "config.json")
     arrays = hf.open_weights(folder)
     if arrays is None:
-        raise ConfigError(
-            f"{path} has a config.json and no weights: it is no whole model; convert or copy it again"
-        )
+        raise ConfigError(f"{path} has a config.json and {_instead(folder)}")
     try:
         kind, config = "Hugging Face", None
         if "architecture" in described:
@@ -123,6 +126,17 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
         return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), described)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
+
+
+def _instead(folder: pathlib.Path) -> str:
+    """What lies where no weights were found: files under other names, such as a variant's, or none."""
+    found = sorted(file.name for file in folder.iterdir() if file.suffix in _WEIGHTS)
+    if not found:
+        return "no weights: it is no whole model; convert or copy it again"
+    names = f"{', '.join(found[:5])}{' and others' if len(found) > 5 else ''}"
+    return (
+        f"weights called {names}: rename what is to be read, or save it again, as {' or '.join(hf.OPENERS)}"
+    )
 
 
 def describe(config: T5Config | BertConfig) -> dict[str, Any]:

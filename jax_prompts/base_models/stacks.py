@@ -118,4 +118,7 @@ def t5_config(
 
 def _layers(arrays: ArraySource, stack: str) -> int:
     found = {int(layer[1]) for name in arrays if (layer := re.match(rf"{stack}/layers_(\d+)/", name))}
-    return max(found) + 1  # ValueError: there are none
+    if not found:
+        other = "encoder" if stack == "decoder" else "decoder"
+        raise RunError(f"it has no {stack}: an {other} alone (as of T5EncoderModel) is no T5 that answers")
+    return max(found) + 1

@@ -2,7 +2,8 @@
 
 A legacy checkpoint's file `checkpoint` holds the tree {optimizer: {target, state}}; small arrays (norm scales,
 relative position biases) are inside it, each large one is a zarr directory called `target.` and its dotted path. The
-stores that the file names are those of the machine that wrote it, so arrays are found by name.
+stores that the file names are those of the machine that wrote it, so arrays are found by name. The oldest checkpoints
+are such a file alone, with every array inside.
 
 An Orbax checkpoint is a directory of zarr arrays called by their dotted path, as files or in one OCDBT database.
 """
@@ -20,6 +21,7 @@ from jax_prompts.formats.zarr import key_value_store, list_keys, open_arrays, op
 
 # Where the model may be inside a saved tree: T5X's train state, Flax's, or nothing around it.
 _PREFIXES = ("target.", "params.params.", "params.", "")
+_LEGACY_TARGETS = (("optimizer", "target"), ("target",), ("params", "params"), ("params",))
 PROMPT = "encoder/prompt/prompt/prompt"  # where the original prompt tuning code has it
 _EMBEDDING = "token_embedder.embedding"
 _ORBAX_FOLDERS = ("", "/state", "/default", "/items")  # below a step: none, T5X's, Orbax's names
@@ -36,9 +38,10 @@ def open_checkpoint(path: str) -> ArraySource | None:
       RunError: it cannot be reached, or is damaged.
     """
     path = path.rstrip("/")
-    legacy = open_file(f"{path}/checkpoint")
-    if legacy is not None:
-        return _open_legacy(path, legacy)
+    for file in (f"{path}/checkpoint", *(() if "://" in path else (path,))):
+        legacy = open_file(file)
+        if legacy is not None:
+            return _open_legacy(path, file, legacy)
     for folder in (f"{path}{name}" for name in _ORBAX_FOLDERS):
         if open_file(f"{folder}/manifest.ocdbt") is not None:
             return _open_orbax(folder, {"driver": "ocdbt", "base": key_value_store(folder)})
@@ -47,12 +50,12 @@ def open_checkpoint(path: str) -> ArraySource | None:
     return None
 
 
-def _open_legacy(path: str, file: MappedFile) -> ArraySource:
+def _open_legacy(path: str, name: str, file: MappedFile) -> ArraySource:
     try:
-        target = read_tree(file)["optimizer"]["target"]
+        target = _target(read_tree(file))
         leaves = flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_placeholder)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}/checkpoint is not a whole T5X checkpoint ({error})") from error
+        raise RunError(f"{name} is not a whole T5X checkpoint ({error})") from error
     outside = {
         name: key_value_store(f"{path}/target.{name.replace('/', '.')}")
         for name, value in leaves.items()
@@ -60,6 +63,23 @@ def _open_legacy(path: str, file: MappedFile) -> ArraySource:
     }
     arrays = open_arrays(outside, "zarr", path)
     return {name: arrays.get(name, value) for name, value in leaves.items()}
+
+
+def _target(tree: Any) -> dict[str, Any]:
+    """The model in a legacy tree.
+
+    Raises:
+      KeyError, TypeError: there is none.
+    """
+    for names in _LEGACY_TARGETS:
+        inside = tree
+        for name in names:
+            inside = inside.get(name) if isinstance(inside, dict) else None
+        if isinstance(inside, dict):
+            return inside
+    if "token_embedder" not in tree:
+        raise KeyError(f"no model in it: {', '.join(map(str, list(tree)[:5]))}")
+    return tree
 
 
 def _is_placeholder(_: tuple[str, ...], value: object) -> bool:

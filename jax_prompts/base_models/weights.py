@@ -26,6 +26,7 @@ from safetensors.flax import load_file
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.classifier import CLASSIFIER
+from jax_prompts.base_models.finite import check_finite
 from jax_prompts.base_models.open import HEADS, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
 from jax_prompts.config import BaseModel
@@ -97,7 +98,7 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
     places = {} if shardings is None else flax.traverse_util.flatten_dict(shardings, sep="/")
 
     def place(name: str) -> tuple[str, jax.Array]:
-        return name, _placed(source[name], dtype, places.get(name))
+        return name, _placed(_checked(base.checkpoint, name, source[name], dtype), dtype, places.get(name))
 
     # A large array has the memory to itself; small ones, together a fifth of the largest, are read several at once.
     weights: dict[str, jax.Array] = {}
@@ -116,6 +117,17 @@ def _drawn(model: Model, seed: int, dtype: jnp.dtype, shardings: Tree | None) ->
         return jax.tree.map(lambda array: array.astype(dtype), weights)
 
     return jax.jit(draw, out_shardings=shardings)()
+
+
+def _checked(path: str | None, name: str, array: LazyArray, dtype: np.dtype) -> LazyArray:
+    """The array, which raises RunError when a part of it is read that is not finite in `dtype`."""
+
+    def read(index: Index) -> np.ndarray:
+        numbers = array.read(index)
+        check_finite(path or "", name, numbers, dtype)
+        return numbers
+
+    return dataclasses.replace(array, read=read)
 
 
 def _placed(array: LazyArray, dtype: jnp.dtype, sharding: jax.sharding.Sharding | None) -> jax.Array:

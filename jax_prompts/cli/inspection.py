@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from jax_prompts.base_models import open as models
+from jax_prompts.base_models import t5x
+from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.safetensors import is_whole, open_safetensors
+from jax_prompts.interop import npy
 from jax_prompts.prompts import load_prompt
 
 
@@ -24,18 +28,9 @@ def describe(path: str) -> dict[str, Any]:
     place = pathlib.Path(path)
     if place.suffix == ".safetensors":
         prompt_PD, metadata = load_prompt(path)
-        norm_P = np.linalg.norm(prompt_PD, axis=-1)
-        return {
-            "kind": "prompt",
-            "length": prompt_PD.shape[0],
-            "width": prompt_PD.shape[1],
-            "row_norm": {
-                "mean": float(norm_P.mean()),
-                "min": float(norm_P.min()),
-                "max": float(norm_P.max()),
-            },
-            **dataclasses.asdict(metadata),
-        }
+        return {"kind": "prompt", **_rows(prompt_PD), **dataclasses.asdict(metadata)}
+    if npy.is_array(place):
+        return {"kind": "NumPy array of a prompt", **_rows(npy.read_array(place).prompt_PD)}
     if (place / "summary.json").is_file():
         return {"kind": "finished run", **json.loads((place / "summary.json").read_text())}
     if (place / "checkpoints").is_dir():
@@ -43,23 +38,55 @@ def describe(path: str) -> dict[str, Any]:
         return {"kind": "unfinished run", "checkpoints": steps}
     if (place / "config.json").is_file() and list(place.glob("model*.safetensors")):
         return {"kind": "model", **json.loads((place / "config.json").read_text()), "files": _checked(place)}
-    raise ConfigError(f"{path} is no prompt file (.safetensors), model directory or MODEL_DIR")
+    if (place / "config.json").is_file() or t5x.open_checkpoint(str(place)) is not None:
+        return _model(str(place))
+    raise ConfigError(
+        f"{path} is no prompt file (.safetensors), NumPy array, model directory, T5X checkpoint or MODEL_DIR"
+    )
+
+
+def _rows(prompt_PD: np.ndarray) -> dict[str, Any]:
+    norm_P = np.linalg.norm(prompt_PD, axis=-1)
+    return {
+        "length": prompt_PD.shape[0],
+        "width": prompt_PD.shape[1],
+        "row_norm": {"mean": float(norm_P.mean()), "min": float(norm_P.min()), "max": float(norm_P.max())},
+    }
+
+
+def _model(path: str) -> dict[str, Any]:
+    """Of a model in another form than the native one.
+
+    Raises:
+      RunError: a number is not finite, which is said, or cannot be read.
+    """
+    found = models.open_model(path)
+    arrays = found.arrays
+    check_all_finite(path, arrays)
+    return {
+        "kind": f"model ({found.kind})",
+        **models.describe(found.config),
+        "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
+        "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
+        "vocabulary": found.vocabulary,
+    }
 
 
 def _checked(model: pathlib.Path) -> dict[str, str]:
     """`whole` or `no checksum` for each weight file.
 
     Raises:
-      RunError: a file is not as it was written.
+      RunError: a file is not as it was written, or a number in it is not finite.
     """
     said = {True: "whole", None: "no checksum"}
     found = {}
     for file in sorted(model.glob("model*.safetensors")):
-        open_safetensors(file)
+        arrays = open_safetensors(file)
         whole = is_whole(file)
         if whole is False:
             raise RunError(
                 f"{file} is damaged: its numbers are not those that were written; convert the model again"
             )
+        check_all_finite(file, arrays)
         found[file.name] = said[whole]
     return found

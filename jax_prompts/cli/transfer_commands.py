@@ -75,4 +75,4 @@ EXPORT = Command(
     _export,
     _export_arguments,
 )
-INSPECT = Command("inspect", "describe a prompt file, a model or a MODEL_DIR", _inspect, _inspect_arguments)
+INSPECT = Command("inspect", "describe a prompt, a model or a MODEL_DIR", _inspect, _inspect_arguments)

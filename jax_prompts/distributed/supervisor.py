@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, printable
 
 FLAGS = ("coordinator_address", "process_count", "process_index")
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")  # of a process under srun
@@ -75,7 +75,7 @@ def supervise(args: argparse.Namespace) -> None:
         _exit(code)
     killed = signal.Signals(-code).name
     reason = native.fatal and how_it_ended(native.fatal, args.initialization_timeout)
-    print(f"t5x {args.command}: {reason or f'ended by {killed}'}", file=sys.stderr)
+    print(f"t5x {args.command}: {printable(reason) or f'ended by {killed}'}", file=sys.stderr)
     _exit(1)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 Index = tuple[slice, ...]
+_MAX_AXES, _MAX_NUMBERS = 64, 1 << 60  # NumPy's own limits, the second in numbers of 8 bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,19 @@ def layers_first(stack: LazyArray, dtype: np.dtype) -> LazyArray:
         return out
 
     return LazyArray(moved.shape, dtype, read)
+
+
+def checked_shape(shape: Sequence[Any]) -> tuple[int, ...]:
+    """A shape that a file gives, once it is one: what else may stand there can multiply to any size.
+
+    Raises:
+      ValueError: it is no shape that an array can have.
+    """
+    if len(shape) > _MAX_AXES or not all(type(side) is int and 0 <= side < _MAX_NUMBERS for side in shape):
+        raise ValueError(f"a shape of {len(shape)} sides that no array has")
+    if math.prod(side or 1 for side in shape) >= _MAX_NUMBERS:
+        raise ValueError(f"a shape of more numbers than an array can have: {list(shape)}")
+    return tuple(shape)
 
 
 def sides(index: Index, shape: tuple[int, ...]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jax_prompts.formats.arrays import Index, LazyArray, MappedFile
+from jax_prompts.formats.arrays import Index, LazyArray, MappedFile, checked_shape
 
 _ARRAY, _SCALAR = 1, 3  # Flax's extension types
 _CHUNKED = "__msgpack_chunked_array__"  # what Flax writes for an array of 1 GiB or more
@@ -109,16 +109,17 @@ class _Reader:
         if code not in (_ARRAY, _SCALAR):
             raise ValueError(f"an extension of type {code}, which is no array")
         (shape, name, start), inner_end = self.value(at + 1)
+        shape = checked_shape(shape)
         dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
         if dtype.hasobject or inner_end != end or start + math.prod(shape) * dtype.itemsize != end:
             raise ValueError(f"an array {shape} of {name} that does not fill its {length:,} bytes")
-        array = self.file.array(dtype, tuple(shape), start)
+        array = self.file.array(dtype, shape, start)
         return (array if code == _ARRAY else array[...].item()), end
 
 
 def _joined(found: dict[str, Any]) -> LazyArray:
     """An array that was written in pieces."""
-    shape = tuple(found["shape"][str(i)] for i in range(len(found["shape"])))
+    shape = checked_shape([found["shape"][str(i)] for i in range(len(found["shape"]))])
     chunks = [found["chunks"][str(i)] for i in range(len(found["chunks"]))]
     if sum(math.prod(chunk.shape) for chunk in chunks) != math.prod(shape):
         raise ValueError(f"an array {shape} whose pieces do not fill it")

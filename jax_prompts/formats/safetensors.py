@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from jax_prompts.errors import RunError, first_line
-from jax_prompts.formats.arrays import ArraySource, MappedFile
+from jax_prompts.formats.arrays import ArraySource, MappedFile, checked_shape
 
 ALIGNMENT = 64
 _MAX_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -44,13 +44,13 @@ def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:
             raise ValueError(f"a header of {length:,} bytes in a file of {file.size:,}")
         header = json.loads(file.bytes[8 : 8 + length])
         header.pop("__metadata__", None)
-        entries = sorted((*entry["data_offsets"], name) for name, entry in header.items())
+        entries = sorted((*checked_shape(entry["data_offsets"]), name) for name, entry in header.items())
         ends = [0, *(end for _, end, _ in entries)]
         if [begin for begin, _, _ in entries] != ends[:-1] or 8 + length + ends[-1] != file.size:
             raise ValueError("its arrays do not fill it")
         arrays = {}
         for begin, end, name in entries:
-            dtype, shape = _DTYPES[header[name]["dtype"]], tuple(header[name]["shape"])
+            dtype, shape = _DTYPES[header[name]["dtype"]], checked_shape(header[name]["shape"])
             if math.prod(shape) * dtype.itemsize != end - begin:
                 raise ValueError(f"{name} {list(shape)} does not fill its {end - begin:,} bytes")
             arrays[name] = file.array(dtype, shape, 8 + length + begin)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import io
 import math
 import os
+import pickle
 import struct
 import zipfile
-from collections.abc import Iterator
+import zlib
 from typing import Any
 
 from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
-from jax_prompts.formats.torch_pickle import Refused, Storage, Tensor, read_pickle
+from jax_prompts.formats.torch_pickle import Named, Refused, Storage, Tensor, read_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_MAX_PICKLE_BYTES = 1 << 28
+# Far above any model's: a tensor takes some 200 bytes of the description.
+_MAX_PICKLE_BYTES, _MAX_ENTRIES, _MAX_NAME = 1 << 24, 1 << 17, 1000
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip entry: signature, lengths of name and extra field
 
 
@@ -33,9 +35,7 @@ def open_bin(path: str | os.PathLike[str]) -> ArraySource:
         file = MappedFile(path)
         is_zip = file.bytes[:4] == b"PK\x03\x04"
         described, offsets = _of_zip(path, file) if is_zip else _of_sequence(file)
-        if not isinstance(described, dict):
-            raise Refused(f"a {type(described).__name__} in place of named arrays")
-        return {name: _array(file, name, tensor, offsets) for name, tensor in _leaves(described)}
+        return {name: _array(file, name, tensor, offsets) for name, tensor in _tensors(described).items()}
     except Refused as error:
         named = " ".join(str(error).split())[:200]
         raise RunError(
@@ -44,11 +44,14 @@ def open_bin(path: str | os.PathLike[str]) -> ArraySource:
         ) from error
     except (
         OSError,
+        EOFError,
         ValueError,
         LookupError,
         TypeError,
         AttributeError,
-        RecursionError,
+        OverflowError,
+        NotImplementedError,
+        pickle.UnpicklingError,
         struct.error,
         zipfile.BadZipFile,
     ) as error:
@@ -60,59 +63,88 @@ def _of_zip(path: str | os.PathLike[str], file: MappedFile) -> tuple[Any, dict[s
     """The description, and where each storage begins."""
     with zipfile.ZipFile(path) as archive:
         entries = {name.partition("/")[2]: archive.getinfo(name) for name in archive.namelist()}
-        if entries["data.pkl"].file_size > _MAX_PICKLE_BYTES:
-            raise ValueError("its description is too large")
-        if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
-            raise Refused("big-endian numbers")
-        described = read_pickle(io.BytesIO(archive.read(entries["data.pkl"])))
-    offsets = {}
-    for name, entry in entries.items():
-        folder, _, key = name.partition("/")
-        if folder == "data":
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise Refused(f"{name} compressed")
-            header = file.bytes[entry.header_offset : entry.header_offset + _LOCAL_HEADER.size]
-            signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-            if signature != b"PK\x03\x04":
-                raise ValueError(f"{name} is not where it should be")
-            offsets[key] = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-    return described, offsets
+    if "byteorder" in entries and _content(file, entries["byteorder"]) != b"little":
+        raise Refused("big-endian numbers")
+    described = read_pickle(io.BytesIO(_content(file, entries["data.pkl"])))
+    return described, {
+        key: _start(file, entry)
+        for folder, _, key, entry in ((*name.partition("/"), entry) for name, entry in entries.items())
+        if folder == "data"
+    }
+
+
+def _start(file: MappedFile, entry: zipfile.ZipInfo) -> int:
+    """Where the bytes of an entry begin."""
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise Refused(f"{entry.filename} compressed")
+    header = file.bytes[entry.header_offset : entry.header_offset + _LOCAL_HEADER.size]
+    signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    if signature != b"PK\x03\x04":
+        raise ValueError(f"{entry.filename} is not where it should be")
+    return entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+
+
+def _content(file: MappedFile, entry: zipfile.ZipInfo) -> bytes:
+    if entry.file_size > _MAX_PICKLE_BYTES:
+        raise ValueError(f"{entry.filename} of {entry.file_size:,} bytes is too large")
+    start = _start(file, entry)
+    content = file.bytes[start : start + entry.file_size]
+    if zlib.crc32(content) != entry.CRC:
+        raise ValueError(f"{entry.filename} is not as it was written")
+    return content
 
 
 def _of_sequence(file: MappedFile) -> tuple[Any, dict[str, int]]:
-    stream = io.BytesIO(file.bytes) if isinstance(file.bytes, bytes) else file.bytes
-    stream.seek(0)
+    stream = io.BytesIO(file.bytes[:_MAX_PICKLE_BYTES])
     if read_pickle(stream) != _LEGACY_MAGIC:
         raise ValueError("it does not begin as one")
     read_pickle(stream)  # version of the form
     if not read_pickle(stream).get("little_endian", True):
         raise Refused("big-endian numbers")
     described, keys = read_pickle(stream), read_pickle(stream)
-    sizes = {tensor.storage.key: tensor.storage for _, tensor in _leaves(described)}
+    sizes = {tensor.storage.key: tensor.storage for tensor in _tensors(described).values()}
     offsets, position = {}, stream.tell()
     for key in keys:
-        offsets[key] = position + 8
         (count,) = struct.unpack_from("<q", file.bytes, position)
+        if type(key) is not str:
+            raise ValueError("a storage without a key")
         if key not in sizes or count != sizes[key].size:
             raise ValueError(f"storage {key} is not of the size described")
+        offsets[key] = position + 8
         position += 8 + count * sizes[key].dtype.itemsize
     return described, offsets
 
 
-def _leaves(described: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    for name, value in described.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, Tensor):
-            yield f"{prefix}{name}", value
-        else:
-            raise Refused(f"{prefix}{name} ({type(value).__name__})")
+def _tensors(described: Any) -> dict[str, Tensor]:
+    """By name, nested names joined by dots; the limits are for dicts that hold one another many times over."""
+    if not isinstance(described, Named):
+        raise Refused(f"a {type(described).__name__} in place of named arrays")
+    found: dict[str, Tensor] = {}
+    waiting, entries = [("", described)], 0
+    while waiting:
+        prefix, part = waiting.pop()
+        entries += len(part)
+        if entries > _MAX_ENTRIES:
+            raise ValueError(f"more than {_MAX_ENTRIES:,} names")
+        for last, value in part.items():
+            name = prefix + last
+            if len(name) > _MAX_NAME:
+                raise ValueError(f"a name of {len(name):,} characters")
+            if isinstance(value, Named):
+                waiting.append((f"{name}.", value))
+            elif not isinstance(value, Tensor):
+                raise Refused(f"{name} ({type(value).__name__})")
+            elif name in found:
+                raise ValueError(f"two arrays called {name}")
+            else:
+                found[name] = value
+    return found
 
 
 def _array(file: MappedFile, name: str, tensor: Tensor, offsets: dict[str, int]) -> LazyArray:
     storage: Storage = tensor.storage
     numbers = math.prod(tensor.shape)
-    if tensor.offset < 0 or tensor.offset + numbers > storage.size:
+    if tensor.offset + numbers > storage.size:
         raise ValueError(f"{name} reaches past its storage")
     start = offsets[storage.key] + tensor.offset * storage.dtype.itemsize
     if tensor.strides == _strides(tensor.shape) or not numbers:

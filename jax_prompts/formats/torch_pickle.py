@@ -1,17 +1,21 @@
-"""PyTorch's pickles read without unpickling: a small machine that knows how tensors are described, and nothing else.
+"""PyTorch's pickles, read by Python's own machine with everything taken from it that describes no tensor.
 
-A pickle is a program that may call anything. This machine has no way to call: the few names that describe tensors
-stand for plain values, and any other name is refused.
+A pickle is a program that may call anything. Here it finds the few names that describe tensors, which stand for plain
+values, and no others; instructions that no description needs are refused, so that nothing a file says is executed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import pickletools
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from typing import IO, Any, NoReturn
 
 import ml_dtypes
 import numpy as np
+
+from jax_prompts.formats.arrays import checked_shape
 
 STORAGES = {
     "DoubleStorage": np.float64,
@@ -25,17 +29,14 @@ STORAGES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-_CALLS = {
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-    "collections OrderedDict",
-}
-_PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_WITH_ARGUMENT = {
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT",
-    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BINSTRING", "SHORT_BINSTRING",
-}  # fmt: skip
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_INSTRUCTIONS = (
+    "PROTO FRAME STOP MARK POP POP_MARK DUP PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET "
+    "NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
+    "STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS SETITEM SETITEMS "
+    "GLOBAL STACK_GLOBAL REDUCE PERSID BINPERSID"
+).split()
+_CODES = {opcode.name: ord(opcode.code) for opcode in pickletools.opcodes}
 
 
 class Refused(ValueError):
@@ -44,7 +45,7 @@ class Refused(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """A run of numbers kept beside the pickle, under `key`."""
+    """A run of `size` numbers kept beside the pickle, under `key`."""
 
     key: str
     dtype: np.dtype
@@ -61,77 +62,69 @@ class Tensor:
     strides: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Name:
-    text: str
+class Named(dict[str, Any]):
+    """Things by name: what every dict of a pickle becomes."""
 
-
-_MARK = object()
+    def __setitem__(self, name: str, value: Any) -> None:
+        if type(name) is not str:  # the hash of nested tuples alone may take forever
+            raise Refused(f"something under a {type(name).__name__} in place of a name")
+        super().__setitem__(name, value)
 
 
 def read_pickle(stream: IO[bytes]) -> Any:
-    """What one pickle describes: dicts, lists, tuples, text, numbers and `Tensor`s; the stream then stands behind it.
+    """What one pickle describes: `Named`s, lists, tuples, text, numbers, `Tensor`s; the stream then stands behind it.
 
     Raises:
       Refused: it names anything else, which is said.
-      ValueError, IndexError, KeyError, TypeError: it is damaged.
+      pickle.UnpicklingError, EOFError, OverflowError, ValueError, LookupError, TypeError, AttributeError,
+        struct.error: it is damaged.
     """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    return _Reader(stream, encoding="utf-8").load()
 
-    def since_mark() -> list[Any]:
-        start = len(stack) - 1 - stack[::-1].index(_MARK)
-        found = stack[start + 1 :]
-        del stack[start:]
-        return found
 
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(stream):
-        name = opcode.name
-        if name in _PUSHED:
-            stack.append(_PUSHED[name])
-        elif name in _WITH_ARGUMENT:
-            stack.append(argument)
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in ("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE"):
-            stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
-        elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
-        elif name in _TUPLES:
-            count = _TUPLES[name]
-            stack[-count:] = [tuple(stack[-count:])]
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[argument])
-        elif name == "GLOBAL":
-            stack.append(_allowed(argument))
-        elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            stack.append(_allowed(f"{module} {attribute}"))
-        elif name == "BINPERSID":
-            stack.append(_storage(stack.pop()))
-        elif name == "REDUCE":
-            arguments, called = stack.pop(), stack.pop()
-            stack.append(_described(called, arguments))
-        elif name == "BUILD":  # attributes of a dict of tensors, such as version numbers
-            stack.pop()
-            if not isinstance(stack[-1], dict):
-                raise Refused(f"state of a {type(stack[-1]).__name__}")
-        elif name in ("SETITEM", "SETITEMS"):
-            items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else since_mark()
-            _of(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
-        elif name in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if name == "APPEND" else since_mark()
-            _of(list, stack[-1]).extend(items)
-        elif name == "STOP":
-            return stack.pop()
-        elif name not in ("PROTO", "FRAME"):
-            raise Refused(f"the instruction {name}")
-    raise ValueError("it has no end")
+class _Instructions(dict[int, Callable[[Any], None]]):
+    def __missing__(self, code: int) -> NoReturn:
+        names = [name for name, known in _CODES.items() if known == code]
+        raise Refused(f"the instruction {names[0] if names else hex(code)}")
+
+
+# The one that is written in Python: its memo is a dict, where the other makes room for any number that a file says.
+class _Reader(pickle._Unpickler):
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name stands for: a dtype, or a function that only looks at what it is given."""
+        if module == "torch" and name in STORAGES:
+            return np.dtype(STORAGES[name])
+        if f"{module} {name}" not in _CALLS:
+            raise Refused(f"{module}.{name}")
+        return _CALLS[f"{module} {name}"]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        kind, dtype, key, _, size, *view = _of(tuple, pid)
+        if kind != "storage" or not isinstance(dtype, np.dtype) or any(part is not None for part in view):
+            raise Refused("something stored that is no plain run of numbers")
+        return Storage(_of(str, key), dtype, *checked_shape((size,)))
+
+    def _begin_dict(self) -> None:
+        self.append(Named())
+
+    def _whole_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(_named(zip(items[::2], items[1::2], strict=True)))
+
+    def _leave_state(self) -> None:
+        """Attributes of a dict of tensors, such as version numbers."""
+        self.stack.pop()
+        if type(self.stack[-1]) is not Named:
+            raise Refused(f"state of a {type(self.stack[-1]).__name__}")
+
+    dispatch = _Instructions(
+        {_CODES[name]: pickle._Unpickler.dispatch[_CODES[name]] for name in _INSTRUCTIONS}
+        | {_CODES["EMPTY_DICT"]: _begin_dict, _CODES["DICT"]: _whole_dict, _CODES["BUILD"]: _leave_state}
+    )
 
 
 def _of(kind: type, value: Any) -> Any:
@@ -140,30 +133,22 @@ def _of(kind: type, value: Any) -> Any:
     return value
 
 
-def _allowed(name: str) -> _Name:
-    storage = name.removeprefix("torch ")
-    if name not in _CALLS and storage not in STORAGES:
-        raise Refused(name.replace(" ", "."))
-    return _Name(name)
+def _named(items: Iterable[Any] = ()) -> Named:
+    """What `OrderedDict` makes of pairs."""
+    found = Named()
+    for name, value in items:
+        found[name] = value
+    return found
 
 
-def _storage(described: Any) -> Storage:
-    kind, storage, key, _, size, *_ = described
-    dtype = STORAGES.get(storage.text.removeprefix("torch ")) if isinstance(storage, _Name) else None
-    if kind != "storage" or dtype is None:
-        raise Refused(f"a stored {kind}")
-    return Storage(_of(str, key), np.dtype(dtype), _of(int, size))
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    (offset,) = checked_shape((offset,))
+    shape, strides = checked_shape(_of(tuple, shape)), checked_shape(_of(tuple, strides))
+    return Tensor(_of(Storage, storage), offset, shape, strides)
 
 
-def _described(called: Any, arguments: Any) -> Any:
-    name = called.text if isinstance(called, _Name) else type(called).__name__
-    if name == "collections OrderedDict":
-        return dict(*arguments)
-    if name == "torch._utils _rebuild_parameter":
-        return arguments[0]
-    if name == "torch._utils _rebuild_tensor_v2":
-        storage, offset, shape, strides = arguments[:4]
-        if not isinstance(storage, Storage):
-            raise ValueError("a tensor without a storage")
-        return Tensor(storage, _of(int, offset), _of(tuple, shape), _of(tuple, strides))
-    raise Refused(f"a call of {name}")
+_CALLS = {
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
+    "collections OrderedDict": _named,
+}

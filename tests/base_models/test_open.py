@@ -117,6 +117,16 @@ def write_config(path, **changes):
         ("shared", {"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
         (None, {"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
         (None, {"tie_word_embeddings": False}, False),
+        (None, {"model_type": "mt5", "transformers_version": "4.57.1", "tie_word_embeddings": True}, True),
+        ("shared", {"model_type": "mt5", "transformers_version": "4.9.2", "tie_word_embeddings": True}, True),
+        ("shared", {"model_type": "mt5", "tie_word_embeddings": True}, True),
+        ("own", {"model_type": "mt5", "transformers_version": "4.57.1"}, False),
+        # transformers 5 has no scale for an mT5, and ties it.
+        (None, {"model_type": "mt5", "transformers_version": "5.0.0.dev0"}, False),
+        (None, {"model_type": "mt5", "transformers_version": "5.17.0", "tie_word_embeddings": True}, False),
+        ("shared", {"model_type": "mt5", "transformers_version": "10.1", "tie_word_embeddings": True}, False),
+        ("own", {"model_type": "mt5", "transformers_version": "5.17.0", "tie_word_embeddings": True}, False),
+        (None, {"model_type": "t5", "transformers_version": "5.17.0", "tie_word_embeddings": True}, True),
     ],
 )
 def test_whether_the_head_is_tied_is_seen_in_the_weights(head, config, tied, folder, tensors):
@@ -298,3 +308,83 @@ def test_what_is_no_model_says_what_was_expected(tmp_path, tensors, folder):
     shutil.copy(GOLDEN / "config.json", path)
     with pytest.raises(ConfigError, match="no weights"):
         open_model(str(path))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["model.fp16.safetensors"],
+        ["pytorch_model.fp16.bin"],
+        ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"],
+        ["tf_model.h5"],
+    ],
+)
+def test_weights_under_other_names_are_named(files, folder, tensors):
+    path = folder("safetensors", tensors)
+    (path / "model.safetensors").unlink()
+    for file in files:
+        (path / file).write_bytes(b"weights")
+    with pytest.raises(ConfigError) as caught:
+        open_model(str(path))
+    assert f"weights called {', '.join(files)}: rename" in str(caught.value)
+    assert "model.safetensors or pytorch_model.bin" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"),
+    [("module.", "torch's DataParallel"), ("_orig_mod.", r"torch\.compile"), ("my.t5.", "a model around it")],
+)
+def test_names_behind_a_prefix_are_recognised(prefix, wrapper, folder, tensors):
+    path = folder("safetensors", {f"{prefix}{name}": array for name, array in tensors.items()})
+    with pytest.raises(RunError, match=rf"its names begin with {prefix}, as {wrapper} saves them"):
+        open_model(str(path))
+
+
+def test_an_encoder_alone_is_recognised(folder, tensors, golden, tmp_path):
+    alone = {name: array for name, array in tensors.items() if not name.startswith(("decoder.", "lm_head"))}
+    with pytest.raises(RunError, match="it has no decoder: an encoder alone"):
+        open_model(str(folder("safetensors", alone)))
+    arrays = {name: in_memory(array) for name, array in golden.items() if not name.startswith("decoder/")}
+    write_checkpoint(tmp_path / "checkpoint_1", arrays, 1)
+    with pytest.raises(RunError, match="it has no decoder: an encoder alone"):
+        open_model(str(tmp_path / "checkpoint_1"))
+
+
+def test_one_file_of_a_model_is_no_model(folder, tensors):
+    path = folder("safetensors", tensors) / "model.safetensors"
+    with pytest.raises(ConfigError, match="is one file of a model: give the directory"):
+        open_model(str(path))
+
+
+@pytest.mark.parametrize(
+    "around", [["optimizer", "target"], ["target"], ["params", "params"], ["params"], []]
+)
+def test_a_t5x_checkpoint_in_a_single_file(around, golden, tmp_path):
+    saved = tree(golden)
+    for name in reversed(around):
+        saved = {name: saved}
+    if around:
+        saved["step"] = 7
+    path = tmp_path / "checkpoint_7"
+    path.write_bytes(flax.serialization.msgpack_serialize(saved))
+    found = open_model(str(path))
+    assert (found.kind, found.config, found.vocabulary) == ("T5X", CONFIG, None)
+    assert equal(read(found.arrays), golden)
+
+
+@pytest.mark.parametrize("content", [b"no msgpack", b"\x81\xa1a\x01", b"\x01", b""])
+def test_a_file_that_is_no_checkpoint_is_one_line(content, tmp_path):
+    path = tmp_path / "checkpoint_7"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="checkpoint_7 is not a whole T5X checkpoint") as caught:
+        open_model(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [[1 << 30, [0]], [1 << 30, "x"], [-1], [True, 4], [1 << 59, 4]])
+def test_a_shape_that_no_array_has_is_refused_before_it_is_multiplied(shape, folder, tensors):
+    path = folder("safetensors", {"a": np.zeros(4, np.float32)}) / "model.safetensors"
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 16]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(RunError, match=r"no array has|can have|does not fill"):
+        open_model(str(path.parent))

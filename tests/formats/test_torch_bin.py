@@ -1,8 +1,13 @@
 """PyTorch's files against what torch wrote into them; nothing in them is executed."""
 
+import collections
+import io
 import pathlib
 import pickle
 import struct
+import sys
+import tracemalloc
+import types
 import zipfile
 
 import ml_dtypes
@@ -66,9 +71,10 @@ def zipped(path, content, **entries):
     return path
 
 
-def test_code_is_refused_by_name_and_not_run(tmp_path):
+@pytest.mark.parametrize("protocol", range(6))
+def test_code_is_refused_by_name_and_not_run(tmp_path, protocol):
     marker = tmp_path / "was_run"
-    hostile = pickle.dumps({"shared.weight": Code(marker)}, protocol=2)
+    hostile = pickle.dumps({"shared.weight": Code(marker)}, protocol)
     for path in (zipped(tmp_path / "zip.bin", hostile), tmp_path / "plain.bin"):
         if not path.exists():
             path.write_bytes(hostile)
@@ -115,9 +121,10 @@ def test_a_file_cut_anywhere_is_one_line(tmp_path, form):
         assert "\n" not in str(caught.value)
 
 
-def test_a_flipped_byte_reads_or_is_one_line(tmp_path):
+@pytest.mark.parametrize("form", ["zip", "sequence"])
+def test_a_flipped_byte_reads_or_is_one_line(tmp_path, form):
     """Every byte of the description in turn: no other exception, and no array outside the file."""
-    content = (FILES / "sequence.bin").read_bytes()
+    content = (FILES / f"{form}.bin").read_bytes()
     path = tmp_path / "flipped.bin"
     for position in range(0, len(content), 3):
         path.write_bytes(content[:position] + bytes([content[position] ^ 0x55]) + content[position + 1 :])
@@ -135,4 +142,107 @@ def test_a_tensor_past_its_storage_is_refused(tmp_path):
     path = tmp_path / "short.bin"
     path.write_bytes(content.replace(count, struct.pack("<q", 11)))
     with pytest.raises(RunError, match="not of the size described"):
+        open_bin(path)
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+def test_every_protocol_that_torch_can_load_reads_the_same(tmp_path, monkeypatch, protocol):
+    """As `torch.save(..., pickle_protocol=N)` describes tensors; in protocol 0 it cannot name a storage."""
+    utils = types.ModuleType("torch._utils")
+    exec("def _rebuild_tensor_v2(*_): ...\ndef _rebuild_parameter(*_): ...", utils.__dict__)
+    torch = types.ModuleType("torch")
+    torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+    torch._utils = utils
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+    class Described:
+        def __init__(self, function, *arguments):
+            self.reduced = function, arguments
+
+        def __reduce__(self):
+            return self.reduced
+
+    class Stored:
+        pass
+
+    class Writer(pickle.Pickler):
+        def persistent_id(self, value):
+            return ("storage", torch.FloatStorage, "0", "cpu", 12) if isinstance(value, Stored) else None
+
+    hooks = collections.OrderedDict()
+    table = Described(utils._rebuild_tensor_v2, Stored(), 4, (2, 4), (4, 1), False, hooks)
+    trained = Described(utils._rebuild_parameter, table, True, hooks)
+    named = collections.OrderedDict(rows=table, inside={"trained": trained})
+    named._metadata = {"": {"version": 1}}
+    stream = io.BytesIO()
+    Writer(stream, protocol).dump(named)
+    arrays = open_bin(zipped(tmp_path / "model.bin", stream.getvalue(), **{"data/0": TABLE.tobytes()}))
+    assert arrays.keys() == {"rows", "inside.trained"}
+    assert all(np.array_equal(array[...], TABLE[1:]) for array in arrays.values())
+
+
+# Tuples, and dicts with two names, that hold the one before twice: 2**90 leaves in some hundred bytes.
+TUPLES = b")" + b"2\x86" * 90
+DICTS = b"}" + b"".join(b"q%c0}X\x01\0\0\0ah%csX\x01\0\0\0bh%cs" % (i, i, i) for i in range(90))
+TENSOR = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NK\x0ctQ"
+)
+HUGE = b"\x8a\x07" + (1 << 50).to_bytes(7, "little")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"}r\xff\xff\xff\x7f}s.", "list index out of range"),
+        (b"(" * 300_000 + b"t" * 299_999 + b".", "a tuple in place"),
+        (b"(" * 300_000 + b"d" * 299_999 + b".", "is shorter than"),
+        (DICTS + b".", "more than 131,072 names"),
+        (b"}q\0X\x01\0\0\0ah\0s.", "a name of 1,001 characters"),
+        (b"}" + TUPLES + b"Ns.", "something under a tuple"),
+        (b"(" + TUPLES + b"Nd.", "something under a tuple"),
+        (b"ccollections\nOrderedDict\n]" + TUPLES + b"N\x86a\x85R.", "something under a tuple"),
+        (TUPLES + b"Q.", "where a tuple|unpack"),
+        (b"}X\x01\0\0\0a" + TUPLES + b"s.", r"a \(tuple\)"),
+        (b"}X\x01\0\0\0a" + TENSOR + b"K\0(" + HUGE + b")t)tRs.", "no array has"),
+        (b"}X\x01\0\0\0a" + TENSOR + b"K\0(" + HUGE + b"X\x01\0\0\0xt)tRs.", "no array has"),
+        (b"}X\x01\0\0\0a" + TENSOR + b"K\0(" + HUGE + HUGE + b"t)tRs.", "more numbers"),
+        (b"}X\x01\0\0\0a" + TENSOR + b"K\0(" + b"K\1" * 65 + b"t)tRs.", "no array has"),
+        (b"}X\x01\0\0\0a" + TENSOR + b"K\0K\2\x85K\1\x85tR}X\x06\0\0\0offsetK\2sbs.", "state of a Tensor"),
+        (b"\x96" + (1 << 40).to_bytes(8, "little") + b"x.", "BYTEARRAY8"),
+        (b"\x95" + (1 << 62).to_bytes(8, "little") + b"K\0.", "a int in place"),
+    ],
+)  # fmt: skip
+def test_what_would_take_forever_or_all_memory_is_refused(tmp_path, content, said):
+    path = zipped(tmp_path / "model.bin", b"\x80\x02" + content)
+    tracemalloc.start()
+    with pytest.raises(RunError, match=said) as caught:
+        open_bin(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(("size", "said"), [(10_000_000, "compressed"), (50_000_000, "too large")])
+def test_a_description_is_not_inflated(tmp_path, size, said):
+    path = tmp_path / "model.bin"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + bytes(size))
+    tracemalloc.start()
+    with pytest.raises(RunError, match=rf"archive/data\.pkl .*{said}"):
+        open_bin(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_keys_of_storages_are_text(tmp_path):
+    content = (FILES / "sequence.bin").read_bytes()
+    path = tmp_path / "model.bin"
+    stream = io.BytesIO(content)
+    for _ in range(3):
+        pickle.load(stream)
+    path.write_bytes(content[: stream.tell()] + b"\x80\x02}.\x80\x02]" + TUPLES + b"a." + bytes(8))
+    with pytest.raises(RunError, match="a storage without a key"):
         open_bin(path)

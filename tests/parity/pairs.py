@@ -19,9 +19,19 @@ from jax_prompts.models import sizes
 
 def random_t5(seed, **settings):
     """A T5 of transformers whose norms are random, too."""
-    torch.manual_seed(seed)
     config = transformers.T5Config(dropout_rate=0.0, decoder_start_token_id=0, **settings)
-    model = transformers.T5ForConditionalGeneration(config).eval()
+    return _random(seed, transformers.T5ForConditionalGeneration, config)
+
+
+def random_mt5(seed, **settings):
+    """An mT5 of transformers whose norms are random, too."""
+    config = transformers.MT5Config(dropout_rate=0.0, decoder_start_token_id=0, **settings)
+    return _random(seed, transformers.MT5ForConditionalGeneration, config)
+
+
+def _random(seed, kind, config):
+    torch.manual_seed(seed)
+    model = kind(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "layer_norm" in name:
@@ -51,7 +61,8 @@ class Pair:
 
     def logits(self, ids_BS, decoder_BU, prompt_PD=None):
         tokens_BL, rows = self._prompted(ids_BS, prompt_PD)
-        return np.asarray(self.model.apply({"params": self.params}, tokens_BL, decoder_BU, rows))
+        batch = jnp.asarray(tokens_BL), jnp.asarray(decoder_BU)
+        return np.asarray(self.model.apply({"params": self.params}, *batch, rows))
 
     def greedy(self, ids_BS, length, prompt_PD=None):
         tokens_BL, rows = self._prompted(ids_BS, prompt_PD)

@@ -1,0 +1,60 @@
+"""`t5x inspect`: arrays of other systems and models of every kind, and names that a terminal would obey."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from jax_prompts.base_models.open import open_model
+from jax_prompts.interop.t5x_write import write_checkpoint
+from jax_prompts.main import main
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "t5_v1_1_hf"
+
+
+@pytest.fixture
+def inspect(capsys):
+    """`inspect(path) -> (what was said, what went to stderr)`."""
+
+    def run(path):
+        try:
+            main(["inspect", str(path)])
+        except SystemExit as end:
+            assert end.code in (1, 2)
+        out, err = capsys.readouterr()
+        return json.loads(out) if out else None, err
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["prompt.npy", "prompt"])
+def test_a_numpy_array_is_described(tmp_path, inspect, name):
+    with open(tmp_path / name, "wb") as file:
+        np.save(file, np.full((5, 4), 2, np.float32))
+    said, _ = inspect(tmp_path / name)
+    assert (said["length"], said["width"], said["row_norm"]["max"]) == (5, 4, 4.0)
+
+
+def test_models_in_other_forms_are_described(tmp_path, inspect):
+    arrays = open_model(str(GOLDEN)).arrays
+    write_checkpoint(tmp_path / "checkpoint_7", arrays, 7)
+    said, _ = inspect(tmp_path / "checkpoint_7")
+    assert (said["kind"], said["dtypes"], said["architecture"]) == ("model (T5X)", ["float32"], "t5")
+    assert said["parameters"] == sum(array[...].size for array in arrays.values())
+    assert said["sizes"]["emb_dim"] == 32
+
+
+def test_what_is_nothing_of_these_is_one_line(tmp_path, inspect):
+    said, err = inspect(tmp_path)
+    assert said is None and "T5X checkpoint or MODEL_DIR" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\rb", "bell\x07\x9b2J"])
+def test_names_of_files_and_arrays_are_shown_and_not_obeyed(tmp_path, inspect, name):
+    (tmp_path / name).mkdir()
+    for path in (tmp_path / f"{name}.safetensors", tmp_path / name):
+        said, err = inspect(path)
+        assert said is None
+        assert err.removesuffix("\n").isprintable()
+        assert name.encode("unicode_escape").decode() in err
