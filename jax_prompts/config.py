@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from jax_prompts.storage.home import expand_fields
 from tasks.own.settings import OwnTask
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class BaseModel:
     scan_layers: bool = False
     remat: Literal["none", "minimal", "full"] = "none"
     partitions: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "checkpoint", "vocabulary")
 
     @property
     def name(self) -> str:
@@ -97,6 +101,9 @@ class Data:
     verbalizer: dict[str, str] | None = None
     rank_classification: bool = False
     bootstrap: int = 0
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "data_dir", "tfds_data_dir", "cache_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +238,9 @@ class TrainRun:
     initializer: Initializer | None = None
     decoding: Decoding = Decoding()
 
+    def __post_init__(self) -> None:
+        expand_fields(self, "model_dir")
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalRun:
@@ -251,6 +261,9 @@ class EvalRun:
     prompt_files: tuple[str, ...] = ()
     role: Literal["train", "validation", "test"] = "validation"
     decoding: Decoding = Decoding()
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "output_dir")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+from jax_prompts.errors import hide_secrets
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDE = 1000  # characters: wider than any table, so that none is wrapped
 
@@ -63,7 +65,7 @@ class StepDisplay:
 
 def log(text: str) -> None:
     """One line for the reader, on stderr."""
-    console.print(text, markup=False)
+    console.print(hide_secrets(text), markup=False)
 
 
 def print_table(
@@ -84,6 +86,6 @@ def print_table(
     table = Table(*heads, title=title)
     for rows in sections:
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(hide_secrets, row))
         table.add_section()
     Console(stderr=True, width=_WIDE, highlight=False, markup=False).print(table)

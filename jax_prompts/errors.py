@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
+_USER = r"(?!hf:)\b([a-zA-Z][\w+.-]*:/{1,2})(?:[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"  # hf://NAME@REVISION
+_QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]+"
 
-class ConfigError(ValueError):
+
+def hide_secrets(text: str) -> str:
+    """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`)."""
+    return re.sub(_QUERY, r"\1***", re.sub(_USER, r"\1***@", text))
+
+
+class _Told(Exception):
+    """What a reader sees, without the secrets of the URLs in it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hide_secrets(str(message)))
+
+
+class ConfigError(_Told, ValueError):
     """A setting that cannot work; its message says which one and what to do. Exit status 2."""
 
 
-class RunError(RuntimeError):
+class RunError(_Told, RuntimeError):
     """Something outside the settings failed; its message is one line. Exit status 1."""
 
 
@@ -18,7 +34,7 @@ class Preempted(RuntimeError):
     """The run was told to stop and has saved; running it again resumes. Exit status 75."""
 
 
-class SettingWarning(UserWarning):
+class SettingWarning(_Told, UserWarning):
     """A setting that works, but hardly as meant."""
 
 

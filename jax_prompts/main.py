@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cpu import restart_with_huge_pages
 from jax_prompts.distributed.supervisor import several, supervise
-from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line
+from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line, hide_secrets
 from jax_prompts.storage import json_text
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         with joined(args) if args.several else contextlib.nullcontext(True) as printing:
             report = args.run(args)
             if printing:
-                print(json_text.dumps(report), flush=True)
+                print(json_text.report(report), flush=True)
     except ConfigError as error:
         _fail(args, error, 2)
     except Preempted as error:
@@ -61,8 +61,8 @@ _shown_by_python = warnings.showwarning
 
 def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoReturn:
     if args.debug:
-        traceback.print_exception(error)
-    reason = first_line(error)
+        print(hide_secrets("".join(traceback.format_exception(error))), file=sys.stderr)
+    reason = hide_secrets(first_line(error))
     if not isinstance(error, ConfigError | RunError | Preempted | KeyboardInterrupt):
         reason = f"{type(error).__name__}: {reason} (--debug shows where)"
     if args.several:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from jax_prompts.cli.command import Command
 from jax_prompts.cli.commands import COMMANDS
-from jax_prompts.errors import nearest
+from jax_prompts.errors import hide_secrets, nearest
 
 _SETTINGS = (
     "Settings: --gin_file=FILE ... --gin.NAME=VALUE ..., where NAME is a macro of gin_configs/defaults.gin "
@@ -23,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the usage)\n")
+        self.exit(2, f"{self.prog}: {hide_secrets(message)} ({self.prog} --help shows the usage)\n")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

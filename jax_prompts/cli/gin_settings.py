@@ -15,6 +15,7 @@ from typing import Any
 
 from jax_prompts import config
 from jax_prompts.errors import ConfigError, first_line, nearest
+from jax_prompts.storage.home import with_home
 
 ROOT = pathlib.Path(__file__).parents[2]  # holds gin_configs/, in a checkout and when installed
 DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
@@ -58,7 +59,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
 def _read(gin: Any, args: argparse.Namespace) -> None:
     """Defaults, gin files, flags: later wins."""
     gin.clear_config()
-    searched = [folder for folder in args.gin_search_paths.split(",") if folder]
+    searched = [with_home(folder) for folder in args.gin_search_paths.split(",") if folder]
     folders = [*searched, os.getcwd(), str(ROOT)]
     gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
     known = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "gin_configs").rglob("*.gin"))]

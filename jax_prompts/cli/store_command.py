@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jax_prompts.cli.command import Command, named_files
+from jax_prompts.cli.command import Command, named_files, path
 from jax_prompts.errors import RunError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _row(store: PromptStore, entry: Entry) -> dict[str, Any]:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder, or a URL such as gs://bucket/prompts")
+    parser.add_argument("store", type=path, metavar="STORE", help="a folder, or a URL such as gs://bucket/prompts")
 
 
 def _find_arguments(parser: argparse.ArgumentParser) -> None:

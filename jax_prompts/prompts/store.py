@@ -33,6 +33,7 @@ from jax_prompts.prompts.prompt_file import (
 )
 from jax_prompts.storage import files
 from jax_prompts.storage.files import PathOrUrl
+from jax_prompts.storage.home import with_home
 
 MAX_ENTRY_BYTES = 2**22  # a prompt file's metadata has at most 2**20
 READERS = 16  # entries read at once: object stores answer slowly, but many at a time
@@ -123,7 +124,8 @@ class PromptStore:
     `remote.TIMEOUT_SECONDS` for each file.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: PathOrUrl) -> None:
+        url = with_home(url)
         self.url = url if url.endswith("://") else url.rstrip("/")
 
     def list(self) -> tuple[Entry, ...]:

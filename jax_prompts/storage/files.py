@@ -1,6 +1,7 @@
 """Files by path or URL: read up to a limit, written whole or not at all.
 
-A URL is whatever fsspec opens: `file://`, `gs://`, `s3://` (with s3fs), `memory://`. All that goes wrong is an OSError.
+A URL is whatever fsspec opens: `file://`, `gs://`, `s3://` (with s3fs), `memory://`. All that goes wrong is an OSError;
+what is no path at all is a ConfigError.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import fsspec
 
 from jax_prompts.errors import RunError, system_reason
+from jax_prompts.storage.home import with_home
 from jax_prompts.storage.remote import ask_file_system
 from jax_prompts.storage.temporary import sync, temporary_path
 
@@ -132,5 +134,5 @@ def _list(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
 
 def _place(path: PathOrUrl) -> Path | str:
     """A path on this machine, or the URL of a remote one."""
-    path = os.fspath(path)
+    path = with_home(path)
     return path if "://" in path and not path.startswith("file://") else Path(path.removeprefix("file://"))

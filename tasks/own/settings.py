@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,3 +35,8 @@ class OwnTask:
     answers: str | None = None
     metrics: tuple[str, ...] = ("accuracy",)
     id: str | None = None
+
+    def __post_init__(self) -> None:
+        for split in ("train", "validation", "test"):
+            if isinstance(path := getattr(self, split), str):
+                object.__setattr__(self, split, os.path.expanduser(path))
