@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 _USER = r"(?!hf:)\b([a-zA-Z][\w+.-]*:/{1,2})(?:[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"  # hf://NAME@REVISION
-_QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]+"
+_QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
 
 def hide_secrets(text: str) -> str:

@@ -99,7 +99,9 @@ class _HelpMacros(argparse.Action):
 
 def _add_gin(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--gin_file", action="append", default=[], type=path, metavar="FILE", help="read in order; later wins")
+    add(
+        "--gin_file", action="append", default=[], type=path, metavar="FILE", help="read in order; later wins"
+    )
     add("--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files")
     add("--tfds_data_dir", type=path, metavar="DIR", help="where TFDS keeps its data")
     add("--help_macros", action=_HelpMacros, nargs=0, help="show every macro with its default and exit")

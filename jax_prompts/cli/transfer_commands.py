@@ -50,7 +50,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", type=path, metavar="PROMPT", help="prompt file")
     add("target", type=path, metavar="TARGET", help="directory (peft, t5x) or file (npy)")
     add("--to", required=True, choices=("peft", "npy", "t5x"), help="the other system's format")
-    add("--base_model", type=path, metavar="NAME", help="peft: Hugging Face name or folder; t5x: the model to prompt")
+    add(
+        "--base_model",
+        type=path,
+        metavar="NAME",
+        help="peft: Hugging Face name or folder; t5x: the model to prompt",
+    )
     add("--unfolded", action="store_true", help="peft: a P-Tuning prompt as P_TUNING, with its encoder")
 
 

@@ -45,9 +45,7 @@ def cache_directory(data: Data, split: str, vocabulary: Vocabulary | WordPiece) 
 
 def cache_root(cache_dir: str | None) -> pathlib.Path:
     """Where caches are kept: `cache_dir`, else `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`."""
-    return pathlib.Path(
-        with_home(cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts")
-    )
+    return pathlib.Path(with_home(cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"))
 
 
 def code_fingerprint(task_module: str) -> str:
