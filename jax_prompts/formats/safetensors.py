@@ -116,7 +116,7 @@ def _write(file: BinaryIO, arrays: ArraySource, metadata: Mapping[str, str]) -> 
 
 
 def _header(arrays: ArraySource, order: list[str], metadata: Mapping[str, str], checksum: int) -> bytes:
-    """As long for one checksum as for another."""
+    """Length and text of the header, as long for one checksum as for another."""
     header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, CHECKSUM: f"{checksum:08x}"}.items()))}
     begin = 0
     for name in order:

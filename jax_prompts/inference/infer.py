@@ -1,4 +1,4 @@
-"""`t5x infer`: lines of text, each with the name of a prompt, in; answers out."""
+"""Answers lines of text, each with the name of a prompt: `t5x infer`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SentencePiece models out of Hugging Face's `tokenizer.json`, which may be all that lies beside a T5."""
+"""Makes SentencePiece models of Hugging Face's `tokenizer.json`, which may be all that lies beside a T5."""
 
 from __future__ import annotations
 

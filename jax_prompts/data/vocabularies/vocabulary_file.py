@@ -1,4 +1,4 @@
-"""Files of vocabularies, here or at a URL."""
+"""Reads files of vocabularies, here or at a URL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has 
 
 
 def read_content(path: str) -> bytes:
-    """A whole file of at most `MAX_BYTES`.
+    """Content of a file of at most `MAX_BYTES`.
 
     Args:
       path: a path, or a URL that fsspec understands.
