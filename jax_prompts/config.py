@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.storage.home import expand_fields
 
 if TYPE_CHECKING:
@@ -203,6 +204,12 @@ class Decoding:
     top_p: float = 0.0
     num_decodes: int = 1
     alpha: float = 0.6
+
+    def __post_init__(self) -> None:
+        known = ("greedy", "sample", "beam")
+        if self.name not in known:
+            names = nearest(str(self.name), known)
+            raise ConfigError(f"Decoding.name = {self.name!r} is unknown; use {names}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
+MOST_NAMES = 10  # in one message
 _USER = r"(?!hf:)\b([a-zA-Z][\w+.-]*:/{1,2})(?:[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"  # hf://NAME@REVISION
 _QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
@@ -50,9 +51,10 @@ def system_reason(error: OSError) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The names most like `name`, whatever its case, for an error message; all of them when they are few."""
+    """The names that hold `name`, else those most like it, whatever its case; all of them when they are few."""
     by_lower = {known.lower(): known for known in sorted(names)}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
+    found = [lower for lower in by_lower if len(name) >= 3 and name.lower() in lower][:MOST_NAMES]
+    found = found or difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
     if not found:
         few = len(by_lower) <= 6
         found = list(by_lower) if few else difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.0)

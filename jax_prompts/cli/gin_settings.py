@@ -34,7 +34,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     """
     import gin
 
-    from jax_prompts.cli.field_types import type_errors
+    from jax_prompts.field_types import type_errors
 
     _register(gin)
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file

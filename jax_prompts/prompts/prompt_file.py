@@ -122,7 +122,7 @@ def save_prompt(
     """
     prompt_PD = np.ascontiguousarray(prompt_PD, dtype=np.float32)
     if prompt_PD.ndim != 2 or not prompt_PD.size:
-        raise ValueError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
+        raise ConfigError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
     arrays = {"prompt": prompt_PD}
     for name, array in (head or {}).items():
         arrays[HEAD_PREFIX + name] = np.ascontiguousarray(array, dtype=np.float32)
@@ -244,7 +244,7 @@ def read_content(path: PathOrUrl) -> bytes:
     """
     try:
         return files.read(path, MAX_BYTES)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{path} does not exist: set it to a prompt file") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is not a file: set it to a prompt file") from error

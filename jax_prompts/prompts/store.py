@@ -322,7 +322,7 @@ class PromptStore:
     def _files(self) -> set[str]:
         try:
             return files.listing(self.url)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ConfigError(
                 f"there is no prompt store at {self.url}: check the place, or add a prompt"
             ) from error
