@@ -164,8 +164,14 @@ class PromptStore:
         base model's weights.
 
         Raises:
-          ConfigError: no store is there.
+          ConfigError: no store is there; a condition that is no text, or `min_score` no number.
         """
+        texts = {"task": task, "model": model, "metric": metric, "method": method, "fingerprint": fingerprint}
+        for what, pattern in texts.items():
+            if not isinstance(pattern, str):
+                raise ConfigError(f"{what} is {pattern!r}: give a text, which may hold * and ?")
+        if min_score is not None and (not isinstance(min_score, int | float) or math.isnan(min_score)):
+            raise ConfigError(f"min_score is {min_score!r}: give a number")
 
         def fits(metadata: PromptMetadata) -> bool:
             wanted = [
@@ -205,7 +211,7 @@ class PromptStore:
           ConfigError: a name that cannot be one, or is taken (without `replace`); no such file.
           RunError: it is no prompt file.
         """
-        if not NAME.fullmatch(name):
+        if not _is_name(name):
             raise ConfigError(f"{name!r} cannot name a prompt: use letters, digits and . _ -, at most 100")
         file = f"{name}.{uuid.uuid4().hex[:12]}.safetensors"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -357,7 +363,7 @@ class PromptStore:
           RunError: it is damaged, or cannot be read.
         """
         place = f"{self.url}/{name}.json"
-        if not NAME.fullmatch(name):
+        if not _is_name(name):
             return None
         try:
             return Entry.from_json(place, name, files.read(place, MAX_ENTRY_BYTES))
@@ -368,7 +374,7 @@ class PromptStore:
 
     def _absent(self, name: str) -> str:
         names = _names(self._files())
-        likely = f"; did you mean {nearest(name, names)}?" if names else ", nor any other"
+        likely = f"; did you mean {nearest(str(name), names)}?" if names else ", nor any other"
         return f"{self.url} has no prompt {name}{likely}"
 
     def _remove_file(self, file: str) -> None:
@@ -378,6 +384,10 @@ class PromptStore:
             pass  # somebody else removed it
         except OSError as error:
             raise RunError(f"{self.url}/{file} could not be removed: {system_reason(error)}") from error
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
 def _is_score(score: float | None) -> TypeGuard[float]:
