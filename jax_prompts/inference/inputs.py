@@ -21,7 +21,8 @@ def strings(values: Any, what: str) -> list[str]:
       ConfigError: no strings, or text that is no Unicode.
     """
     unordered = str | bytes | collections.abc.Mapping | collections.abc.Set
-    found = [None] if isinstance(values, unordered) or not hasattr(values, "__iter__") else list(values)
+    listed = hasattr(values, "__iter__") and not isinstance(values, unordered)
+    found: list[Any] = list(values) if listed else [None]
     if not all(isinstance(value, str) for value in found):
         raise ConfigError(f"{what} are no list of strings: give one, even for a single text")
     for number, text in enumerate(found):

@@ -187,6 +187,12 @@ def writers(store, path, names, count):
     return made
 
 
+def ended(process):
+    """The exit status; its pipes are closed."""
+    with process:
+        return process.wait()
+
+
 def test_processes_that_write_at_once_lose_nothing(local, prompt):
     made = writers(local, prompt(), "abcd", 50)
     with warnings.catch_warnings():
@@ -194,7 +200,7 @@ def test_processes_that_write_at_once_lose_nothing(local, prompt):
         while any(process.poll() is None for process in made):
             if os.path.isdir(local.url):
                 local.list()
-    assert all(process.wait() == 0 for process in made)
+    assert [ended(process) for process in made] == [0] * 4
     wanted = {f"{name}-{number}" for name in "abcd" for number in range(50)}
     assert {entry.name for entry in local.list()} == wanted
     found = local.verify()
@@ -213,7 +219,7 @@ def test_a_writer_that_is_killed_leaves_a_sound_store(local, prompt):
         for number in [*range(20), *map(int, process.stdout.read().split())]
     }
     for process in made:
-        process.wait()
+        ended(process)
     found = local.verify()
     assert done <= set(found.whole) and not (found.damaged or found.missing)
     assert len(set(found.whole) - done) <= 3  # in, but not yet told
@@ -228,7 +234,7 @@ def test_what_killed_writers_left_is_cleaned_up_and_nothing_else(local, prompt, 
             process.stdout.readline()
         process.kill()
     for process in made:
-        process.wait()
+        ended(process)
     local.add("x", path)
     before = {entry.name for entry in local.list()}
     local.add("damaged", path)
@@ -266,7 +272,7 @@ def test_what_a_writer_under_way_has_written_is_left(local, prompt, monkeypatch)
     write, removed = files.write, []
 
     def meanwhile(path, content, *, replace=True):
-        if path.endswith("c.json"):
+        if str(path).endswith("c.json"):
             removed.extend(PromptStore(local.url).verify(clean=True).removed)
         write(path, content, replace=replace)
 
@@ -409,7 +415,7 @@ def test_an_entry_that_is_none_is_one_line(local, prompt, content):
     assert "\n" not in local.verify().damaged["a"]
 
 
-def test_what_cannot_be_is_refused(store, prompt, tmp_path):
+def test_what_cannot_be_is_refused(unchecked, store, prompt, tmp_path):
     with pytest.raises(ConfigError, match="no prompt store at"):
         store.list()
     store.add("rte", prompt())
