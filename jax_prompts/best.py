@@ -69,7 +69,9 @@ def save(
     """
     # All processes gather, the primary one writes.
     if prompt_PD is None:
-        by_primary(save_model)(file, gathered(params), setup.model.config, dataclasses.asdict(metadata))
+        vocabulary = {"fingerprint": metadata.tokenizer_fingerprint}
+        origin = {**dataclasses.asdict(metadata), "vocabulary": vocabulary}
+        by_primary(save_model)(file, gathered(params), setup.model.config, origin)
     else:
         head = {name: tree for name, tree in params.items() if name == CLASSIFIER}
         arrays = flax.traverse_util.flatten_dict(gathered(head), sep="/")

@@ -156,7 +156,8 @@ def _check(config: Optimizer, steps: int) -> None:
         )
     if config.warmup_steps >= steps:
         raise ConfigError(
-            f"Optimizer.warmup_steps = {config.warmup_steps} must be less than Training.steps = {steps}"
+            f"Optimizer.warmup_steps is {config.warmup_steps} in a run of {steps} steps: lower it (0: no warm-up), "
+            "or raise TRAIN_STEPS"
         )
 
 

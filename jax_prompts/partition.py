@@ -184,16 +184,24 @@ def sharded_shapes(
     """Shape, dtype and sharding of every parameter of a boxed tree, abstract or not, by its logical axes.
 
     With `members` each has that axis in front; `dtype` replaces its own.
+
+    Raises:
+      ValueError: a parameter whose axes are not all named, or not as in `RULES`.
     """
     front = () if members is None else (members,)
 
-    def place(array: Any, names: PartitionSpec) -> jax.ShapeDtypeStruct:
+    def place(path: Any, array: Any, names: PartitionSpec) -> jax.ShapeDtypeStruct:
+        if len(names) != len(array.shape) or not {*names} <= {None, *dict(RULES)}:
+            raise ValueError(
+                f"parameter {jax.tree_util.keystr(path, simple=True, separator='/')} {[*array.shape]} has the axes "
+                f"{[*names]}: name each by nn.with_logical_partitioning, as in partition.RULES"
+            )
         shape = (*front, *array.shape)
         axes = spec((*("members" for _ in front), *names), shape, mesh)
         sharding = NamedSharding(mesh, axes)
         return jax.ShapeDtypeStruct(shape, dtype or array.dtype, sharding=sharding)
 
-    return jax.tree.map(place, nn.meta.unbox(boxed), nn.get_partition_spec(boxed))
+    return jax.tree.map_with_path(place, nn.meta.unbox(boxed), nn.get_partition_spec(boxed))
 
 
 def state_shapes(optimizer: optax.GradientTransformation, tuned: Tree) -> Tree:

@@ -128,6 +128,8 @@ def set_up(
     )
     if isinstance(model, Bert):
         _check_bert(run, model, labels or ())
+    elif run.method is None and vocabulary is not None:
+        _check_vocabulary(run, model, vocabulary)
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     optimizer = optim.make_optimizer(run.optimizer, steps or run.training.steps or UNKNOWN_STEPS)
     tuned, frozen = tree_shapes(run, model, mesh)
@@ -220,4 +222,14 @@ def _check_bert(run: TrainRun, model: Bert, labels: Sequence[Labels | None]) -> 
         raise ConfigError(
             f"TASK_FEATURE_LENGTHS inputs and the prompt are {length} tokens, and {run.model.name} has "
             f"{model.config.max_length} positions: lower inputs, or set PROMPT_INSIDE_LENGTH = True"
+        )
+
+
+def _check_vocabulary(run: TrainRun, model: Model, vocabulary: Vocabulary | WordPiece) -> None:
+    """Raises ConfigError where a T5 would be made for a vocabulary of another size, with 128 or more idle rows."""
+    rows = model.config.vocab_size
+    if run.model.checkpoint is None and rows - vocabulary.size >= 128:
+        raise ConfigError(
+            f"VOCABULARY {run.model.vocabulary} has {vocabulary.size} ids and {run.model.name} {rows} embedding rows: "
+            "set VOCABULARY or MODEL_SIZE to what fits the other"
         )

@@ -14,7 +14,13 @@ from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import TrainRun
 from jax_prompts.data.cache import digests
 from jax_prompts.data.layout import SpecialTokens
-from jax_prompts.data.roles import open_roles, split_of, subset_record
+from jax_prompts.data.roles import (
+    assert_same_data,
+    mixture_record,
+    open_roles,
+    split_of,
+    subset_record,
+)
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
@@ -86,6 +92,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         untuned_metrics = report(untuned[0])["metrics"]
     else:
         step, tuned, opt_state, progress = restored
+        assert_same_data(run.model_dir, progress["data"], mixture_record(roles["train"]))
         tracker = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         accumulator.sums = progress["window"]
@@ -145,6 +152,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
             if saving or stopping:
                 accumulator.fetch(step)
                 progress = {
+                    "data": mixture_record(roles["train"]),
                     "selection": dataclasses.asdict(tracker),
                     "untuned": untuned_metrics,
                     "window": accumulator.sums,

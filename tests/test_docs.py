@@ -9,7 +9,9 @@ import subprocess
 import pytest
 
 from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.commands import COMMANDS
 from jax_prompts.cli.macros import read_macros
+from jax_prompts.prompts import INITIALIZERS, METHODS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES_OF_THE_SITE = sorted((ROOT / "docs").glob("*.md"))
@@ -160,3 +162,17 @@ def test_the_layout_names_every_room():
     rooms = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert rooms | {path.name for path in package.glob("[!_]*.py")} <= named
     assert all(any((folder / room).exists() for folder in (ROOT, package, ROOT / "tasks")) for room in named)
+
+
+def test_every_method_is_on_its_pages():
+    files = sorted((ROOT / "gin_configs" / "prompts").iterdir())
+    for page in (ROOT / "README.md", ROOT / "docs" / "methods.md"):
+        assert [file.name for file in files if f"`{file.name}`" not in page.read_text()] == [], page
+    reference = (ROOT / "docs" / "reference.md").read_text().split()
+    made = [f"jax_prompts.prompts.{made.__name__}" for made in (*METHODS, *INITIALIZERS)]
+    assert [name for name in made if name not in reference] == []
+
+
+def test_every_command_is_in_the_table_of_commands():
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert [command.name for command in COMMANDS if f"| `t5x {command.name}` |" not in index] == []

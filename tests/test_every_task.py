@@ -18,7 +18,8 @@ from tasks.catalogue import has_files
 PLAIN = sorted(
     name
     for name in seqio.TaskRegistry.names()
-    if not name.startswith(("taskless_", "bert_", "micro_", "masked_lm", "toy")) and "_v002" not in name
+    if not name.startswith(("taskless_", "bert_", "micro_", "mini_", "masked_lm", "toy"))
+    and "_v002" not in name
 )
 FILES = ("models/micro", "prompts/prompt_tuning", "recipes/micro", "runs/train")
 

@@ -222,7 +222,7 @@ def test_the_schedule_reaches_the_update():
         ({"learning_rate": "0.3"}, "learning_rate"),
         ({"weight_decay": -1e-5}, "weight_decay"),
         ({"warmup_steps": -1}, "warmup_steps"),
-        ({"warmup_steps": 10}, "warmup_steps"),
+        ({"warmup_steps": 10}, "warmup_steps is 10 in a run of 10 steps: lower it"),
         ({"warmup_fraction": 1.0}, "warmup_fraction"),
         ({"warmup_fraction": 0.1, "warmup_steps": 2}, "leave one out"),
         ({"warmup_steps": 1.5}, "warmup_steps"),

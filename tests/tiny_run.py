@@ -16,6 +16,7 @@ from jax_prompts import optim, partition
 from jax_prompts.base_models.weights import random_weights
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Optimizer
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.distributed import global_arrays, processes
@@ -28,15 +29,18 @@ PROMPT = np.arange(64, 67, dtype=np.int32)
 ROWS, SEEDS = 8, np.array([0, 1])
 
 
-class Examples:
+class Examples(TokenCache):
     task, split, longest_inputs, longest_targets = "tiny", "train", 6, 2
+
+    def __init__(self):
+        pass
 
     def __len__(self):
         return 37
 
     def rows(self, index_B):
-        inputs = [[3 + i % 60] * (i % 5 + 1) + [1] for i in index_B]
-        return RaggedTokens.of(inputs), RaggedTokens.of([4 + i % 50, 1] for i in index_B)
+        inputs = [[3 + i % 60] * (i % 5 + 1) + [1] for i in map(int, index_B)]
+        return RaggedTokens.of(inputs), RaggedTokens.of([4 + int(i) % 50, 1] for i in index_B)
 
 
 def tiny_run(directory, devices=None):

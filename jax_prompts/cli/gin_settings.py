@@ -220,8 +220,11 @@ def _explain(gin: Any, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"
     if found := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: '(\w+)'", text):
-        recipe = "--gin_file=gin_configs/recipes/lester2021.gin"
-        return f"{found[1]}.{found[2]} is not set; add for example {recipe}, or --gin.{found[1]}.{found[2]}=VALUE"
+        recipe = "--gin_file=gin_configs/recipes/lester2021.gin, or " if found[1] == "Optimizer" else ""
+        value = "%PROMPT_LENGTH" if found[2] == "length" else "VALUE"
+        return (
+            f"{found[1]}.{found[2]} is not set; add for example {recipe}--gin.{found[1]}.{found[2]}={value}"
+        )
     if found := re.search(r"Configurable '(\w+)' doesn't have a parameter named '(\w+)'", text):
         fields = inspect.signature(gin.get_configurable(found[1])).parameters
         return f"{found[1]} has no field {found[2]}; did you mean {nearest(found[2], fields)}?"

@@ -77,6 +77,21 @@ def subset_record(data: Data, found: dict[str, Caches]) -> dict[str, Any] | None
     return {**{name: getattr(data, name) for name in settings}, "subsets": subsets} if subsets else None
 
 
+def mixture_record(caches: Caches) -> dict[str, list[Any]]:
+    """Rate and SHA-256 of all tokens of each task trained on, as plain JSON."""
+    return {cache.task: [rate, cache.tokens["sha256"]] for rate, cache in caches}
+
+
+def assert_same_data(model_dir: str, before: dict[str, list[Any]], now: dict[str, list[Any]]) -> None:
+    """Raises ConfigError where a run would go on with other data than it began with; both are `mixture_record`s."""
+    for task in sorted(before.keys() | now.keys()):
+        if before.get(task) != now.get(task):
+            raise ConfigError(
+                f"MODEL_DIR {model_dir} holds a run that began with other data of {task}: bring the files and the "
+                "vocabulary back, or choose another MODEL_DIR"
+            )
+
+
 def _divided(data: Data, vocabulary: Vocabulary | WordPiece) -> dict[str, Caches]:
     @functools.cache
     def opened(split: str) -> dict[str, tuple[float, TokenCache]]:

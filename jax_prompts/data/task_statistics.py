@@ -47,7 +47,10 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
     known = catalogue.tasks_by_name()
     for name in names:
         if name not in known:
-            raise ConfigError(f"there is no task {name}; did you mean {nearest(name, known)}?")
+            raise ConfigError(
+                f"tasks.registry registers no task {name}; did you mean {nearest(name, known)}? "
+                "Tasks of OWN_TASK and of other modules are counted by t5x cache"
+            )
     rows = []
     for name in names or [name for name, facts in known.items() if facts["form_of"] is None]:
         row = known[name]

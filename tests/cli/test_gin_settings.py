@@ -257,6 +257,7 @@ def test_prompt_files_must_be_several():
     assert "PROMPT_FILES is 'a.safetensors': set it to a tuple" in said
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -272,7 +273,11 @@ def test_prompt_files_must_be_several():
         (
             [LESTER[0], LESTER[1], LESTER[3], *TASK, "--gin.LEARNING_RATE=1", "--gin.TRAIN_STEPS=1",
              "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 2}"],
-            ["Optimizer.name is not set", "gin_configs/recipes/lester2021.gin"],
+            ["Optimizer.name is not set", "gin_configs/recipes/lester2021.gin, or --gin.Optimizer.name=VALUE"],
+        ),
+        (
+            [*LESTER, *TASK, "--gin.PROMPT=@Decomposed()", "--gin.INITIALIZER=None"],
+            ["Decomposed.length is not set; add for example --gin.Decomposed.length=%PROMPT_LENGTH"],
         ),
     ],
 )  # fmt: skip

@@ -87,7 +87,9 @@ def test_real_sizes_and_labels(shared: pathlib.Path, capsys):
 
 
 def test_wrong_names_and_settings():
-    with pytest.raises(ConfigError, match=r"no task super_glue_rte; did you mean .*super_glue_rte_v102"):
+    with pytest.raises(
+        ConfigError, match=r"no task super_glue_rte; did you mean .*super_glue_rte_v102.*t5x cache"
+    ):
         describe_tasks(["super_glue_rte"], None, None)
     with pytest.raises(ConfigError, match="add --vocabulary"):
         describe_tasks([], "somewhere", None)

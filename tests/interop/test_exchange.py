@@ -85,6 +85,7 @@ def test_the_originals_checkpoint_gives_its_prompt_and_takes_it_back(original, t
     assert np.abs(logits_BUV - golden["prompted/logits"])[real_BU].max() < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:.*holds a prompt beside the model")
 def test_a_prompt_in_a_checkpoint_is_no_part_of_the_model(original, tmp_path, capsys):
     arrays, _ = original
     write_checkpoint(tmp_path / "checkpoint_7", {name: in_memory(x) for name, x in arrays.items()}, 7)

@@ -33,15 +33,23 @@ def test_kept_is_what_the_backward_pass_needs_beside_arguments():
     assert kept_bytes(lambda t, k, a: loss(t, k, 2 * a), *arrays) == (B * D + D * D) * 4
 
 
+def account_of(*flags):
+    run = resolve(parse(["train", *QUICK, *flags]), "TrainRun")[0]
+    return account(set_up(run, partition.mesh_of(run.model, jax.devices()[:1])))
+
+
 def test_rows_cost_alike_and_weights_once():
     """Whatever two batch sizes are compared; the model's weights are no part of a row."""
 
-    def account_of(rows):
-        run = resolve(parse(["train", *QUICK, f"--gin.BATCH_SIZE={rows}"]), "TrainRun")[0]
-        return account(set_up(run, partition.mesh_of(run.model, jax.devices()[:1])))
-
-    eight, twelve = account_of(8), account_of(12)
+    eight, twelve = (account_of(f"--gin.BATCH_SIZE={rows}") for rows in (8, 12))
     assert eight.weights == twelve.weights == 4 * 4_082_688
     assert eight.kept == twelve.kept >= 0
     assert eight.kept_a_row == twelve.kept_a_row > 0
     assert 1.49 < twelve.flops / eight.flops <= 1.5
+
+
+def test_prompts_at_every_layer_are_accounted_for():
+    at_input = account_of("--gin_file=gin_configs/prompts/prompt_tuning.gin", "--gin.PROMPT_LENGTH=4")
+    prefix = account_of("--gin_file=gin_configs/prompts/prefix.gin", "--gin.PROMPT_LENGTH=4")
+    assert prefix.weights == at_input.weights
+    assert prefix.flops > 0.9 * at_input.flops

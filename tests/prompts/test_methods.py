@@ -12,6 +12,7 @@ import pytest
 from methods import TABLE
 from safetensors.numpy import load_file
 
+from jax_prompts import partition
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     METHODS,
@@ -279,6 +280,22 @@ def test_residual_starts_as_torch_linear_does():
             assert jnp.abs(leaf).max() <= fan_in**-0.5
             np.testing.assert_allclose(leaf.std(), (3 * fan_in) ** -0.5, rtol=0.15)
     assert (params["norm"]["scale"] == 1).all() and (params["norm"]["bias"] == 0).all()
+
+
+@each_method
+def test_every_axis_has_a_name_that_the_table_of_meshes_knows(method):
+    shapes = jax.eval_shape(lambda key: {"prompt": method.init(key, 16)["params"]}, jax.random.key(0))
+    partition.sharded_shapes(shapes, partition.make_mesh({}), members=2)
+
+
+@pytest.mark.parametrize("names", [(), ("prompt",), ("taps", "embed")])
+def test_an_axis_without_such_a_name_is_refused(names):
+    kernel = jax.ShapeDtypeStruct((3, 8), jnp.float32)
+    boxed = {"prompt": {"kernel": nn.LogicallyPartitioned(kernel, names) if names else kernel}}
+    with pytest.raises(
+        ValueError, match=r"prompt/kernel \[3, 8\] has the axes .* nn.with_logical_partitioning"
+    ):
+        partition.sharded_shapes(boxed, partition.make_mesh({}))
 
 
 def test_logical_axes():

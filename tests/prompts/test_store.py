@@ -1,5 +1,6 @@
 """The prompt store: what goes in comes out, many writers at once, writers that are killed, damage that is named."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -187,10 +188,11 @@ def writers(store, path, names, count):
     return made
 
 
-def ended(process):
-    """The exit status; its pipes are closed."""
-    with process:
-        return process.wait()
+def close(processes):
+    for process in processes:
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # killed before it read
+            process.stdin.close()
 
 
 def test_processes_that_write_at_once_lose_nothing(local, prompt):
@@ -200,7 +202,8 @@ def test_processes_that_write_at_once_lose_nothing(local, prompt):
         while any(process.poll() is None for process in made):
             if os.path.isdir(local.url):
                 local.list()
-    assert [ended(process) for process in made] == [0] * 4
+    assert all(process.wait() == 0 for process in made)
+    close(made)
     wanted = {f"{name}-{number}" for name in "abcd" for number in range(50)}
     assert {entry.name for entry in local.list()} == wanted
     found = local.verify()
@@ -219,7 +222,8 @@ def test_a_writer_that_is_killed_leaves_a_sound_store(local, prompt):
         for number in [*range(20), *map(int, process.stdout.read().split())]
     }
     for process in made:
-        ended(process)
+        process.wait()
+    close(made)
     found = local.verify()
     assert done <= set(found.whole) and not (found.damaged or found.missing)
     assert len(set(found.whole) - done) <= 3  # in, but not yet told
@@ -234,7 +238,8 @@ def test_what_killed_writers_left_is_cleaned_up_and_nothing_else(local, prompt, 
             process.stdout.readline()
         process.kill()
     for process in made:
-        ended(process)
+        process.wait()
+    close(made)
     local.add("x", path)
     before = {entry.name for entry in local.list()}
     local.add("damaged", path)

@@ -41,7 +41,7 @@ def test_tasks_import_nothing_of_jax_prompts():
 
 def test_folders_import_nothing():
     folders = [file for file in FILES if file.name == "__init__.py"]
-    assert len(folders) == 6
+    assert len(folders) == 7
     assert [str(file) for file in folders if imported(file)] == []
 
 
