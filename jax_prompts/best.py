@@ -15,6 +15,7 @@ from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
 from jax_prompts.base_models.weights import load_saved, save_model
 from jax_prompts.distributed.global_arrays import gathered
 from jax_prompts.distributed.processes import by_primary
+from jax_prompts.errors import hide_secrets
 from jax_prompts.prompts import PromptMetadata, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.setup import Setup
@@ -39,7 +40,7 @@ def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str
         method=type(method).__name__ if method is not None else "ModelTuning",
         settings=settings_of(method) if method is not None else {},
         prompt_kind=prompt_kind_of(method),
-        base_model=f"{run.model.size or ''} {run.model.checkpoint}".strip(),
+        base_model=hide_secrets(f"{run.model.size or ''} {run.model.checkpoint}".strip()),
         model_fingerprint=model_fingerprint,
         tokenizer_fingerprint=tokenizer_fingerprint,
         task=run.data.task,

@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.storage.home import expand_fields
+
 if TYPE_CHECKING:
     from jax_prompts.prompts import Initializer, Method
 
@@ -41,6 +44,9 @@ class BaseModel:
     scan_layers: bool = False
     remat: Literal["none", "minimal", "full"] = "none"
     partitions: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "checkpoint", "vocabulary")
 
     @property
     def name(self) -> str:
@@ -76,6 +82,9 @@ class OwnTask:
     answers: str | None = None
     metrics: tuple[str, ...] = ("accuracy",)
     id: str | None = None
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +135,9 @@ class Data:
     verbalizer: dict[str, str] | None = None
     rank_classification: bool = False
     bootstrap: int = 0
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "data_dir", "tfds_data_dir", "cache_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +204,12 @@ class Decoding:
     top_p: float = 0.0
     num_decodes: int = 1
     alpha: float = 0.6
+
+    def __post_init__(self) -> None:
+        known = ("greedy", "sample", "beam")
+        if self.name not in known:
+            names = nearest(str(self.name), known)
+            raise ConfigError(f"Decoding.name = {self.name!r} is unknown; use {names}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,6 +278,9 @@ class TrainRun:
     initializer: Initializer | None = None
     decoding: Decoding = Decoding()
 
+    def __post_init__(self) -> None:
+        expand_fields(self, "model_dir")
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalRun:
@@ -280,6 +301,9 @@ class EvalRun:
     prompt_files: tuple[str, ...] = ()
     role: Literal["train", "validation", "test"] = "validation"
     decoding: Decoding = Decoding()
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "output_dir")
 
 
 @dataclasses.dataclass(frozen=True)

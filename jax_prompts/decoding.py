@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.errors import ConfigError
 
 if TYPE_CHECKING:
     from jax_prompts.config import Decoding
@@ -59,9 +59,6 @@ def decode(
 def check(settings: Decoding) -> None:
     """Raises ConfigError if a setting is out of range, or means nothing to the chosen way of decoding."""
     known = {"greedy": (), "sample": ("temperature", "top_k", "top_p"), "beam": ("num_decodes", "alpha")}
-    if settings.name not in tuple(known):
-        names = nearest(str(settings.name), known)
-        raise ConfigError(f"Decoding.name = {settings.name!r} is unknown; use {names}")
     default = {field.name: field.default for field in dataclasses.fields(settings)}
     for way, fields in known.items():
         for field in fields:

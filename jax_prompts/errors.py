@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
+MOST_NAMES = 10  # in one message
+_USER = r"(?!hf:)\b([a-zA-Z][\w+.-]*:/{1,2})(?:[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"  # hf://NAME@REVISION
+_QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
-class ConfigError(ValueError):
+
+def hide_secrets(text: str) -> str:
+    """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`)."""
+    return re.sub(_QUERY, r"\1***", re.sub(_USER, r"\1***@", text))
+
+
+class _Told(Exception):
+    """What a reader sees, without the secrets of the URLs in it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hide_secrets(str(message)))
+
+
+class ConfigError(_Told, ValueError):
     """A setting that cannot work; its message says which one and what to do. Exit status 2."""
 
 
-class RunError(RuntimeError):
+class RunError(_Told, RuntimeError):
     """Something outside the settings failed; its message is one line. Exit status 1."""
 
 
@@ -19,7 +36,7 @@ class Preempted(RuntimeError):
     """The run was told to stop and has saved; running it again resumes. Exit status 75."""
 
 
-class SettingWarning(UserWarning):
+class SettingWarning(_Told, UserWarning):
     """A setting that works, but hardly as meant."""
 
 
@@ -30,7 +47,11 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: control and format characters, line ends too, as escapes."""
+    """Text that a terminal shows and does not obey: control and format characters, line ends too, as escapes.
+
+    No URL in it shows its secrets.
+    """
+    text = hide_secrets(text)
     if text.isprintable():
         return text
     return "".join(
@@ -48,9 +69,10 @@ def system_reason(error: OSError) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The names most like `name`, whatever its case, for an error message; all of them when they are few."""
+    """The names that hold `name`, else those most like it, whatever its case; all of them when they are few."""
     by_lower = {known.lower(): known for known in sorted(names)}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
+    found = [lower for lower in by_lower if len(name) >= 3 and name.lower() in lower][:MOST_NAMES]
+    found = found or difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
     if not found:
         few = len(by_lower) <= 6
         found = list(by_lower) if few else difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.0)

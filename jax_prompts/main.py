@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         with joined(args) if args.several else contextlib.nullcontext(True) as printing:
             report = args.run(args)
             if printing:
-                print(json_text.dumps(report), flush=True)
+                print(json_text.report(report), flush=True)
     except ConfigError as error:
         _fail(args, error, 2)
     except Preempted as error:

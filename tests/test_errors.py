@@ -4,7 +4,16 @@ import errno
 
 import pytest
 
-from jax_prompts.errors import first_line, printable, system_reason
+from jax_prompts.errors import (
+    ConfigError,
+    RunError,
+    SettingWarning,
+    first_line,
+    hide_secrets,
+    nearest,
+    printable,
+    system_reason,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +56,47 @@ def test_a_terminal_does_not_obey_what_is_printable(text, shown):
 )
 def test_what_the_system_says(error, reason):
     assert system_reason(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://ann:secret@host/a is absent", "https://***@host/a is absent"),
+        ("'s3://KEY:se/cret@bucket/a'", "'s3://***@bucket/a'"),
+        ("https://ghp_secret@host: use another", "https://***@host: use another"),
+        ("https://ann:se@cret@host/model@v1", "https://***@host/model@v1"),
+        ("https:/ann:secret@host/a", "https:/***@host/a"),  # a URL that was taken for a path
+        ("filecache::https://ann:secret@host", "filecache::https://***@host"),
+        ("gs://b/a?X-Goog-Signature=secret&b=secret: no", "gs://b/a?***: no"),
+        ("https://h/a#access_token=secret, and", "https://h/a#***, and"),
+        ("https://h/a?secret (why)", "https://h/a?*** (why)"),
+        ("1 https://a:secret@h and http://b:secret@i?t=secret", "1 https://***@h and http://***@i?***"),
+    ],
+)
+def test_secrets_of_urls_are_not_shown(text, shown):
+    assert "secret" not in hide_secrets(text) == shown
+    for kind in (ConfigError, RunError, SettingWarning):
+        assert str(kind(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf://t5-small@main is absent",
+        "hf://google/t5@abc",
+        "gs://bucket/a@b/c did you mean gs://x?",
+        "http://host:8080/model@v1",
+        "mail ann@host",
+        "runs/a@b?c=d",
+        "is https://host/a there?",
+    ],
+)
+def test_what_is_no_secret_is_shown(text):
+    assert hide_secrets(text) == text
+
+
+def test_names_that_hold_the_name_come_first():
+    names = ["super_glue_rte_v102", "glue_rte_v002", "rta", "glue_sst2_v002"]
+    assert nearest("rte", names) == "glue_rte_v002 or super_glue_rte_v102"
+    assert nearest("RTE", names) == nearest("rte", names)
+    assert nearest("glue_sst", names) == "glue_sst2_v002"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from collections.abc import Iterable
 from typing import NoReturn
 
 from jax_prompts.cli.command import Command
 from jax_prompts.cli.commands import COMMANDS
+from jax_prompts.cli.macros import read_macros
 from jax_prompts.errors import nearest, printable
 
 _SETTINGS = (
@@ -74,5 +77,18 @@ def _add_commands(parser: _Parser, what: str, commands: Iterable[Command]) -> di
 def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
     if argument.endswith(".gin") and not argument.startswith("-"):
         return f"unknown argument {argument}; did you mean --gin_file={argument}?"
+    name, equals, value = argument.lstrip("-").partition("=")
     flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-    return f"unknown argument {argument}; did you mean {nearest(argument.partition('=')[0], flags)}?"
+    setting = _setting(name, flags) if "--gin_file" in flags else None
+    likely = f"--gin.{setting}{equals}{value}" if setting else nearest(argument.partition("=")[0], flags)
+    return f"unknown argument {argument}; did you mean {likely}?"
+
+
+def _setting(name: str, flags: Iterable[str]) -> str | None:
+    """The macro or field that a flag without `--gin.` was meant for; None where a flag is more like it."""
+    if re.fullmatch(r"[A-Z]\w*\.\w+", name):
+        return name
+    meant = {macro.name.lower(): macro.name for macro in read_macros()}
+    names = [*meant, *(flag.lstrip("-") for flag in flags)]
+    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.8)
+    return meant.get(found[0]) if found and f"--{found[0]}" not in flags else None

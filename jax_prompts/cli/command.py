@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from jax_prompts.storage.home import with_home
+
 
 @dataclasses.dataclass(frozen=True)
 class Command:
@@ -64,6 +66,11 @@ class Command:
             self.check(args, parser)
 
 
+def path(text: str) -> str:
+    """The type of a flag that names a file or a directory."""
+    return with_home(text)
+
+
 def named_files(texts: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, str]:
     """`NAME=FILE` of each text as `{NAME: FILE}`, in order; exits where one is not, or a name comes twice."""
     files: dict[str, str] = {}
@@ -73,7 +80,7 @@ def named_files(texts: Sequence[str], parser: argparse.ArgumentParser) -> dict[s
             parser.error(f"prompt {text} is not NAME=FILE")
         if name in files:
             parser.error(f"prompt {name} is given twice; use another name for {file}")
-        files[name] = file
+        files[name] = path(file)
     return files
 
 
@@ -92,9 +99,11 @@ class _HelpMacros(argparse.Action):
 
 def _add_gin(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--gin_file", action="append", default=[], metavar="FILE", help="read in order; later wins")
+    add(
+        "--gin_file", action="append", default=[], type=path, metavar="FILE", help="read in order; later wins"
+    )
     add("--gin_search_paths", default="", metavar="DIRS", help="comma-separated, for gin files")
-    add("--tfds_data_dir", metavar="DIR", help="where TFDS keeps its data")
+    add("--tfds_data_dir", type=path, metavar="DIR", help="where TFDS keeps its data")
     add("--help_macros", action=_HelpMacros, nargs=0, help="show every macro with its default and exit")
 
 

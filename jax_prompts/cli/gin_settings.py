@@ -16,6 +16,7 @@ from typing import Any
 from jax_prompts import config
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, first_line, nearest
+from jax_prompts.storage.home import with_home
 
 ROOT = GIN_CONFIGS.parent
 
@@ -33,7 +34,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     """
     import gin
 
-    from jax_prompts.cli.field_types import type_errors
+    from jax_prompts.field_types import type_errors
 
     _register(gin)
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
@@ -58,7 +59,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
 def _read(gin: Any, args: argparse.Namespace) -> None:
     """Reads defaults, gin files and flags; later ones win."""
     gin.clear_config()
-    searched = [folder for folder in args.gin_search_paths.split(",") if folder]
+    searched = [with_home(folder) for folder in args.gin_search_paths.split(",") if folder]
     folders = [*searched, os.getcwd(), str(ROOT)]
     gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
     known = [str(path.relative_to(ROOT)) for path in sorted(GIN_CONFIGS.rglob("*.gin"))]

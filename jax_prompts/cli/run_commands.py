@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jax_prompts.cli.command import Command, named_files
+from jax_prompts.cli.command import Command, named_files, path
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.config import TrainRun
 from jax_prompts.errors import ConfigError
@@ -48,8 +48,8 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
 def _infer_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable")
-    add("--input", required=True, metavar="FILE", help="lines of text or JSON; - for stdin")
-    add("--output", required=True, metavar="FILE", help="JSON lines; - for stdout")
+    add("--input", required=True, type=path, metavar="FILE", help="lines of text or JSON; - for stdin")
+    add("--output", required=True, type=path, metavar="FILE", help="JSON lines; - for stdout")
 
 
 def _infer_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -6,12 +6,13 @@ Whatever an action raises is what `PromptStore` raises.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jax_prompts.cli.command import Command, named_files
-from jax_prompts.errors import RunError
+from jax_prompts.cli.command import Command, named_files, path
+from jax_prompts.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from jax_prompts.prompts.store import Entry, PromptStore
@@ -36,15 +37,35 @@ def _find(args: argparse.Namespace) -> dict[str, Any]:
 
 def _add(args: argparse.Namespace) -> dict[str, Any]:
     store = _open(args)
-    added = [store.add(name, file, replace=args.replace) for name, file in args.prompt.items()]
-    return {"store": store.url, "added": [_row(store, entry) for entry in added]}
+    added: list[dict[str, Any]] = []
+    for name, file in args.prompt.items():
+        with _told(store, "added", added, [row["name"] for row in added]):
+            added.append(_row(store, store.add(name, file, replace=args.replace)))
+    return {"store": store.url, "added": added}
 
 
 def _remove(args: argparse.Namespace) -> dict[str, Any]:
     store = _open(args)
+    removed: list[str] = []
     for name in args.names:
-        store.remove(name)
-    return {"store": store.url, "removed": args.names}
+        with _told(store, "removed", removed, removed):
+            store.remove(name)
+        removed.append(name)
+    return {"store": store.url, "removed": removed}
+
+
+@contextlib.contextmanager
+def _told(store: PromptStore, what: str, done: list[Any], names: list[str]) -> Iterator[None]:
+    """Lets an error say what was done before it; the object is on stdout then, too."""
+    from jax_prompts.storage import json_text
+
+    try:
+        yield
+    except (ConfigError, RunError) as error:
+        if not done:
+            raise
+        print(json_text.report({"store": store.url, what: done}))
+        raise type(error)(f"{error} ({what} before it: {', '.join(names)})") from error
 
 
 def _verify(args: argparse.Namespace) -> dict[str, Any]:
@@ -57,16 +78,20 @@ def _verify(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.storage import json_text
 
     store = _open(args)
-    found = store.verify()
+    found = store.verify(clean=args.clean)
+    for file in found.removed:
+        log(f"removed {file}: left by an addition or removal that was stopped")
     for name, wrong in found.damaged.items():
         log(f"damaged {name}: {wrong}")
     for name in found.missing:
         log(f"missing {name}: its file is gone; replace it or remove it")
     for file in found.unknown:
-        log(f"unknown {file}: no entry names it; an addition may have been stopped, or be under way")
+        log(
+            f"unknown {file}: no entry names it; an addition was stopped, and --clean removes it, or is under way"
+        )
     result = {"store": store.url, **dataclasses.asdict(found)}
     if bad := [*found.damaged, *found.missing]:
-        print(json_text.dumps(result))
+        print(json_text.report(result))
         raise RunError(f"{len(bad)} of {len(bad) + len(found.whole)} prompts are not whole: {', '.join(bad)}")
     return result
 
@@ -98,7 +123,9 @@ def _row(store: PromptStore, entry: Entry) -> dict[str, Any]:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder, or a URL such as gs://bucket/prompts")
+    parser.add_argument(
+        "store", type=path, metavar="STORE", help="a folder, or a URL such as gs://bucket/prompts"
+    )
 
 
 def _find_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +147,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.prompt = named_files(args.prompt, parser)
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    _arguments(parser)
+    help = "remove what additions that were stopped have left; of those under way nothing"
+    parser.add_argument("--clean", action="store_true", help=help)
 
 
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +177,7 @@ STORE = Command(
             "verify",
             "read every file and compare it with its entry; status 1 if any is not as it was added",
             _verify,
-            _arguments,
+            _verify_arguments,
         ),
     ),
 )

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from jax_prompts.cli.command import Command
+from jax_prompts.cli.command import Command, path
 
 _HEADS = ("task", "source", "metrics", "split", "examples", "labels", "input tokens", "target tokens")
 
@@ -46,8 +46,8 @@ def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> tuple[str, .
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--task", action="append", default=[], metavar="NAME", help="only this one; repeatable")
-    add("--data_dir", metavar="DIR", help="official files, to be counted")
-    add("--vocabulary", metavar="FILE", help="SentencePiece model that lengths are counted with")
+    add("--data_dir", type=path, metavar="DIR", help="official files, to be counted")
+    add("--vocabulary", type=path, metavar="FILE", help="SentencePiece model that lengths are counted with")
     add("--json", action="store_true", help="no table, only JSON")
 
 

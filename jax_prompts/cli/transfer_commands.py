@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jax_prompts.cli.command import Command
+from jax_prompts.cli.command import Command, path
 from jax_prompts.errors import ConfigError
 
 
@@ -27,12 +27,13 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "source",
+        type=path,
         metavar="SOURCE",
         help="model: directory, gs://, hf://ORGANISATION/NAME or asset:NAME; "
         "prompt: PEFT adapter's folder, NumPy array or T5X checkpoint",
     )
-    add("target", metavar="TARGET", help="model: directory to write; prompt: NEW.safetensors")
-    add("--vocabulary", metavar="FILE", help="model: in place of the one beside SOURCE")
+    add("target", type=path, metavar="TARGET", help="model: directory to write; prompt: NEW.safetensors")
+    add("--vocabulary", type=path, metavar="FILE", help="model: in place of the one beside SOURCE")
     add("--prompt_only", action="store_true", help="prompt: without what was tuned beside it")
 
 
@@ -46,10 +47,15 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", metavar="PROMPT", help="prompt file")
-    add("target", metavar="TARGET", help="directory (peft, t5x) or file (npy)")
+    add("file", type=path, metavar="PROMPT", help="prompt file")
+    add("target", type=path, metavar="TARGET", help="directory (peft, t5x) or file (npy)")
     add("--to", required=True, choices=("peft", "npy", "t5x"), help="the other system's format")
-    add("--base_model", metavar="NAME", help="peft: Hugging Face name or folder; t5x: the model to prompt")
+    add(
+        "--base_model",
+        type=path,
+        metavar="NAME",
+        help="peft: Hugging Face name or folder; t5x: the model to prompt",
+    )
     add("--unfolded", action="store_true", help="peft: a P-Tuning prompt as P_TUNING, with its encoder")
 
 
@@ -60,7 +66,7 @@ def _inspect(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("path", type=path, metavar="PATH")
 
 
 CONVERT = Command(

@@ -284,7 +284,7 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
     source = task.source
     if (data.data_dir is None and data.own_task is None) or not hasattr(source, "files"):
         return {"kind": "tfds" if isinstance(source, seqio.TfdsDataSource) else "task", "files": []}
-    root = pathlib.Path(data.data_dir or ".").expanduser().absolute()  # links may lead elsewhere: leave them
+    root = pathlib.Path(data.data_dir or ".").absolute()  # links may lead elsewhere: leave them
     paths = [pathlib.Path(path).absolute() for path in source.files(split)]
     return {
         "kind": "files",

@@ -25,7 +25,7 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
       ConfigError: unknown task, split or module; absent DATA_DIR; bad data file; no examples.
       RunError: a cache is missing and cannot be made: no TensorFlow, no network, full disk.
     """
-    if data.data_dir is not None and not pathlib.Path(data.data_dir).expanduser().is_dir():
+    if data.data_dir is not None and not pathlib.Path(data.data_dir).is_dir():
         raise ConfigError(
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
         )
@@ -76,7 +76,7 @@ def _compare_source(cache: TokenCache, data: Data) -> None:
     if cache.source["kind"] == "tfds":
         raise Unusable("made from TFDS, not from DATA_DIR")
     for recorded in cache.source["files"]:
-        file = pathlib.Path(data.data_dir or ".", recorded["path"]).expanduser()
+        file = pathlib.Path(data.data_dir or ".", recorded["path"])
         if data.data_dir is None and not file.exists():
             continue  # a cache may be used where the files are not
         found = {name: recorded[name] for name in ("bytes", "sha256")}

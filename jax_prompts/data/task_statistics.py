@@ -31,7 +31,7 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
       vocabulary: SentencePiece model; without it nothing is counted.
 
     Raises:
-      ConfigError: an unknown task, or `data_dir` without `vocabulary`.
+      ConfigError: an unknown task, no such vocabulary, or `data_dir` without `vocabulary`.
       RunError: no TensorFlow; the vocabulary cannot be read.
     """
     if data_dir is not None and vocabulary is None:

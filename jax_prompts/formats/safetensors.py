@@ -1,5 +1,7 @@
 """safetensors files, memory-mapped and written one array at a time; the library reads and writes copies.
 
+The library also gives metadata another order at every call; these files are the same bytes for the same content.
+
 Format: 8 bytes with the header's length, the header (JSON: name -> dtype, shape, first and last byte), then all
 numbers without a gap. The header is filled up with spaces so that they begin at a multiple of 64 bytes: JAX then uses
 them where they lie.
@@ -7,21 +9,24 @@ them where they lie.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import pathlib
 import struct
 import zlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
 from jax_prompts.errors import RunError, first_line
-from jax_prompts.formats.arrays import ArraySource, MappedFile, checked_shape
+from jax_prompts.formats.arrays import ArraySource, MappedFile, checked_shape, in_memory
 
 ALIGNMENT = 64
+CHECKSUM = "crc32"  # entry of the metadata
 _MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _TYPES: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
@@ -69,36 +74,50 @@ def write_safetensors(path: pathlib.Path, arrays: ArraySource) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    order = sorted(arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT != 0, name))
-    checksum = 0
     with open(path, "wb") as file:
-        file.write(_header(arrays, order, checksum))
-        for name in order:
-            numbers = np.ascontiguousarray(arrays[name][...]).reshape(-1).view(np.uint8)
-            checksum = zlib.crc32(numbers.data, checksum)
-            file.write(numbers.data)
-        file.seek(0)
-        file.write(_header(arrays, order, checksum))
+        _write(file, arrays, {"format": "flax"})
 
 
-def is_whole(path: pathlib.Path) -> bool | None:
-    """Whether the numbers of a file are those that `write_safetensors` wrote; None for a file without a checksum.
+def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A file as `write_safetensors` writes it, with metadata of its own."""
+    file = io.BytesIO()
+    _write(file, {name: in_memory(array) for name, array in arrays.items()}, metadata)
+    return file.getvalue()
+
+
+def is_whole(source: pathlib.Path | bytes) -> bool | None:
+    """Whether the numbers of a file are those that were written into it; None for a file without a checksum.
+
+    Args:
+      source: the file's path, or its content where it came from afar.
 
     Raises:
       OSError, ValueError, KeyError: it is no safetensors file.
     """
-    with open(path, "rb") as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        written = header.get("__metadata__", {}).get("crc32")
+        written = (header.get("__metadata__") or {}).get(CHECKSUM)
         checksum = 0
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
     return None if written is None else written == f"{checksum:08x}"
 
 
-def _header(arrays: ArraySource, order: list[str], checksum: int) -> bytes:
+def _write(file: BinaryIO, arrays: ArraySource, metadata: Mapping[str, str]) -> None:
+    order = sorted(arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT != 0, name))
+    checksum = 0
+    file.write(_header(arrays, order, metadata, checksum))
+    for name in order:
+        numbers = np.ascontiguousarray(arrays[name][...]).reshape(-1).view(np.uint8)
+        checksum = zlib.crc32(numbers.data, checksum)
+        file.write(numbers.data)
+    file.seek(0)
+    file.write(_header(arrays, order, metadata, checksum))
+
+
+def _header(arrays: ArraySource, order: list[str], metadata: Mapping[str, str], checksum: int) -> bytes:
     """Length and text of the header, as long for one checksum as for another."""
-    header: dict[str, Any] = {"__metadata__": {"format": "flax", "crc32": f"{checksum:08x}"}}
+    header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, CHECKSUM: f"{checksum:08x}"}.items()))}
     begin = 0
     for name in order:
         array = arrays[name]

@@ -9,15 +9,17 @@ from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.inference.engine import Engine, Prompt
 from jax_prompts.prompts.store import PromptStore
+from jax_prompts.storage.files import PathOrUrl
+from jax_prompts.storage.home import with_home
 
 __all__ = ["ConfigError", "Decoding", "Engine", "Prompt", "PromptStore", "RunError", "load_model"]
 
 
 def load_model(
-    checkpoint: str | None,
+    checkpoint: PathOrUrl | None,
     *,
     size: str | None = None,
-    vocabulary: str | None = None,
+    vocabulary: PathOrUrl | None = None,
     inputs_length: int = 512,
     targets_length: int = 64,
     batch_size: int = 32,
@@ -48,11 +50,11 @@ def load_model(
     """
     base = BaseModel(
         size=size,
-        checkpoint=checkpoint,
-        vocabulary=vocabulary,
+        checkpoint=checkpoint if checkpoint is None else with_home(checkpoint),
+        vocabulary=vocabulary if vocabulary is None else with_home(vocabulary),
         activation_dtype=activation_dtype,
         weight_dtype=weight_dtype,
         scan_layers=scan_layers,
-        partitions=dict(partitions or {}),
+        partitions=dict(partitions) if isinstance(partitions, Mapping) else partitions or {},
     )
     return Engine(base, inputs_length=inputs_length, targets_length=targets_length, batch_size=batch_size)

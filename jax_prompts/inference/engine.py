@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
 from jax_prompts.errors import ConfigError
+from jax_prompts.inference import inputs
 from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
 from jax_prompts.models.bert import Bert
@@ -86,8 +88,8 @@ class Engine:
         """
         sizes = {"inputs_length": inputs_length, "targets_length": targets_length, "batch_size": batch_size}
         for name, value in sizes.items():
-            if value < 1:
-                raise ConfigError(f"{name} is {value}: set it to at least 1")
+            inputs.whole_number(value, name, 1)
+        inputs.typed(base, BaseModel, "base")
         self._mesh = partition.mesh_of(base)
         self._vocabulary = make_vocabulary(base)
         # One class stands for a classifier, which prompts bring along, in place of BERT's masked-LM head.
@@ -128,10 +130,12 @@ class Engine:
         Raises:
           ConfigError: settings that cannot work, a prompt that does not fit.
         """
+        inputs.typed(decoding, Decoding, "decoding")
         ways_of_decoding.check(decoding)
+        texts, first_key = inputs.strings(texts, "texts"), inputs.random_key(seed)
         answers = [""] * len(texts)
         for number, batch in enumerate(self._batches(texts, self._each(texts, prompt))):
-            key = jax.random.fold_in(jax.random.key(seed), number)
+            key = jax.random.fold_in(first_key, number)
             program = self._program(make_predict, batch, decoding, self._targets_length)
             ids_BU = np.asarray(program(batch.params, batch.prompts_QD, batch.tokens_BL, key))
             read = label_of(batch.labels) if self._bert else self._vocabulary.decode
@@ -152,8 +156,9 @@ class Engine:
         Raises:
           ConfigError: labels that are one to the model, or that a BERT's classifier has not; as `predict`.
         """
+        texts = inputs.strings(texts, "texts")
         prompts = self._each(texts, prompt)
-        labels = _labels_of(prompts) if labels is None else labels
+        labels = _labels_of(prompts) if labels is None else inputs.strings(labels, "labels")
         arrays = {} if self._bert else label_arrays(labels, self._vocabulary)
         log_p_NC = np.zeros((len(texts), len(labels)), np.float32)
         for batch in self._batches(texts, prompts):
@@ -166,8 +171,6 @@ class Engine:
 
     def _each(self, texts: Sequence[str], prompt: Prompts) -> list[Prompt | None]:
         """One prompt for each text, all of which fit."""
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise ConfigError("texts are no list of strings: give one, even for a single text")
         prompts: Any = list(prompt) if isinstance(prompt, list | tuple) else [prompt] * len(texts)
         if len(prompts) != len(texts):
             raise ConfigError(
@@ -181,9 +184,9 @@ class Engine:
             if not isinstance(each, Prompt):
                 kind = type(each).__name__
                 raise ConfigError(f"a prompt is a {kind}: give what load_prompt returns, or Prompt(array)")
-            if np.ndim(each.array) != 2:
-                raise ConfigError(f"{each.name} has shape {np.shape(each.array)}: a prompt is [P, D]")
-            check_fits(each.name, each.array, each.metadata, **self._base)
+            if not isinstance(each.metadata, PromptMetadata):
+                raise ConfigError(f"{each.name} has metadata that is none: give a PromptMetadata")
+            check_fits(each.name, inputs.matrix(each.array, each.name), each.metadata, **self._base)
             if self._bert and CLASSIFIER not in each.head:
                 raise ConfigError(f"{each.name} holds no classifier, and a BERT answers with one")
         return prompts
@@ -270,5 +273,7 @@ def _columns(labels: Sequence[str], known: tuple[str, ...]) -> list[int]:
     """Columns of a classifier's answers that belong to these labels."""
     for label in labels:
         if label not in known:
-            raise ConfigError(f"the prompt's classifier has no label {label!r}; use {', '.join(known)}")
+            raise ConfigError(
+                f"the prompt's classifier has no label {reprlib.repr(label)}; use {', '.join(known)}"
+            )
     return [known.index(label) for label in labels]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import DeviceBatches
 from jax_prompts.models.bert import Bert
 
+MAX_LABEL_TOKENS = 1024  # attention takes their square; T5 was trained on targets of at most 114
 Tree = Any
 Rank = Callable[..., Float[Array, "B C"]]
 
@@ -95,12 +97,17 @@ def label_arrays(
     """The labels as targets, [C, U] each: whole, or cut to `targets_length` as the task's own targets are.
 
     Raises:
-      ConfigError: no labels, or two that are one, after the cut or without.
+      ConfigError: no labels, a whole one of over `MAX_LABEL_TOKENS`, or two that are one, after the cut or without.
     """
     if isinstance(labels, str) or not labels:
         raise ConfigError(f"labels is {labels!r}: give a list of strings")
     tokens = [[*vocabulary.encode(label), vocabulary.eos_id] for label in labels]
     longest = max(map(len, tokens))
+    if targets_length is None and longest > MAX_LABEL_TOKENS:
+        label = reprlib.repr(max(zip(tokens, labels, strict=True), key=lambda pair: len(pair[0]))[1])
+        raise ConfigError(
+            f"label {label} has {longest:,} tokens, over {MAX_LABEL_TOKENS:,}: give a shorter one"
+        )
     arrays = decoder_arrays(
         RaggedTokens.of(tokens), longest if targets_length is None else min(targets_length, longest)
     )

@@ -9,10 +9,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, SettingWarning
+from jax_prompts.formats.safetensors import to_bytes
 from jax_prompts.interop import npy, peft, peft_encoder, t5x_prompt
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.prompts import PromptMetadata, load_head, load_prompt, save_prompt
@@ -149,7 +149,7 @@ def _to_peft(
     with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
         peft.write_adapter(folder, prompt_PD, metadata, base_model, kind)
         if encoder is not None:
-            (folder / peft_encoder.FILE).write_bytes(safetensors.numpy.save(encoder))
+            (folder / peft_encoder.FILE).write_bytes(to_bytes(encoder, {}))
     encoder_file = peft_encoder.FILE if encoder else None
     return {"peft_type": kind["peft_type"], "base_model": base_model, "encoder": encoder_file}
 

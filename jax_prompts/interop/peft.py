@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
-from jax_prompts.formats.safetensors import open_safetensors
+from jax_prompts.formats.safetensors import CHECKSUM, open_safetensors, to_bytes
 from jax_prompts.formats.torch_bin import open_bin
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
@@ -110,7 +109,7 @@ def write_adapter(
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     text = metadata_text(metadata) | {"format": "pt"}
-    (folder / WEIGHTS).write_bytes(safetensors.numpy.save({_TENSOR: prompt_PD}, text))
+    (folder / WEIGHTS).write_bytes(to_bytes({_TENSOR: prompt_PD}, text))
 
 
 PROMPT_TUNING: dict[str, Any] = {
@@ -143,7 +142,7 @@ def _open(folder: pathlib.Path) -> tuple[ArraySource, dict[str, str]]:
     check_file(path)
     arrays = open_safetensors(path)
     text = safetensors.safe_open(path, framework="np").metadata() or {}
-    return arrays, {name: value for name, value in text.items() if name != "format"}
+    return arrays, {name: value for name, value in text.items() if name not in ("format", CHECKSUM)}
 
 
 def _length(folder: pathlib.Path, config: dict[str, Any], stored: np.ndarray) -> int:

@@ -6,16 +6,17 @@ import dataclasses
 import importlib.metadata
 import json
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
-from jax_prompts.storage import files
+from jax_prompts.formats.safetensors import CHECKSUM, is_whole, to_bytes
+from jax_prompts.storage import files, json_text
 from jax_prompts.storage.files import PathOrUrl
 
 PROMPT_KINDS = ("input", "deep", "prefix")
@@ -71,11 +72,28 @@ _TEXT_FIELDS = (
     "metric",
     "library_version",
 )
-_JSON_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "settings": dict,
-    "labels": list,
-    "score": (int, float, type(None)),
-    "step": (int, type(None)),
+MAX_DEPTH = 20  # of what settings hold: deeper than any method's, and what is shown is walked by recursion
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and dictionaries lie in one another."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def _is_whole_number(value: Any) -> bool:
+    """Of a size that a float can hold; JSON has truth values beside numbers."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+_JSON_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "settings": lambda value: isinstance(value, dict) and _depth(value) <= MAX_DEPTH,
+    "labels": lambda value: isinstance(value, list) and all(isinstance(label, str) for label in value),
+    "score": lambda value: value is None or isinstance(value, float) or _is_whole_number(value),
+    "step": lambda value: value is None or _is_whole_number(value),
 }
 
 
@@ -104,15 +122,17 @@ def save_prompt(
     """
     prompt_PD = np.ascontiguousarray(prompt_PD, dtype=np.float32)
     if prompt_PD.ndim != 2 or not prompt_PD.size:
-        raise ValueError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
+        raise ConfigError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
     arrays = {"prompt": prompt_PD}
     for name, array in (head or {}).items():
         arrays[HEAD_PREFIX + name] = np.ascontiguousarray(array, dtype=np.float32)
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
-
+    content = to_bytes(arrays, metadata_text(metadata))
+    if (size := _header_size(content)) > MAX_HEADER_BYTES:
+        raise RunError(f"{path} was not written: its metadata has {size:,} bytes, over {MAX_HEADER_BYTES:,}")
     with files.write_errors(path):
-        files.write(path, safetensors.numpy.save(arrays, metadata_text(metadata)))
+        files.write(path, content)
 
 
 def load_prompt(
@@ -224,7 +244,7 @@ def read_content(path: PathOrUrl) -> bytes:
     """
     try:
         return files.read(path, MAX_BYTES)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{path} does not exist: set it to a prompt file") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is not a file: set it to a prompt file") from error
@@ -252,13 +272,18 @@ def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dic
         raise ConfigError(
             f"{path} is a NumPy array: t5x convert {path} NEW.safetensors makes it a prompt file"
         )
-    if len(content) < 8 or (size := struct.unpack("<Q", content[:8])[0]) > MAX_HEADER_BYTES:
+    if len(content) < 8 or (size := _header_size(content)) > MAX_HEADER_BYTES:
         raise RunError(f"{path} is not a whole prompt file: use another one")
     try:
         found = dict(safetensors.deserialize(content))
-    except safetensors.SafetensorError as error:
+        text = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
+        whole = is_whole(content)
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         reason = first_line(error)
         raise RunError(f"{path} is not a whole prompt file ({reason}): use another one") from error
+    if whole is False:
+        raise RunError(f"{path} is damaged: its numbers are not those that were written; use another copy")
+    text.pop(CHECKSUM, None)
     if "prompt" not in found:
         raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")
     dtype, shape = found["prompt"]["dtype"], found["prompt"]["shape"]
@@ -270,14 +295,20 @@ def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dic
             if part["dtype"] != "F32":
                 raise RunError(f"{path} holds {name} that is not float32: use another prompt file")
             arrays[name] = np.frombuffer(part["data"], np.float32).reshape(part["shape"])
-    return arrays, json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    return arrays, text
+
+
+def _header_size(content: bytes) -> int:
+    return struct.unpack("<Q", content[:8])[0]
 
 
 def metadata_text(metadata: PromptMetadata) -> dict[str, str]:
-    """Metadata as the strings that a safetensors file holds."""
+    """Metadata as the strings that a safetensors file holds; a score that is not finite is none."""
     text = dict(metadata.extra)
     text |= {name: getattr(metadata, name) for name in _TEXT_FIELDS}
-    return text | {name: json.dumps(getattr(metadata, name), sort_keys=True) for name in _JSON_FIELDS}
+    # A path that is no UTF-8 comes as surrogates, which no JSON reader takes.
+    text = {name: value.encode(errors="backslashreplace").decode() for name, value in text.items()}
+    return text | {name: json_text.dumps(getattr(metadata, name), sort_keys=True) for name in _JSON_FIELDS}
 
 
 def parse_metadata(path: PathOrUrl, text: dict[str, str]) -> PromptMetadata:
@@ -288,15 +319,15 @@ def parse_metadata(path: PathOrUrl, text: dict[str, str]) -> PromptMetadata:
     """
     known: dict[str, Any] = {name: text.get(name, "") for name in _TEXT_FIELDS}
     known["prompt_kind"] = text.get("prompt_kind", "input")
-    for name, kind in _JSON_FIELDS.items():
+    for name, fits in _JSON_FIELDS.items():
         if name not in text:
             continue
         try:
             known[name] = json.loads(text[name])
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path} has metadata {name} that is not JSON: use another prompt file") from error
-        if not isinstance(known[name], kind):
+        if not fits(known[name]):
             raise RunError(f"{path} has metadata {name} of the wrong kind: use another prompt file")
-    known["labels"] = tuple(str(label) for label in known.get("labels", ()))
+    known["labels"] = tuple(known.get("labels", ()))
     extra = {name: value for name, value in text.items() if name not in {*_TEXT_FIELDS, *_JSON_FIELDS}}
     return PromptMetadata(**known, extra=extra)

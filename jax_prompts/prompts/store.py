@@ -6,7 +6,8 @@
 The entries are the index; nothing is shared that two writers could take from each other, so that no lock is needed
 where there are none (`gs://`, `s3://`). An addition first writes its file, which nobody knows of yet, then the entry,
 in one step that of two writers of one name lets only the first succeed. Removal takes the entry first. What is
-stopped in between leaves a file without an entry, never an entry without its file.
+stopped in between leaves a file without an entry, never an entry without its file; `verify` cleans such up, and does
+so at once where a lock, which writers share, says that none is writing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import math
 import re
 import uuid
 import warnings
+from typing import TypeGuard
 
 from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest, system_reason
 from jax_prompts.prompts.prompt_file import (
@@ -31,11 +33,16 @@ from jax_prompts.prompts.prompt_file import (
     parse_prompt,
     read_content,
 )
-from jax_prompts.storage import files
+from jax_prompts.storage import files, folder_lock
 from jax_prompts.storage.files import PathOrUrl
+from jax_prompts.storage.home import with_home
+from jax_prompts.storage.temporary import final_name
 
 MAX_ENTRY_BYTES = 2**22  # a prompt file's metadata has at most 2**20
 READERS = 16  # entries read at once: object stores answer slowly, but many at a time
+LEFT_SECONDS = (
+    3600.0  # an addition is over long before: each of its two files is given up after half a minute
+)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -109,12 +116,14 @@ class Verified:
       damaged: name -> what is wrong with its entry or file.
       missing: names of prompts whose file is gone.
       unknown: files without an entry: left by an addition that was stopped, being added just now, or no part of it.
+      removed: files that a stopped addition or removal had left, where `verify` was asked to clean.
     """
 
     whole: tuple[str, ...]
     damaged: dict[str, str]
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    removed: tuple[str, ...] = ()
 
 
 class PromptStore:
@@ -124,7 +133,8 @@ class PromptStore:
     `remote.TIMEOUT_SECONDS` for each file.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: PathOrUrl) -> None:
+        url = with_home(url)
         self.url = url if url.endswith("://") else url.rstrip("/")
 
     def list(self) -> tuple[Entry, ...]:
@@ -154,8 +164,14 @@ class PromptStore:
         base model's weights.
 
         Raises:
-          ConfigError: no store is there.
+          ConfigError: no store is there; a condition that is no text, or `min_score` no number.
         """
+        texts = {"task": task, "model": model, "metric": metric, "method": method, "fingerprint": fingerprint}
+        for what, pattern in texts.items():
+            if not isinstance(pattern, str):
+                raise ConfigError(f"{what} is {pattern!r}: give a text, which may hold * and ?")
+        if min_score is not None and (not isinstance(min_score, int | float) or math.isnan(min_score)):
+            raise ConfigError(f"min_score is {min_score!r}: give a number")
 
         def fits(metadata: PromptMetadata) -> bool:
             wanted = [
@@ -168,12 +184,12 @@ class PromptStore:
             return (
                 all(fnmatch.fnmatchcase(text, pattern) for pattern, text in wanted)
                 and any(fnmatch.fnmatchcase(text, model) for text in models)
-                and (min_score is None or (metadata.score is not None and metadata.score >= min_score))
+                and (min_score is None or (_is_score(metadata.score) and metadata.score >= min_score))
             )
 
         def order(entry: Entry) -> tuple[float, str]:
             score = entry.metadata.score
-            return (math.inf if score is None or math.isnan(score) else -score), entry.name
+            return (-score if _is_score(score) else math.inf), entry.name
 
         return tuple(sorted((entry for entry in self.list() if fits(entry.metadata)), key=order))
 
@@ -195,12 +211,24 @@ class PromptStore:
           ConfigError: a name that cannot be one, or is taken (without `replace`); no such file.
           RunError: it is no prompt file.
         """
-        if not NAME.fullmatch(name):
+        if not _is_name(name):
             raise ConfigError(f"{name!r} cannot name a prompt: use letters, digits and . _ -, at most 100")
         file = f"{name}.{uuid.uuid4().hex[:12]}.safetensors"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         content = read_content(path)
         entry = Entry.of(name, file, now, path, content)
+        if entry.metadata.score is not None and not math.isfinite(entry.metadata.score):
+            raise RunError(
+                f"{path} has the score {entry.metadata.score}, which is no finite number: correct its metadata"
+            )
+        try:
+            with folder_lock.shared(self.url):  # `verify` cleans only where nobody adds
+                return self._add(entry, content, replace=replace)
+        except OSError as error:
+            raise RunError(f"{name} could not be added to {self.url}: {system_reason(error)}") from error
+
+    def _add(self, entry: Entry, content: bytes, *, replace: bool) -> Entry:
+        name, file = entry.name, entry.file
         taken = ConfigError(f"{self.url} has a prompt {name} already: choose another name, or replace it")
         try:
             before = self._read_entry(name)
@@ -219,8 +247,6 @@ class PromptStore:
             if first is None or first.file != file:
                 self._remove_file(file)
                 raise taken from error
-        except OSError as error:
-            raise RunError(f"{name} could not be added to {self.url}: {system_reason(error)}") from error
         if before is not None:
             self._remove_file(before.file)
         return entry
@@ -242,12 +268,17 @@ class PromptStore:
         if entry is not None:
             self._remove_file(entry.file)
 
-    def verify(self) -> Verified:
+    def verify(self, *, clean: bool = False) -> Verified:
         """Reads every file and compares it with its entry.
+
+        Args:
+          clean: remove what additions and removals that were stopped have left: files of this store's naming that no
+            entry names. Where others may be adding just now, those of the last hour stay.
 
         Raises:
           ConfigError: no store is there.
         """
+        removed = self._clean() if clean else ()
         present = self._files()  # before the entries, so that what is added meanwhile is not unknown
         entries, damaged = self._entries()
         whole, missing = [], []
@@ -266,13 +297,38 @@ class PromptStore:
                     damaged[name] = f"{place} is not what was added as {name}"
         known = {entry.file for entry in entries.values()} | {f"{name}.json" for name in _names(present)}
         return Verified(
-            tuple(whole), dict(sorted(damaged.items())), tuple(missing), tuple(sorted(present - known))
+            tuple(whole),
+            dict(sorted(damaged.items())),
+            tuple(missing),
+            tuple(sorted(present - known)),
+            removed,
         )
+
+    def _clean(self) -> tuple[str, ...]:
+        present = self._files()
+        with folder_lock.alone(self.url) as alone:
+            entries, damaged = self._entries()
+            used = {entry.file for entry in entries.values()}
+            left = [
+                file
+                for file in sorted(present - used)
+                # The file of a damaged entry may be what the entry is restored from.
+                if (name := _writes(file)) and name not in damaged and (alone or self._is_old(file))
+            ]
+            for file in left:
+                self._remove_file(file)
+        return tuple(left)
+
+    def _is_old(self, file: str) -> bool:
+        try:
+            return files.age(f"{self.url}/{file}") > LEFT_SECONDS
+        except OSError:  # gone, or nobody knows
+            return False
 
     def _files(self) -> set[str]:
         try:
             return files.listing(self.url)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ConfigError(
                 f"there is no prompt store at {self.url}: check the place, or add a prompt"
             ) from error
@@ -307,7 +363,7 @@ class PromptStore:
           RunError: it is damaged, or cannot be read.
         """
         place = f"{self.url}/{name}.json"
-        if not NAME.fullmatch(name):
+        if not _is_name(name):
             return None
         try:
             return Entry.from_json(place, name, files.read(place, MAX_ENTRY_BYTES))
@@ -318,7 +374,7 @@ class PromptStore:
 
     def _absent(self, name: str) -> str:
         names = _names(self._files())
-        likely = f"; did you mean {nearest(name, names)}?" if names else ", nor any other"
+        likely = f"; did you mean {nearest(str(name), names)}?" if names else ", nor any other"
         return f"{self.url} has no prompt {name}{likely}"
 
     def _remove_file(self, file: str) -> None:
@@ -328,6 +384,25 @@ class PromptStore:
             pass  # somebody else removed it
         except OSError as error:
             raise RunError(f"{self.url}/{file} could not be removed: {system_reason(error)}") from error
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
+
+
+def _is_score(score: float | None) -> TypeGuard[float]:
+    """Whether it can be compared: an older store may hold some that are not finite."""
+    return score is not None and math.isfinite(score)
+
+
+def _writes(file: str) -> str | None:
+    """Name of the prompt that an addition writes this file for; None for what no addition writes."""
+    if final := final_name(file):  # of a prompt's file or its entry
+        file = final
+        if file.endswith(".json"):
+            return file.removesuffix(".json")
+    found = re.fullmatch(rf"({NAME.pattern})\.[0-9a-f]{{12}}\.safetensors", file)
+    return found and found[1]
 
 
 def _names(found: set[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Files by path or URL: read up to a limit, written whole or not at all.
 
-A URL is whatever fsspec opens: `file://`, `gs://`, `s3://` (with s3fs), `memory://`. All that goes wrong is an OSError.
+A URL is whatever fsspec opens: `file://`, `gs://`, `s3://` (with s3fs), `memory://`. All that goes wrong is an OSError;
+what is no path at all is a ConfigError.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import io
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import fsspec
 
 from jax_prompts.errors import RunError, system_reason
+from jax_prompts.storage.home import with_home
 from jax_prompts.storage.remote import ask_file_system
 from jax_prompts.storage.temporary import sync, temporary_path
 
@@ -37,7 +40,7 @@ def read(path: PathOrUrl, limit: int) -> bytes:
     Raises:
       FileNotFoundError, IsADirectoryError (also for pipes and devices), TooLargeError, TimeoutError, OSError.
     """
-    if isinstance(place := _place(path), str):
+    if isinstance(place := place_of(path), str):
         return ask_file_system(place, lambda fs, file: _read_open(fs.open(file, "rb"), limit))
     if not stat.S_ISREG(place.stat().st_mode):
         raise IsADirectoryError(errno.EISDIR, "not a file")
@@ -70,7 +73,7 @@ def write(path: PathOrUrl, content: bytes | str, *, replace: bool = True) -> Non
       OSError, TimeoutError.
     """
     content = content.encode() if isinstance(content, str) else content
-    if isinstance(place := _place(path), str):
+    if isinstance(place := place_of(path), str):
         mode = "overwrite" if replace else "create"
         return ask_file_system(place, lambda fs, file: fs.pipe_file(file, content, mode=mode))
     with atomic_file(place, replace=replace) as temporary:
@@ -107,7 +110,7 @@ def write_errors(path: PathOrUrl) -> Iterator[None]:
 
 def remove(path: PathOrUrl) -> None:
     """Removes a file. Raises FileNotFoundError, OSError or TimeoutError."""
-    if isinstance(place := _place(path), str):
+    if isinstance(place := place_of(path), str):
         return ask_file_system(place, lambda fs, file: fs.rm_file(file))
     place.unlink()
 
@@ -119,7 +122,7 @@ def listing(folder: PathOrUrl) -> set[str]:
       FileNotFoundError: no such folder; a remote one without files is none.
       OSError, TimeoutError.
     """
-    if isinstance(place := _place(folder), str):
+    if isinstance(place := place_of(folder), str):
         return ask_file_system(place, _list)
     return {entry.name for entry in os.scandir(place) if entry.is_file()}
 
@@ -130,7 +133,18 @@ def _list(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
     return {row["name"].rpartition("/")[2] for row in found if row["type"] == "file"} - {""}
 
 
-def _place(path: PathOrUrl) -> Path | str:
+def age(path: PathOrUrl) -> float:
+    """Seconds since a file was written, by the clock of this machine.
+
+    Raises:
+      OSError (also where a remote file system does not say it), TimeoutError.
+    """
+    if isinstance(place := place_of(path), str):
+        return time.time() - ask_file_system(place, lambda fs, file: fs.modified(file).timestamp())
+    return time.time() - place.stat().st_mtime
+
+
+def place_of(path: PathOrUrl) -> Path | str:
     """A path on this machine, or the URL of a remote one."""
-    path = os.fspath(path)
+    path = with_home(path)
     return path if "://" in path and not path.startswith("file://") else Path(path.removeprefix("file://"))

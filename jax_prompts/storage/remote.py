@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,15 +21,39 @@ def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], An
     """Answer of `ask(file system of the URL, path there)`.
 
     Raises:
-      OSError: whatever that file system's library raises. TimeoutError as `within_limit`.
+      OSError: whatever that file system's library raises; FileNotFoundError only where the other side says so.
+        TimeoutError as `within_limit`.
     """
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
+    options = {"client_kwargs": {"raise_for_status": _refuse_failures}} if _is_web(url) else {}
     try:
-        return within_limit(lambda: ask(*fsspec.core.url_to_fs(url)))
-    except OSError:
-        raise
+        return within_limit(lambda: ask(*fsspec.core.url_to_fs(url, **options)))
     except Exception as error:
-        raise OSError(errno.EIO, first_line(error)) from error
+        # To fsspec's web client whatever fails is a file that is not there.
+        known = error.__cause__ if _is_web(url) and isinstance(error, FileNotFoundError) else None
+        raise _as_os_error(known or error) from error
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+async def _refuse_failures(response: Any) -> None:
+    """Raises aiohttp's error for an answer that is none: aiohttp itself takes a redirection to nowhere for one."""
+    response.raise_for_status()
+    if response.status >= 300:
+        raise OSError(errno.EIO, f"http {response.status} {response.reason}, to nowhere")
+
+
+def _as_os_error(error: BaseException) -> OSError:
+    """The error itself, or the reason of a library's own; `status` is that of aiohttp's."""
+    status = getattr(error, "status", None)
+    if status in (404, 410):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if isinstance(status, int):
+        reason = f"http {status} {getattr(error, 'message', '')}".strip() if status else type(error).__name__
+        return OSError(errno.EIO, reason)
+    return error if isinstance(error, OSError) else OSError(errno.EIO, first_line(error))
 
 
 def within_limit(ask: Callable[[], Answer]) -> Answer:

@@ -64,3 +64,24 @@ def test_its_flags_are_its_own(argv, status, words, capsys):
         main.main(argv)
     assert end.value.code == status
     assert words in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--MODEL_DIR=x", "did you mean --gin.MODEL_DIR=x?"),
+        ("--model_dir=x", "did you mean --gin.MODEL_DIR=x?"),
+        ("--MODEL_DRI", "did you mean --gin.MODEL_DIR?"),
+        ("MODEL_DIR=x", "did you mean --gin.MODEL_DIR=x?"),
+        ("--Decoding.name=beam", "did you mean --gin.Decoding.name=beam?"),
+        ("--skip_bad_line", "did you mean --skip_bad_lines?"),
+        ("--gin_files=a.gin", "did you mean --gin_file"),
+        ("a.gin", "did you mean --gin_file=a.gin?"),
+        ("--MODEL_DIR=https://ann:secret@host", "did you mean --gin.MODEL_DIR=https://***@host?"),
+    ],
+)
+def test_a_setting_without_its_gin_is_recognised(argument, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(["train", argument])
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err

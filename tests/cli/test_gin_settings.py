@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from jax_prompts import config, prompts
-from jax_prompts.cli import field_types, gin_settings
+from jax_prompts import config, field_types, prompts
+from jax_prompts.cli import gin_settings
 from jax_prompts.cli.arguments import parse
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.models.sizes import SIZES

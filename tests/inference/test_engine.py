@@ -15,7 +15,7 @@ from flax.core import meta
 from labelled import LabelledCache
 
 import jax_prompts
-from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, RunError, load_model
+from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, load_model
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models.weights import random_weights, save_model
 from jax_prompts.config import BaseModel, Data, InferRun
@@ -237,6 +237,13 @@ def test_nothing_to_answer(model, prompts):
     [
         (("one text",), "texts are no list of strings"),
         (([3],), "texts are no list of strings"),
+        ((None,), "texts are no list of strings"),
+        ((5,), "texts are no list of strings"),
+        ((b"text",), "texts are no list of strings"),
+        (({"text": None},), "texts are no list of strings"),
+        ((["a", "\ud800"],), r"texts\[1\] holds half a surrogate pair"),
+        ((["a"], 5), "a prompt is a int"),
+        ((["a"], Prompt(np.full((P, D), np.nan))), "the prompt holds values that are not finite"),
         ((["a", "b"], [None]), "1 prompts for 2 texts"),
         ((["a"], "prompt.safetensors"), "a prompt is a str: give what load_prompt returns"),
         ((["a"], np.zeros((P, D))), "a prompt is a ndarray"),
@@ -252,26 +259,75 @@ def test_what_cannot_be_answered_is_one_line(unchecked, model, arguments, words)
         assert "\n" not in str(caught.value)
 
 
-def test_a_vector_is_no_prompt(unchecked, model):
-    with pytest.raises(ConfigError, match=r"the prompt has shape \(32,\)"):
-        model.predict(["a"], Prompt(np.zeros(D)))
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"decoding": "beam"}, "decoding is 'beam': give a Decoding"),
+        ({"decoding": None}, "decoding is None: give a Decoding"),
+        (
+            {"decoding": Decoding("beam", num_decodes="3")},
+            "Decoding.num_decodes is '3': set it to a whole number",
+        ),
+        ({"decoding": Decoding("beam", num_decodes=True)}, "Decoding.num_decodes is True"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 10**30}, "seed is 10"),
+    ],
+)
+def test_settings_of_another_type_are_one_line(unchecked, model, settings, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        model.predict(["a"], **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["beem", "", None, 5, ["beam"]])
+def test_a_way_of_decoding_that_is_unknown_is_one_line(unchecked, name):
+    with pytest.raises(ConfigError, match=r"Decoding\.name = .* is unknown; use ") as caught:
+        Decoding(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [5, None, b"a", "", "a\0b"])
+def test_what_is_no_path_is_one_line(unchecked, model, path):
+    for ask in (model.load_prompt, PromptStore, lambda path: load_model("asset:micro", vocabulary=path or 5)):
+        with pytest.raises(ConfigError, match="is no path"):
+            ask(path)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ((np.zeros(D),), r"the prompt has shape \(32,\)"),
+        ((None,), r"the prompt has shape \(\)"),
+        (([[1], [2, 3]],), "the prompt is no array of numbers"),
+        ((np.array([["a"]]),), "the prompt is no array of numbers"),
+        ((np.zeros((P, D)), {"task": "a"}), "the prompt has metadata that is none"),
+    ],
+)
+def test_what_is_no_prompt_is_one_line(unchecked, model, made, words):
+    with pytest.raises(ConfigError, match=words):
+        model.predict(["a"], Prompt(*made))
 
 
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
         ((), "labels is"),
-        ("yes", "labels is 'yes': give a list"),
+        ("yes", "labels are no list of strings"),
+        (5, "labels are no list of strings"),
+        ([1, 2], "labels are no list of strings"),
+        (["yes", "\udcff"], r"labels\[1\] holds half a surrogate pair"),
+        (["x" * 100_000, "y"], r"label 'x+\.\.\.x+' has 100,00\d tokens, over 1,024: give a shorter one"),
         (None, "the prompts do not all name the same labels"),
         (["\u4e00", "\u4e01"], "are the same tokens"),
     ],
 )
-def test_labels_that_cannot_be_scored_are_one_line(model, labels, words):
+def test_labels_that_cannot_be_scored_are_one_line(unchecked, model, labels, words):
     with pytest.raises(ConfigError, match=words):
         model.score_labels(TEXTS, labels)
 
 
-def test_models_that_cannot_be_loaded_are_one_line(tmp_path):
+def test_models_that_cannot_be_loaded_are_one_line(unchecked, tmp_path):
     with pytest.raises(ConfigError, match="holds no model"):
         load_model(str(tmp_path))
     with pytest.raises(ConfigError, match="no vocabulary lies beside None"):
@@ -283,8 +339,21 @@ def test_models_that_cannot_be_loaded_are_one_line(tmp_path):
     run = InferRun(BaseModel("micro", None, None), {"inputs": 8, "targets": 2}, batch_size=0)
     with pytest.raises(ConfigError, match="EVAL_BATCH_SIZE is 0; it must be at least 1"):
         infer_file(run, {}, "-", "-")
-    with pytest.raises(RunError, match=r"nothing\.model"):
+    with pytest.raises(ConfigError, match=r"nothing\.model"):
         load_model("asset:micro", vocabulary="nothing.model")
+    for settings, words in (
+        ({"size": 5}, "BaseModel.size is 5"),
+        ({"inputs_length": "a"}, "inputs_length is 'a'"),
+        ({"targets_length": 1.5}, "targets_length is 1.5"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"partitions": "data"}, "BaseModel.partitions is 'data'"),
+        ({"partitions": {"data": "all"}}, "BaseModel.partitions is {'data': 'all'}"),
+        ({"activation_dtype": "float16"}, "BaseModel.activation_dtype is 'float16'"),
+        ({"scan_layers": "yes"}, "BaseModel.scan_layers is 'yes'"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            load_model("asset:micro", **settings)
+        assert "\n" not in str(caught.value)
 
 
 def test_prompts_that_cannot_be_loaded_are_one_line(model, of_micro):

@@ -106,6 +106,12 @@ def header(text):
     return struct.pack("<Q", len(text)) + text
 
 
+def with_metadata(value):
+    """A whole file of other software, with any JSON as its metadata."""
+    shape = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
+    return header(json.dumps({"__metadata__": value, "prompt": shape}).encode()) + bytes(8)
+
+
 BAD_FILES = {
     "empty": b"",
     "short": b"abc",
@@ -127,6 +133,24 @@ BAD_FILES = {
     "labels not JSON": save({"prompt": PROMPT_PD}, {"labels": "entailment"}),
     "labels not a list": save({"prompt": PROMPT_PD}, {"labels": '"entailment"'}),
     "settings nested too deep": save({"prompt": PROMPT_PD}, {"settings": "[" * 100_000}),
+    "settings nested deep": save({"prompt": PROMPT_PD}, {"settings": '{"a":' + "[" * 300 + "]" * 300 + "}"}),
+    "labels not texts": save({"prompt": PROMPT_PD}, {"labels": '[["entailment"]]'}),
+    "score a word": save({"prompt": PROMPT_PD}, {"score": '"high"'}),
+    "score true": save({"prompt": PROMPT_PD}, {"score": "true"}),
+    "score past every float": save({"prompt": PROMPT_PD}, {"score": "1" + "0" * 400}),
+    "score of too many digits": save({"prompt": PROMPT_PD}, {"score": "1" * 5000}),
+    "step true": save({"prompt": PROMPT_PD}, {"step": "true"}),
+    "step of too many digits": save({"prompt": PROMPT_PD}, {"step": "1" * 5000}),
+    "metadata a list": with_metadata([]),
+    "metadata a text": with_metadata("format"),
+    "metadata of numbers": with_metadata({"step": 3}),
+    "metadata of dictionaries": with_metadata({"settings": {}}),
+    "a number of too many digits in the header": header(
+        b'{"prompt":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8],"more":' + b"1" * 5000 + b"}}"
+    )
+    + bytes(8),
+    "another checksum": save({"prompt": PROMPT_PD}, {"crc32": "00000000"}),
+    "a checksum that is none": save({"prompt": PROMPT_PD}, {"crc32": ""}),
 }
 
 
@@ -200,3 +224,48 @@ def test_metadata_is_text_that_other_software_can_read(path):
     assert text["base_model"] == "t5_1_1_lm100k_small"
     assert json.loads(text["labels"]) == ["entailment", "contradiction", "neutral"]
     assert json.loads(text["score"]) == 0.1 + 0.2
+
+
+def test_metadata_may_be_null(tmp_path):
+    (tmp_path / "p").write_bytes(with_metadata(None))
+    prompt_PD, metadata = load_prompt(tmp_path / "p")
+    assert prompt_PD.shape == (1, 2) and metadata == PromptMetadata(library_version="")
+
+
+def test_the_same_prompt_gives_the_same_bytes(tmp_path):
+    """Whatever the order in which its metadata, extra entries and classifier came."""
+    head = {"kernel": np.ones((8, 3)), "bias": np.zeros(3)}
+    extra = {name: name for name in "abcdefgh"}
+    for number in range(6):
+        backwards = slice(None, None, -1 if number % 2 else 1)
+        again = dataclasses.replace(METADATA, extra=dict(list(extra.items())[backwards]))
+        save_prompt(tmp_path / str(number), PROMPT_PD, again, dict(list(head.items())[backwards]))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert load_prompt(tmp_path / "0")[1].extra == extra
+    np.testing.assert_array_equal(load_file(tmp_path / "0")["head/kernel"], head["kernel"])
+
+
+def test_every_flipped_bit_of_the_numbers_is_noticed(path, tmp_path):
+    content = path.read_bytes()
+    for bit in range(8 * (len(content) - PROMPT_PD.nbytes), 8 * len(content), 7):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "flipped").write_bytes(flipped)
+        with pytest.raises(RunError, match=r"flipped (is damaged|holds values)") as caught:
+            load_prompt(tmp_path / "flipped")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_score_that_is_not_finite_is_none(tmp_path):
+    for score in (float("nan"), float("inf")):
+        save_prompt(tmp_path / "p", PROMPT_PD, dataclasses.replace(METADATA, score=score))
+        assert load_prompt(tmp_path / "p")[1].score is None
+
+
+def test_metadata_that_could_not_be_read_again_is_not_written(tmp_path):
+    path = tmp_path / "p"
+    save_prompt(path, PROMPT_PD, dataclasses.replace(METADATA, base_model="models/\udcff"))
+    assert load_prompt(path)[1].base_model == "models/\\udcff"
+    with pytest.raises(RunError, match="was not written: its metadata has"):
+        save_prompt(path, PROMPT_PD, dataclasses.replace(METADATA, labels=("x" * 2**20,)))
+    assert load_prompt(path)[1].base_model == "models/\\udcff"

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.main import main
@@ -229,6 +230,115 @@ def test_a_writer_that_is_killed_leaves_a_sound_store(local, prompt):
     assert len(found.unknown) <= 6  # of each writer a prompt without its entry, and what it was writing
 
 
+def test_what_killed_writers_left_is_cleaned_up_and_nothing_else(local, prompt, capsys):
+    path = prompt()
+    made = writers(local, path, "abcdefgh", 10**6)
+    for number, process in enumerate(made):
+        for _ in range(number):
+            process.stdout.readline()
+        process.kill()
+    for process in made:
+        process.wait()
+    close(made)
+    local.add("x", path)
+    before = {entry.name for entry in local.list()}
+    local.add("damaged", path)
+    folder = pathlib.Path(local.url)
+    (folder / "damaged.json").write_text("{}")
+    (folder / "x.0123456789ab.safetensors").write_bytes(b"half")  # of a replacement
+    left = {
+        "x.0123456789ab.safetensors",
+        f".new.0123456789ab.safetensors.{'0' * 32}.tmp",
+        f".z.json.{'0' * 32}.tmp",
+    }
+    for file in left:
+        (folder / file).write_bytes(b"half")
+    strange = {"notes.txt", ".hidden.tmp", "x.safetensors", f".notes.txt.{'0' * 32}.tmp"}
+    for file in strange:
+        (folder / file).write_bytes(b"mine")
+    found = local.verify()
+    with pytest.raises(SystemExit):  # for the damaged one
+        main(["store", "verify", local.url, "--clean"])
+    cleaned = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert left <= set(cleaned["removed"]) <= set(found.unknown)
+    (kept,) = folder.glob("damaged.*.safetensors")
+    assert set(cleaned["unknown"]) == {*strange, kept.name}
+    assert set(cleaned["whole"]) == set(found.whole) == before and not cleaned["missing"]
+    for name in before:
+        assert pathlib.Path(local.path(name)).read_bytes() == path.read_bytes()
+
+
+def test_what_a_writer_under_way_has_written_is_left(local, prompt, monkeypatch):
+    """Its file is there and no entry names it yet; only what is older than any writer goes."""
+    local.add("a", prompt())
+    folder = pathlib.Path(local.url)
+    (folder / "b.0123456789ab.safetensors").write_bytes(b"old")
+    os.utime(folder / "b.0123456789ab.safetensors", (0, 0))
+    write, removed = files.write, []
+
+    def meanwhile(path, content, *, replace=True):
+        if str(path).endswith("c.json"):
+            removed.extend(PromptStore(local.url).verify(clean=True).removed)
+        write(path, content, replace=replace)
+
+    monkeypatch.setattr(files, "write", meanwhile)
+    local.add("c", prompt())
+    assert removed == ["b.0123456789ab.safetensors"]
+    assert local.verify().whole == ("a", "c") and local.verify().unknown == ()
+
+
+def test_at_a_url_age_alone_tells_what_was_left(prompt, monkeypatch):
+    store = PromptStore(f"memory://{uuid.uuid4().hex}")
+    store.add("a", prompt())
+    files.write(f"{store.url}/a.0123456789ab.safetensors", b"half")
+    assert store.verify(clean=True).removed == ()
+    monkeypatch.setattr("jax_prompts.prompts.store.LEFT_SECONDS", -1.0)
+    found = store.verify(clean=True)
+    assert found.removed == ("a.0123456789ab.safetensors",) and found.whole == ("a",)
+
+
+@pytest.mark.parametrize("score", ["1e400", "-1e400", "NaN", "Infinity", "1" + "0" * 400])
+def test_a_score_that_is_no_number_stops_nobody(local, prompt, tmp_path, capsys, score):
+    (tmp_path / "bad").write_bytes(save({"prompt": PROMPT_PD}, {"score": score}))
+    with pytest.raises(RunError, match="score"):
+        local.add("bad", tmp_path / "bad")
+    local.add("good", prompt(score=1.0))
+    local.add("older", prompt(score=2.0))  # as if it had been taken by an older version
+    entry = pathlib.Path(local.url) / "older.json"
+    fields = json.loads(entry.read_text())
+    fields["metadata"]["score"] = score
+    entry.write_text(json.dumps(fields))
+    for command in (["list"], ["find", "--min_score=0.5"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an entry that cannot be read
+            main(["store", command[0], local.url, *command[1:]])
+        out, _ = capsys.readouterr()
+        rows = json.loads(out.splitlines()[-1], parse_constant=lambda name: 1 / 0)["prompts"]
+        assert "good" in [row["name"] for row in rows]
+    assert [row["name"] for row in rows] == ["good"]
+
+
+def test_what_was_done_before_an_error_is_told(local, prompt, tmp_path, capsys):
+    def t5x(*argv):
+        with pytest.raises(SystemExit) as stopped:
+            main(["store", *map(str, argv)])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err.splitlines()[-1]
+
+    status, out, err = t5x(
+        "add", local.url, f"a={prompt()}", f"b={prompt()}", f"c={tmp_path}/absent", f"d={prompt()}"
+    )
+    assert status == 2 and err.endswith(
+        "absent does not exist: set it to a prompt file (added before it: a, b)"
+    )
+    assert [row["name"] for row in json.loads(out)["added"]] == ["a", "b"]
+    status, out, err = t5x("remove", local.url, "a", "c", "b")
+    assert status == 2 and err.endswith("(removed before it: a)") and json.loads(out)["removed"] == ["a"]
+    status, out, err = t5x("add", local.url, f"b={prompt()}", f"e={prompt()}")
+    assert (status, out) == (2, "") and "before it" not in err
+    assert [entry.name for entry in local.list()] == ["b"]
+
+
 def test_damage_is_named(local, prompt, capsys):
     for name in "abcdefg":
         local.add(name, prompt(step=ord(name)))
@@ -310,7 +420,7 @@ def test_an_entry_that_is_none_is_one_line(local, prompt, content):
     assert "\n" not in local.verify().damaged["a"]
 
 
-def test_what_cannot_be_is_refused(store, prompt, tmp_path):
+def test_what_cannot_be_is_refused(unchecked, store, prompt, tmp_path):
     with pytest.raises(ConfigError, match="no prompt store at"):
         store.list()
     store.add("rte", prompt())
@@ -319,6 +429,14 @@ def test_what_cannot_be_is_refused(store, prompt, tmp_path):
             store.add(name, prompt())
         with pytest.raises(ConfigError, match="has no prompt"):
             store.remove(name)
+    for name in (5, None, b"a"):
+        with pytest.raises(ConfigError, match="cannot name a prompt"):
+            store.add(name, prompt())
+        with pytest.raises(ConfigError, match="has no prompt"):
+            store.path(name)
+    for conditions in ({"task": 5}, {"min_score": "high"}, {"min_score": float("nan")}):
+        with pytest.raises(ConfigError, match=r"is .*: give a"):
+            store.find(**conditions)
     for missing in (store.path, store.remove):
         with pytest.raises(ConfigError, match="no prompt rtw; did you mean rte"):
             missing("rtw")
@@ -377,6 +495,7 @@ def test_the_command(tmp_path, prompt, capsys):
         (["store", "find", "s", "--tsk=x"], "unknown argument --tsk=x; did you mean --task"),
         (["store", "list", "s", "--gin.MODEL_DIR"], "--gin.MODEL_DIR is not --gin.NAME=VALUE"),
         (["store", "list", "s", "--gin.MODEL_DIR=y"], "--gin.MODEL_DIR=y means nothing here"),
+        (["store", "list", ""], "argument STORE"),
         (["store", "list", "nowhere"], "no prompt store at nowhere"),
     ],
 )

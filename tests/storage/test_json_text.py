@@ -20,3 +20,12 @@ def test_numbers_that_are_not_finite_are_null(value, ascii):
     read = json.loads(text, parse_constant=lambda name: 1 / 0)
     # Python's own dialect, its three words read as null.
     assert read == json.loads(json.dumps(value), parse_constant=lambda name: None)
+
+
+def test_a_report_hides_the_secrets_of_urls():
+    row = {"store": "s3://key:sécret@b", "prompts": [{"path": "https://h/a?sig=sécret"}], "n": 3}
+    assert json.loads(json_text.report(row)) == {
+        "store": "s3://***@b",
+        "prompts": [{"path": "https://h/a?***"}],
+        "n": 3,
+    }

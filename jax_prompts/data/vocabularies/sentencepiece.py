@@ -51,6 +51,7 @@ class Vocabulary:
           extra_ids: sentinels to add; None adds 100, or none to a model that holds `<extra_id_0>` itself.
 
         Raises:
+          ConfigError: no such file.
           RunError: the file cannot be read, or is not a SentencePiece model.
         """
         if path.startswith("asset:"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jax_prompts.errors import RunError, system_reason
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files
 
 MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
@@ -15,10 +15,13 @@ def read_content(path: str) -> bytes:
       path: a path, or a URL that fsspec understands.
 
     Raises:
+      ConfigError: there is no such file.
       RunError: it cannot be read, or a remote one has not arrived in time (`storage/remote.py`).
     """
+    mend = "a local copy of it" if "://" in path else "a file that exists"
     try:
         return files.read(path, MAX_BYTES)
     except OSError as error:
-        mend = "a local copy of it" if "://" in path else "a file that exists"
-        raise RunError(f"{path} cannot be read ({system_reason(error)}): set VOCABULARY to {mend}") from error
+        absent = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        reason = f"{path} cannot be read ({system_reason(error)}): set VOCABULARY to {mend}"
+        raise (ConfigError if absent else RunError)(reason) from error

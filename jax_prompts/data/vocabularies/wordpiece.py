@@ -32,6 +32,7 @@ class WordPiece:
         """Reads `vocab.txt` (a piece a line, lower-case unless a piece holds a capital) or `tokenizer.json`.
 
         Raises:
+          ConfigError: no such file.
           RunError: the file cannot be read, is neither, lacks a special token, or pads with another id than 0.
         """
         content = read_content(path)

@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
-from jax_prompts.errors import RunError
+from jax_prompts.errors import ConfigError, RunError
 
 ODD_TEXTS = [
     "",
@@ -85,7 +85,8 @@ def test_bad_files_are_named(tmp_path, content: bytes | None) -> None:
     path = tmp_path / "bad.model"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(RunError, match=r"bad\.model .*VOCABULARY") as caught:
+    kind = ConfigError if content is None else RunError
+    with pytest.raises(kind, match=r"bad\.model .*VOCABULARY") as caught:
         Vocabulary(str(path))
     assert "\n" not in str(caught.value)
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import BertWordPieceTokenizer
 
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.errors import RunError
+from jax_prompts.errors import ConfigError, RunError
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "the", "cafe", ",", "é"]
 
@@ -62,5 +62,5 @@ def test_bad_files(tmp_path: pathlib.Path, name: str, content: bytes, reason: st
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RunError, match=reason):
         WordPiece(str(tmp_path / name))
-    with pytest.raises(RunError, match="set VOCABULARY"):
+    with pytest.raises(ConfigError, match="set VOCABULARY"):
         WordPiece(str(tmp_path / "absent.txt"))

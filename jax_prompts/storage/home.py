@@ -1,0 +1,27 @@
+"""Paths as a user writes them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from jax_prompts.errors import ConfigError
+
+
+def with_home(path: Any) -> str:
+    """A path or URL as text, the home directory in place of `~`.
+
+    Raises:
+      ConfigError: it is no path.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(f"{path!r} is no path: give a str or a pathlib.Path")
+    return os.path.expanduser(text)
+
+
+def expand_fields(settings: Any, *names: str) -> None:
+    """Puts the home directory into the paths of a frozen dataclass; what is no text is left to the check of types."""
+    for name in names:
+        if isinstance(value := getattr(settings, name), str) and value:
+            object.__setattr__(settings, name, with_home(value))
