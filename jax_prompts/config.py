@@ -66,7 +66,8 @@ class Data:
       protocol: which examples train, choose and test: `dev_as_test`, `ept_b1` or `attempt_half`
         (`data/protocols.py`).
       few_shot: train on so many examples in all; None: on all there are.
-      few_shot_per_class: train on so many examples of each class; None: on all there are.
+      few_shot_per_class: train on so many examples of each class, or all of a class that has fewer, and on so many in
+        all of a task without classes; None: on all there are.
       subset_seed: of the random halves of `ept_b1` and of few-shot subsets, whatever the seed of the run.
       eval_batch_size: rows decoded at once.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache_key import Directory, digest
+from jax_prompts.data.readable import check_labels, reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -32,7 +33,7 @@ from jax_prompts.display import console, log
 from jax_prompts.errors import ConfigError, RunError, first_line, nearest, system_reason
 from jax_prompts.storage.directories import atomic_directory
 from tasks.errors import TaskError
-from tasks.sources.bad_lines import SHOWN, skipping
+from tasks.sources.bad_lines import SHOWN, all_bad, skipping
 
 
 @contextlib.contextmanager
@@ -60,6 +61,7 @@ with _stderr_closed():
     from jax_prompts.data.verbalizer import verbalized
     from tasks.classification import label_classes
     from tasks.own.task import own_task
+    from tasks.selection import chooses
     from tasks.text.preprocessors import NO_LABEL
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -106,8 +108,11 @@ def fill(
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
         with _new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
-            rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
-            (temporary / "mixture.json").write_text(json.dumps(rates) + "\n")
+            parts = [
+                (task.name, float(provider.get_rate(task)), chooses(provider.name, task.name))
+                for task in tasks
+            ]
+            (temporary / "mixture.json").write_text(json.dumps(parts) + "\n")
 
 
 def _provider(data: Data) -> seqio.Task | seqio.Mixture:
@@ -133,6 +138,11 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
                 f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
             )
         return own_task(data.task, data.own_task, data.data_dir)
+    if not names:
+        raise ConfigError(
+            f"MIXTURE_OR_TASK_MODULE {data.task_module} registers no task: name the module that registers yours, "
+            "or tasks.registry"
+        )
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
@@ -195,11 +205,14 @@ def _write(
     """One task's `tokens.arrow` and `info.json`; `skipped` fills with bad lines while the data is read."""
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
+    if labels is not None and isinstance(vocabulary, Vocabulary):
+        check_labels(task.name, labels, vocabulary, data.task_feature_lengths["targets"])
     splits = list(task.source.splits or ())
     if not _has_split(task, split):
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
     log(f"tokenising {task.name} {split} (once)")
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()
+    cut, misread = dict.fromkeys(TEXTS, 0), 0
     with pa.OSFile(str(directory / "tokens.arrow"), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         found = batches(task, split, data.task_feature_lengths)
         for columns in _counted(found, task.num_input_examples(split)):
@@ -207,23 +220,30 @@ def _write(
             for feature in TEXTS:
                 lengths = rows.column(feature).value_lengths()
                 longest[feature] = max(longest[feature], pc.max(lengths).as_py())
+                cut[feature] += rows.column(f"{feature}_cut").true_count
             if labels is not None:
                 texts = rows.column("targets_pretokenized").to_pylist()
                 for number, text in enumerate(texts, start=count):
                     _check_label(task.name, split, number, text, labels)
                 label_counts.update(texts)
+            elif getattr(columns.get("targets"), "dtype", None) == tf.string and isinstance(
+                vocabulary, Vocabulary
+            ):
+                texts = rows.column("targets_pretokenized").to_pylist()
+                misread += sum(text != NO_LABEL and not reads_back(text, vocabulary) for text in texts)
             writer.write_batch(rows)
             count += rows.num_rows
     if not count:
-        raise ConfigError(
-            f"{task.name} has no examples in split {split!r}: look at {data.data_dir or 'its source'}"
-        )
+        reason = all_bad() or f"look at {data.data_dir or 'its source'}"
+        raise ConfigError(f"{task.name} has no examples in split {split!r}: {reason}")
     info = {
         "task": task.name,
         "split": split,
         "count": count,
         "lengths": data.task_feature_lengths,
         "longest": longest,
+        "cut": cut,
+        "misread_targets": misread,
         "vocabulary": vocabulary.fingerprint,
         "labels": None if labels is None else list(labels),
         "label_counts": label_counts,

@@ -109,7 +109,10 @@ def _few_shot(data: Data, cache: TokenCache) -> TokenCache:
     if data.few_shot_per_class is None:
         return cache
     if cache.labels is None:
-        raise ConfigError(f"FEW_SHOT_PER_CLASS is set, and {cache.task} has no classes: set FEW_SHOT instead")
+        k = min(data.few_shot_per_class, len(cache.first_rows))
+        log(f"FEW_SHOT_PER_CLASS: {cache.task} has no classes, so that {k} examples in all are taken")
+        chosen = protocols.few_shot(cache.task, len(cache.first_rows), k, data.subset_seed)
+        return cache.subset(cache.rows_of(chosen))
     labels = cache.texts("targets_pretokenized")
     chosen = protocols.few_shot_per_class(
         cache.task, labels, cache.labels, data.few_shot_per_class, data.subset_seed

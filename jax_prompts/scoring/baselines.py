@@ -54,16 +54,21 @@ def shares(texts: Sequence[str], labels: Sequence[str] | None, several_classes: 
     return found
 
 
-def warn_of_constants(about_scores: dict[str, dict[str, Any]], who: str) -> None:
-    """Logs a line for each task, and each way to answer it, where all predictions are the same.
+def warn_of_answers(about_scores: dict[str, dict[str, Any]], who: str) -> None:
+    """Logs a line for each task, and each way to answer it, where all predictions are the same or some no numbers.
 
     Args:
       about_scores: by task, as in summary.json.
       who: what was scored, for the line.
     """
     for task, context in about_scores.items():
-        for name, constant in context.items():
-            if name.endswith("constant_predictor") and constant:
+        for name, found in context.items():
+            if name.endswith("unreadable_predictions") and found:
+                log(
+                    f"warning: {found} of {who}'s {context['examples']} answers to {task} are no numbers, "
+                    "and count as wrong"
+                )
+            if name.endswith("constant_predictor") and found:
                 way = name.rpartition("/")[0]
                 baseline = ", ".join(
                     f"{key} {value}" for key, value in _rounded(context.get("majority_baseline"))

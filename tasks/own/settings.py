@@ -9,8 +9,8 @@ import dataclasses
 class OwnTask:
     """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
 
-    Files are `.jsonl` (one object a line), `.csv` (quoted where needed) or `.tsv` (no quotes), each with named
-    columns; paths are relative to DATA_DIR, or to the working directory where that is not set.
+    Files are `.jsonl` (one object a line), `.csv` or `.tsv`, each with named columns; paths are relative to DATA_DIR,
+    or to the working directory where that is not set.
 
     Attributes:
       train: file that trains; None where there is none.
@@ -22,6 +22,8 @@ class OwnTask:
       answers: column with a list of all answers that are right, for the metric `squad`; its first is the target.
       metrics: of classes `accuracy`, `f1_with_invalid`, `mean_multiclass_f1`, `matthews`; of free text `accuracy`,
         `normalized_match`; of numbers `pearson`, `spearman`; of lists of answers `squad`.
+      tsv_quotes: whether cells of a `.tsv` may be quoted, as those of a `.csv`: `"He said ""fine""."`; None: yes where
+        every cell that begins with a quote also ends with one.
       id: column that tells rows apart; it must not repeat, and stands beside predictions.
     """
 
@@ -33,4 +35,5 @@ class OwnTask:
     labels: dict[str, str] | None = None
     answers: str | None = None
     metrics: tuple[str, ...] = ("accuracy",)
+    tsv_quotes: bool | None = None
     id: str | None = None

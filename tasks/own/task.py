@@ -29,14 +29,15 @@ def own_task(name: str, settings: OwnTask, data_dir: str | None) -> seqio.Task:
     """Task that the settings describe; it is not registered.
 
     Raises:
-      TaskError: no files, a template without columns, a metric that does not fit, labels and answers both, a
-        name that SeqIO refuses.
+      TaskError: no files, a template without columns, a metric that does not fit, labels and answers both,
+        two labels with one word, a name that SeqIO refuses.
     """
     names = {split: getattr(settings, split) for split in SPLITS if getattr(settings, split) is not None}
     if not names:
         raise TaskError("OWN_TASK has no files: set OwnTask.train and OwnTask.validation")
     if settings.labels and settings.answers:
         raise TaskError("OwnTask.labels and OwnTask.answers are both set: set one to None")
+    _check_labels(settings.labels or {})
     files = OwnFiles(
         folder=".",
         suite=".",
@@ -45,9 +46,10 @@ def own_task(name: str, settings: OwnTask, data_dir: str | None) -> seqio.Task:
         target=Template(settings.target, "OwnTask.target"),
         labels=settings.labels,
         answers=settings.answers,
+        tsv_quotes=settings.tsv_quotes,
         id=settings.id,
     )
-    labels = tuple(dict.fromkeys((settings.labels or {}).values()))
+    labels = tuple((settings.labels or {}).values())
     postprocess, metric_fns = scoring(settings.metrics, labels, settings.answers is not None)
     try:
         return seqio.Task(
@@ -70,6 +72,7 @@ class OwnFiles(Files):
       inputs, target: what the columns of a row are put into.
       labels: word of each label; None: targets are free text.
       answers: column with all right answers, if there is one: the first is the target.
+      tsv_quotes: see `OwnTask`.
       id: column that tells rows apart, if there is one.
     """
 
@@ -77,6 +80,7 @@ class OwnFiles(Files):
     target: Template
     labels: Mapping[str, str] | None
     answers: str | None
+    tsv_quotes: bool | None
     id: str | None
 
     def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
@@ -101,8 +105,8 @@ class OwnFiles(Files):
         """
         targets = self.target.columns if self.answers is None else [self.answers]
         wanted = [*self.inputs.columns, *targets, *filter(None, [self.id])]
-        _check_columns(path, columns_of(path), wanted)
-        for number, (place, row) in enumerate(read_rows(path)):
+        _check_columns(path, columns_of(path, self.tsv_quotes), wanted)
+        for number, (place, row) in enumerate(read_rows(path, self.tsv_quotes)):
             with tolerated():
                 cells = _Cells(row, place)
                 example: dict[str, Any] = {"idx": number} if self.id is None else {"id": cells[self.id]}
@@ -163,6 +167,17 @@ class _Cells(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._row)
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    label_of = dict[str, str]()
+    for label, word in labels.items():
+        if word in label_of:
+            raise TaskError(
+                f"OwnTask.labels has {word!r} for both {label_of[word]!r} and {label!r}: give each label a word of "
+                "its own, or make one label of them in the files"
+            )
+        label_of[word] = label
 
 
 def _check_columns(path: pathlib.Path, header: Collection[str], wanted: Collection[str]) -> None:

@@ -5,6 +5,7 @@ Each is called as `postprocess(text, example=..., is_target=...)`; `example` hol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,11 +44,18 @@ def multirc(
 
 
 def score(text: str, *, example: dict[str, Any] | None = None, is_target: bool = False) -> float:
-    """The number that Python reads in the text; -1 where it reads none."""
+    """The number that the text spells; -1 where it spells none, see `number_in`."""
+    number = number_in(text)
+    return float(INVALID) if number is None else number
+
+
+def number_in(text: str) -> float | None:
+    """The number that Python reads in the text; None where it reads none, or one that is not finite."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        return float(INVALID)
+        return None
+    return number if math.isfinite(number) else None
 
 
 def answers(text: str, *, example: dict[str, Any], is_target: bool = False) -> str | list[str]:

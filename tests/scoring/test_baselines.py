@@ -8,7 +8,7 @@ import pytest
 from labelled import LabelledCache
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_constants
+from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_answers
 from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
 from jax_prompts.scoring.bootstrap import intervals
 from jax_prompts.scoring.task_evaluator import TaskEvaluator, majority_vote, report
@@ -114,7 +114,7 @@ def test_constant_predictors_are_warned_of(capsys):
         for task, judge in report({"a_task": TaskEvaluator(cache)(["no"] * 3)})["about_scores"].items()
     }
     assert worth["a_task"]["constant_predictor"]
-    warn_of_constants(worth, "run/prompt.safetensors")
+    warn_of_answers(worth, "run/prompt.safetensors")
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     for word in ("warning: run/prompt.safetensors", "3 examples of a_task", "constant", "accuracy 66.67"):
@@ -123,13 +123,13 @@ def test_constant_predictors_are_warned_of(capsys):
     # Not where one answer differs, nor where there is but one answer to give.
     assert not context(cache, ["no", "no", "yes"])["constant_predictor"]
     assert not context(LabelledCache(["no", "no"], ("no", "yes")), ["no", "no"])["constant_predictor"]
-    warn_of_constants({"a_task": context(cache, ["no", "no", "yes"])}, "x")
+    warn_of_answers({"a_task": context(cache, ["no", "no", "yes"])}, "x")
     assert capsys.readouterr().err == ""
 
 
 def test_constant_ranks_are_warned_of_by_name(capsys):
     worth = {"examples": 2, "constant_predictor": False, "rank/constant_predictor": True}
-    warn_of_constants({"a_task": worth}, "x")
+    warn_of_answers({"a_task": worth}, "x")
     assert "(rank)" in capsys.readouterr().err
 
 
