@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache_key import Directory, digest
-from jax_prompts.data.readable import check_labels, reads_back
+from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -205,8 +205,6 @@ def _write(
     """One task's `tokens.arrow` and `info.json`; `skipped` fills with bad lines while the data is read."""
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
-    if labels is not None and isinstance(vocabulary, Vocabulary):
-        check_labels(task.name, labels, vocabulary, data.task_feature_lengths["targets"])
     splits = list(task.source.splits or ())
     if not _has_split(task, split):
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
