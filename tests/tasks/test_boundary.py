@@ -19,7 +19,9 @@ WITHOUT_TENSORFLOW = (
     "tasks.metrics.correlations",
     "tasks.metrics.labels",
     "tasks.own.settings",
+    "tasks.selection",
     "tasks.sources.bad_lines",
+    "tasks.sources.lines",
     "tasks.text.postprocessors",
 )
 
