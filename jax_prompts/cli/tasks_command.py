@@ -57,7 +57,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--task", action="append", default=[], metavar="NAME", help="only this one; repeatable")
     add("--data_dir", metavar="DIR", help="official files, to be counted")
     add("--vocabulary", metavar="FILE", help="SentencePiece model that lengths are counted with")
-    add("--inputs_length", type=int, metavar="TOKENS", help="count the inputs that TASK_FEATURE_LENGTHS would cut")
+    add(
+        "--inputs_length",
+        type=int,
+        metavar="TOKENS",
+        help="count the inputs that TASK_FEATURE_LENGTHS would cut",
+    )
     add("--targets_length", type=int, metavar="TOKENS", help="the same of the targets")
     add("--json", action="store_true", help="no table, only JSON")
 

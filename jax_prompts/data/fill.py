@@ -137,7 +137,9 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
             raise ConfigError(
                 f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
             )
-        return own_task(data.task, data.own_task, data.data_dir)
+        own = dataclasses.asdict(data.own_task)
+        files = {split: own.pop(split) for split in ("train", "validation", "test")}
+        return own_task(data.task, data.data_dir, files=files, **own)
     if not names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_MODULE {data.task_module} registers no task: name the module that registers yours, "

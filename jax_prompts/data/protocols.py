@@ -131,7 +131,7 @@ def torch_order(count: int, first: int | None = None, seed: int = 42) -> Int[np.
     for place, draw in enumerate(draws[:first]):
         other = place + draw % (count - place)
         order[place], order[other] = order[other], order[place]
-    return np.array(order[:first])
+    return np.array(order[:first], np.int64)
 
 
 def _dev_as_test(task: str, sizes: Sizes, seed: int) -> Shares:

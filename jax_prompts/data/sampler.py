@@ -135,7 +135,7 @@ class _Shuffled:
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self._count)
-        return self._order(epoch)[place]
+        return int(self._order(epoch)[place])
 
 
 def _row_numbers(
@@ -155,7 +155,7 @@ def _gather(
     if len(caches) == 1:
         return caches[0].rows(rows_N)
     which_N = np.searchsorted(first_rows, rows_N, side="right") - 1
-    found = [caches[i].rows([row - first_rows[i]]) for i, row in zip(which_N, rows_N, strict=True)]
+    found = [caches[i].rows([int(row - first_rows[i])]) for i, row in zip(which_N, rows_N, strict=True)]
     inputs, targets = zip(*found, strict=True)
     return RaggedTokens.of(rows.values_N for rows in inputs), RaggedTokens.of(
         rows.values_N for rows in targets

@@ -15,7 +15,7 @@ from jax_prompts.data.layout import ROUNDING, RaggedTokens, SpecialTokens, encod
 
 def text_batches(
     texts: Sequence[Sequence[int]],
-    prompts: Sequence[Int[np.ndarray, " P"]],
+    prompts: Sequence[Int[np.ndarray, " _"]],
     *,
     batch_size: int,
     limit: int,

@@ -219,10 +219,10 @@ class Engine:
 
     def _table(
         self, prompts: Iterable[Prompt]
-    ) -> tuple[Float[Array, "Q D"] | None, dict[Prompt | None, Int[np.ndarray, " P"]]]:
+    ) -> tuple[Float[Array, "Q D"] | None, dict[Prompt | None, Int[np.ndarray, " _"]]]:
         """The rows of all prompts (their number rounded up: it is part of a shape), and which are each one's."""
         first = self._model.config.vocab_size
-        ids: dict[Prompt | None, Int[np.ndarray, " P"]] = {None: np.zeros(0, np.int32)}
+        ids: dict[Prompt | None, Int[np.ndarray, " _"]] = {None: np.zeros(0, np.int32)}
         for prompt in prompts:
             ids[prompt] = np.arange(first, first + len(prompt.array), dtype=np.int32)
             first += len(prompt.array)

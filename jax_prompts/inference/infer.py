@@ -14,7 +14,9 @@ from jax_prompts.data.layout import check_lengths
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.inference.engine import Engine
 from jax_prompts.storage import json_text
-from tasks.sources.lines import BYTE_ORDER_MARK, parsed_json
+
+
+BYTE_ORDER_MARK = "\ufeff"  # what some programs write first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ def read_requests(lines: Iterable[str], names: list[str]) -> Iterator[Request]:
             yield Request(only, line)
             continue
         try:
-            row = parsed_json(line)
+            row = json_text.loads(line)
             request = Request(row.get("prompt", only), row["text"])
         except (ValueError, KeyError) as error:
             raise ConfigError(

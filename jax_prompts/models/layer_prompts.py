@@ -31,8 +31,8 @@ NO_LAYER_PROMPTS = LayerPrompts()
 
 def input_prompts(
     prompts_QW: Float[Array, "Q W"] | None, prompt_kind: str, emb_dim: int
-) -> Float[Array, "Q D"] | None:
-    """Embeddings of virtual tokens: the prompts themselves, or zeros where every layer replaces what they become."""
+) -> Float[Array, "#Q D"] | None:
+    """Embeddings of virtual tokens: the prompts themselves, or one row of zeros where layers replace them all."""
     return prompts_QW if prompts_QW is None or prompt_kind == "input" else jnp.zeros((1, emb_dim))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jax_prompts.prompts.prompt_file import load_prompt
 SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """Vocabulary as an initialiser needs it: pieces without end of sentence, and their count."""
 

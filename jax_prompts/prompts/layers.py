@@ -122,7 +122,7 @@ class LSTM(nn.Module):
     layers: int = 1
 
     @nn.compact
-    def __call__(self, x_PI: Float[Array, "P I"]) -> Float[Array, "P 2M"]:
+    def __call__(self, x_PI: Float[Array, "P I"]) -> Float[Array, "P {2*self.hidden}"]:
         for layer in range(self.layers):
             forward_PM = self._direction(x_PI, f"forward_{layer}")
             backward_PM = self._direction(x_PI[::-1], f"backward_{layer}")[::-1]

@@ -198,7 +198,7 @@ def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
     return head, parse_metadata(path, text)
 
 
-def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "P D"]], str]:
+def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "_ D"]], str]:
     """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their kind.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -52,6 +53,18 @@ def shares(texts: Sequence[str], labels: Sequence[str] | None, several_classes: 
         found["out_of_class_predictions"] = 100 * sum(text not in labels for text in texts) / len(texts)
     found["constant_predictor"] = several_classes and most == len(texts)
     return found
+
+
+def unreadable(texts: Sequence[str]) -> int:
+    """How many texts spell no finite number."""
+    return sum(not _is_number(text) for text in texts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def warn_of_answers(about_scores: dict[str, dict[str, Any]], who: str) -> None:

@@ -15,7 +15,6 @@ from jax_prompts.inference.ranking import Ranked
 from jax_prompts.scoring import baselines, bootstrap
 from jax_prompts.scoring.averages import WAYS, averages
 from jax_prompts.scoring.best_tracker import check_metric
-from tasks.text.postprocessors import number_in
 
 LOSS_METRICS = ("loss", "token_accuracy")  # of tasks without metrics
 
@@ -81,9 +80,7 @@ class TaskEvaluator:
             metrics |= _named(way, self._compute(targets, predictions))
             context |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
             if targets and all(isinstance(target, float) for target in targets):
-                context |= _named(
-                    way, {"unreadable_predictions": sum(number_in(text) is None for text in answers)}
-                )
+                context |= _named(way, {"unreadable_predictions": baselines.unreadable(answers)})
             if self.resamples:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)

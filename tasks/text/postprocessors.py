@@ -44,18 +44,12 @@ def multirc(
 
 
 def score(text: str, *, example: dict[str, Any] | None = None, is_target: bool = False) -> float:
-    """The number that the text spells; -1 where it spells none, see `number_in`."""
-    number = number_in(text)
-    return float(INVALID) if number is None else number
-
-
-def number_in(text: str) -> float | None:
-    """The number that Python reads in the text; None where it reads none, or one that is not finite."""
+    """The number that the text spells; -1 where it spells none, or one that is not finite."""
     try:
         number = float(text)
     except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        return float(INVALID)
+    return number if math.isfinite(number) else float(INVALID)
 
 
 def answers(text: str, *, example: dict[str, Any], is_target: bool = False) -> str | list[str]:

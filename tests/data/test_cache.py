@@ -235,7 +235,9 @@ def test_a_mixture_gives_its_tasks_and_rates(
     assert len(open_caches(mixture, "train", small_vocabulary)) == 2
 
 
-def test_tasks_that_choose_are_known_from_the_cache(toy: Data, small_vocabulary: Vocabulary, monkeypatch) -> None:
+def test_tasks_that_choose_are_known_from_the_cache(
+    toy: Data, small_vocabulary: Vocabulary, monkeypatch
+) -> None:
     monkeypatch.setitem(selection._CHOOSING, "toy_mixture", ("toy_ten",))
     mixture = dataclasses.replace(toy, task="toy_mixture")
     for _ in range(2):

@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("seqio")
 
+from jax_prompts.config import OwnTask
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.roles import open_roles
 from jax_prompts.errors import ConfigError
-from tasks.own.settings import OwnTask
 
 
 def words(text):

@@ -21,7 +21,9 @@ def test_a_byte_order_mark_does_not_make_json_raw_text():
     assert list(read_requests(['\ufeff{"text": "a film"}\r\n'], ["p"])) == [Request("p", "a film")]
 
 
-@pytest.mark.parametrize("line", ['{"text": "a", "text": "b"}', '{"text": "a", "prompt": NaN}', '{"text": 1e999}'])
+@pytest.mark.parametrize(
+    "line", ['{"text": "a", "text": "b"}', '{"text": "a", "prompt": NaN}', '{"text": 1e999}']
+)
 def test_json_that_says_a_thing_twice_or_nothing_is_refused(line):
     with pytest.raises(ConfigError, match="input line 2 is not"):
         list(read_requests(["first", line], ["p"]))

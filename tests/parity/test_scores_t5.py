@@ -121,7 +121,9 @@ def compare_scores(task: Both, rng: random.Random, among: list[int]) -> int:
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="T5 takes them for numbers, and a split has no score")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="T5 takes them for numbers, and a split has no score"
+)
 def test_texts_that_are_no_finite_number(text: str):
     task = both("glue_stsb_v200")
     ((_, ours), (_, theirs)) = task.read([0], [text])

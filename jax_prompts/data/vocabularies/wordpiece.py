@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import SupportsInt
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -61,7 +62,7 @@ class WordPiece:
         """Ids of many texts."""
         return [found.ids for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """Text without special tokens; ids outside the vocabulary read as unknown."""
         known = [token if 0 <= token < self.size else self.unk_id for token in map(int, ids)]
         return self._tokenizer.decode(known, skip_special_tokens=True)

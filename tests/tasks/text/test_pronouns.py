@@ -139,12 +139,18 @@ def test_wnli_finds_the_referents_of_real_examples(shared: pathlib.Path):
         # The words round the pronoun may stand anywhere in the hypothesis.
         ("Bob wanted his car.", "Clever Bob wanted Tom's car.", ("Bob wanted *his* car.", "Tom")),
         ("Bob saw him.", "Then Bob saw Tom.", ("Bob saw *him* .", "Tom")),
-        ("Ann said that she left, at last.", "Clearly Bea left, at last.", ("Ann said that *she* left, at last.", "Clearly Bea")),
+        (
+            "Ann said that she left, at last.",
+            "Clearly Bea left, at last.",
+            ("Ann said that *she* left, at last.", "Clearly Bea"),
+        ),
         # Inner marks belong to the referent.
         ("Ann met him, and left.", "Ann met Mr. Hill, and left.", ("Ann met *him* , and left.", "Mr. Hill")),
     ],
 )
-def test_wnli_marks_a_pronoun_and_names_its_referent(premise: str, hypothesis: str, expected: tuple[str, str]):
+def test_wnli_marks_a_pronoun_and_names_its_referent(
+    premise: str, hypothesis: str, expected: tuple[str, str]
+):
     assert substituted(premise, hypothesis) == expected
 
 
