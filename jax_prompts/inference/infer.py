@@ -15,7 +15,6 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.inference.engine import Engine
 from jax_prompts.storage import json_text
 
-
 BYTE_ORDER_MARK = "\ufeff"  # what some programs write first
 
 
