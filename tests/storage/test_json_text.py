@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,3 +21,15 @@ def test_numbers_that_are_not_finite_are_null(value, ascii):
     read = json.loads(text, parse_constant=lambda name: 1 / 0)
     # Python's own dialect, its three words read as null.
     assert read == json.loads(json.dumps(value), parse_constant=lambda name: None)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": 1, "b": 1}]', "[NaN]", '{"a": -Infinity}', "1e999"])
+def test_what_says_a_thing_twice_or_nothing_is_no_json(text):
+    json.loads(text)
+    with pytest.raises(ValueError, match="twice|no finite number"):
+        json_text.loads(text)
+
+
+def test_all_else_is_read_as_python_reads_it():
+    text = '{"a": [1, 2.5, -0.0, 1e3, null, true, {"a": "\\u20ac"}]}'
+    assert json_text.loads(text) == json.loads(text)

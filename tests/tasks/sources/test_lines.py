@@ -8,7 +8,6 @@ import pytest
 
 from tasks.errors import BadLine, TaskError
 from tasks.sources.lines import json_document, json_lines, parsed_json, read_lines, tab_separated
-from tasks.sources.text_files import read_paragraphs
 
 MARK = b"\xef\xbb\xbf"
 
@@ -23,12 +22,17 @@ def test_only_line_feeds_end_lines(tmp_path: pathlib.Path):
     assert list(read_lines(path)) == [(1, "a\rb\u2028c\x0bd\x85e"), (4, "f")]
 
 
-def test_a_byte_order_mark_is_left_out_of_every_kind_of_file(tmp_path: pathlib.Path):
+def test_a_byte_order_mark_is_left_out_of_rows_and_documents(tmp_path: pathlib.Path):
     lines = written(tmp_path / "x.jsonl", MARK + b'{"a": 1}\n{"a": 2}\n')
     assert [row for _, row in json_lines(lines)] == [{"a": 1}, {"a": 2}]
     table = written(tmp_path / "x.tsv", MARK + b"a\tb\n1\t2\n")
     assert [row for _, row in tab_separated(table)] == [{"a": "1", "b": "2"}]
     assert json_document(written(tmp_path / "x.json", MARK + b'{"a": 1}')) == {"a": 1}
+
+
+def test_a_byte_order_mark_is_left_out_of_paragraphs(tmp_path: pathlib.Path):
+    from tasks.sources.text_files import read_paragraphs
+
     texts = written(tmp_path / "x.txt", MARK + b"the fox\n" + MARK + b"the dog\n")
     found = [*read_paragraphs([texts], "train"), *read_paragraphs([texts], "validation")]
     assert sorted(found) == [b"the fox", MARK + b"the dog"]  # in the middle it is text
