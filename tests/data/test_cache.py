@@ -235,6 +235,14 @@ def test_a_mixture_gives_its_tasks_and_rates(
     assert len(open_caches(mixture, "train", small_vocabulary)) == 2
 
 
+def test_a_module_that_registers_no_task_is_named(
+    toy: Data, small_vocabulary: Vocabulary, monkeypatch
+) -> None:
+    monkeypatch.setattr(fill_module, "_registered", set)
+    with pytest.raises(ConfigError, match=r"MIXTURE_OR_TASK_MODULE toytasks\.registry registers no task"):
+        open_caches(toy, "train", small_vocabulary)
+
+
 def test_tasks_that_choose_are_known_from_the_cache(
     toy: Data, small_vocabulary: Vocabulary, monkeypatch
 ) -> None:

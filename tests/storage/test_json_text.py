@@ -23,7 +23,9 @@ def test_numbers_that_are_not_finite_are_null(value, ascii):
     assert read == json.loads(json.dumps(value), parse_constant=lambda name: None)
 
 
-@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": 1, "b": 1}]', "[NaN]", '{"a": -Infinity}', "1e999"])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', '[{"b": 1, "b": 1}]', "[NaN]", '{"a": -Infinity}', "1e999"]
+)
 def test_what_says_a_thing_twice_or_nothing_is_no_json(text):
     json.loads(text)
     with pytest.raises(ValueError, match="twice|no finite number"):
