@@ -181,9 +181,9 @@ def _referent(words: list[str], hypothesis: str) -> str:
     """Words of a hypothesis from an article on, the last of those that are there, as it first spells them."""
     lower = [word.lower() for word in words]
     start = max((lower.index(article) for article in ARTICLES if article in lower), default=0)
-    text = " ".join(words[start:]).rstrip(string.punctuation).removesuffix("'s")
+    text = " ".join(words[start:]).rstrip(string.punctuation)
     at = max(0, hypothesis.lower().find(text.lower()))
-    return hypothesis[at : at + len(text)]
+    return hypothesis[at : at + len(text)].removesuffix("'s")
 
 
 def _plain(word: str) -> str:
