@@ -52,8 +52,9 @@ def read_rows(path: pathlib.Path, tsv_quotes: bool | None = None) -> Iterator[tu
         yield from json_lines(path)
         return
     columns = columns_of(path, tsv_quotes)
-    rows = _quoted_rows if has_quotes(path, tsv_quotes) else tab_separated
-    yield from itertools.islice(rows(path, columns), 1, None)  # the first is the header itself
+    quoted = has_quotes(path, tsv_quotes)
+    rows = _quoted_rows(path, columns) if quoted else tab_separated(path, columns)
+    yield from itertools.islice(rows, 1, None)  # the first is the header itself
 
 
 def has_quotes(path: pathlib.Path, tsv_quotes: bool | None) -> bool:

@@ -137,7 +137,11 @@ def test_wnli_finds_the_referents_of_real_examples(shared: pathlib.Path):
         # It is spelt as the hypothesis first spells it.
         ("Ann will ask if he came.", "Ann will ask if Will came.", ("Ann will ask if *he* came.", "will")),
         # ... with the possessive 's, which goes afterwards.
-        ("The man raised his hand.", "The man raised the man's hand.", ("The man raised *his* hand.", "the man")),
+        (
+            "The man raised his hand.",
+            "The man raised the man's hand.",
+            ("The man raised *his* hand.", "the man"),
+        ),
         # The words round the pronoun may stand anywhere in the hypothesis.
         ("Bob wanted his car.", "Clever Bob wanted Tom's car.", ("Bob wanted *his* car.", "Tom")),
         ("Bob saw him.", "Then Bob saw Tom.", ("Bob saw *him* .", "Tom")),
