@@ -57,8 +57,8 @@ class BaseModel:
 class OwnTask:
     """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
 
-    Files are `.jsonl` (one object a line), `.csv` (quoted where needed) or `.tsv` (no quotes), each with named
-    columns; paths are relative to DATA_DIR, or to the working directory where that is not set.
+    Files are `.jsonl` (one object a line), `.csv` or `.tsv`, each with named columns; paths are relative to DATA_DIR,
+    or to the working directory where that is not set.
 
     Attributes:
       train: file that trains; None where there is none.
@@ -66,10 +66,12 @@ class OwnTask:
       test: file of split `test`, for EVAL_SPLIT or a protocol that asks for it; None where there is none.
       inputs: the text the model reads; `{column}` stands for the column's text, `{{` for a brace.
       target: the text it should answer, or what `labels` translates.
-      labels: word of each label, `{'0': 'negative', '1': 'positive'}`; None: answers are free text.
+      labels: word of each label, `{'0': 'negative', '1': 'positive'}`, no two the same; None: answers are free text.
       answers: column with a list of all answers that are right, for the metric `squad`; its first is the target.
       metrics: of classes `accuracy`, `f1_with_invalid`, `mean_multiclass_f1`, `matthews`; of free text `accuracy`,
         `normalized_match`; of numbers `pearson`, `spearman`; of lists of answers `squad`.
+      tsv_quotes: whether cells of a `.tsv` may be quoted, as those of a `.csv`: `"She said ""no""."`; None: yes where
+        every cell that begins with a quote ends with one.
       id: column that tells rows apart; it must not repeat, and stands beside predictions.
     """
 
@@ -81,6 +83,7 @@ class OwnTask:
     labels: dict[str, str] | None = None
     answers: str | None = None
     metrics: tuple[str, ...] = ("accuracy",)
+    tsv_quotes: bool | None = None
     id: str | None = None
 
     def __post_init__(self) -> None:
@@ -104,7 +107,8 @@ class Data:
       protocol: which examples train, choose and test: `dev_as_test`, `ept_b1` or `attempt_half`
         (`data/protocols.py`).
       few_shot: train on so many examples in all; None: on all there are.
-      few_shot_per_class: train on so many examples of each class; None: on all there are.
+      few_shot_per_class: train on so many examples of each class, or all of a class that has fewer, and on so many in
+        all of a task without classes; None: on all there are.
       subset_seed: of the random halves of `ept_b1` and of few-shot subsets, whatever the seed of the run.
       eval_batch_size: rows decoded at once.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).

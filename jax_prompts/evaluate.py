@@ -15,11 +15,13 @@ from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import EvalRun
 from jax_prompts.data.cache import digests
+from jax_prompts.data.cuts import count_cuts
+from jax_prompts.data.layout import text_length
 from jax_prompts.data.roles import open_role, split_of
 from jax_prompts.distributed import processes
 from jax_prompts.prompts import load_prompts
 from jax_prompts.records import Records
-from jax_prompts.scoring.baselines import warn_of_constants
+from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.task_evaluator import Scores, majority_vote, report
 
@@ -52,6 +54,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
         model_fingerprint=fingerprint(params),
         tokenizer_fingerprint=vocabulary.fingerprint,
     )
+    cuts = count_cuts({run.role: caches}, text_length(run.data, max(map(len, prompts), default=0)))
     processes.assert_equal(
         "prompt files",
         {
@@ -76,10 +79,11 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
         "task": run.data.task,
         "split": split,
         "examples": {cache.task: len(cache) for cache in caches},
+        "cut": cuts[run.role],
     }
     for name, scores in zip(names, results, strict=True):
         reported = report(scores)
-        warn_of_constants(reported.get("about_scores", {}), name)
+        warn_of_answers(reported.get("about_scores", {}), name)
         for part, values in reported.items():
             summary.setdefault(part, {})[name] = values
     if len(prompts) > 1:

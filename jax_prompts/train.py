@@ -13,6 +13,7 @@ from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import TrainRun
 from jax_prompts.data.cache import digests
+from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.roles import (
     assert_same_data,
@@ -27,11 +28,11 @@ from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.errors import Preempted
 from jax_prompts.metric_accumulator import MetricAccumulator
 from jax_prompts.records import Records
-from jax_prompts.scoring.baselines import warn_of_constants
-from jax_prompts.scoring.best_tracker import BestTracker
+from jax_prompts.scoring.baselines import warn_of_answers
+from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.summary import one_line, summarize
-from jax_prompts.scoring.task_evaluator import report
+from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import check, set_up
 from jax_prompts.state import for_evaluation, initial_state
 from jax_prompts.step import dropout_keys, jit_train_step
@@ -64,6 +65,11 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     # The run made ready, and its two trees: what is tuned, and what is only read.
     labels = [cache.labels for cache in caches["train"]]
     setup = set_up(run, mesh, vocabulary=vocabulary, labels=labels, steps=steps)
+    cuts = count_cuts(caches, setup.inputs_length)
+    choosing = choosing_tasks(caches["validation"])
+    check_metrics(settings.metric, caches["validation"], ranked=data.rank_classification)
+    if len(choosing) < len(caches["validation"]):
+        log(f"the prompt is chosen on {', '.join(choosing)}; the other tasks are reported")
     tuned, opt_state, frozen, fingerprint = initial_state(setup, vocabulary)
     metadata = best.metadata_of(setup, fingerprint, vocabulary.fingerprint)
     processes.assert_equal("base models", {metadata.base_model: fingerprint})
@@ -84,7 +90,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     processes.assert_equal("checkpoints", {"the newest": str(restored and restored[0])})
     accumulator = MetricAccumulator(settings.members)
     if restored is None:
-        step, tracker = 0, BestTracker(settings.metric, [None] * settings.members)
+        step, tracker = 0, BestTracker(settings.metric, [None] * settings.members, tasks=choosing)
         records.truncate(-1)
         params_E, _ = for_evaluation(setup, tuned, frozen)
         untuned = evaluator(params_E[:1], None)
@@ -177,6 +183,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     summary = {
         "task": data.task,
         **summarize(tracker, untuned_metrics, tests_E),
+        "cut": cuts,
         "tuned_parameters": partition.parameter_count(tuned),
         "frozen_parameters": partition.parameter_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),
@@ -191,7 +198,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     records.write("summary.json", summary)
     records.close()
     for chosen, file in zip(tracker.chosen(), files, strict=True):
-        warn_of_constants(chosen.get("about_scores", {}), str(file))
+        warn_of_answers(chosen.get("about_scores", {}), str(file))
     log(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({data.task})")
     for tests in tests_E:
         log(f"on test examples: {one_line(tests['metrics'])}")

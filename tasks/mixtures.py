@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import seqio
 
-from tasks import superglue, wsc  # noqa: F401  only what is registered can be mixed
+from tasks import selection, superglue, wsc  # noqa: F401  only what is registered can be mixed
 from tasks.glue import VERSIONS
 from tasks.qa import OUT_OF_DOMAIN
 
@@ -49,6 +49,12 @@ def _equal(name: str, tasks: list[str]) -> None:
     seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
 
 
+def _transfer(name: str, tuned: str, judged: list[str]) -> None:
+    """Registers a mixture whose prompt is tuned and chosen on one task (Lester et al. 2021, section 5)."""
+    _equal(name, [tuned, *judged])
+    selection.choose_by(name, [tuned])
+
+
 def _proportional(name: str, sizes: Mapping[str, float]) -> None:
     """Registers `name_proportional`, in proportion to sizes, and `name_limited`, with no size above LIMIT.
 
@@ -71,12 +77,12 @@ for prefix in ("", "taskless_"):
     )
     for tuned, judged in (("qqp", "mrpc"), ("mrpc", "qqp")):
         transfer = f"{prefix}glue_{judged}_from_{tuned}"
-        _equal(f"{transfer}_zeroshot_v002", [f"{prefix}glue_{tuned}_v002", f"{transfer}_v002"])
+        _transfer(f"{transfer}_zeroshot_v002", f"{prefix}glue_{tuned}_v002", [f"{transfer}_v002"])
 
 _OTHERS = [f"mrqa_{task}_v100_examples" for task in OUT_OF_DOMAIN]
 for task, other in zip(OUT_OF_DOMAIN, _OTHERS, strict=True):
-    _equal(f"squad_to_{task}_examples", ["squad_v010_allanswers", other])
-_equal("squad_to_mrqa_examples", ["squad_v010_allanswers", *_OTHERS])
+    _transfer(f"squad_to_{task}_examples", "squad_v010_allanswers", [other])
+_transfer("squad_to_mrqa_examples", "squad_v010_allanswers", _OTHERS)
 
 for version in VERSIONS:
     held_out = {f"glue_{task}_{version}": HELD_OUT for task in ("mnli_matched", "mnli_mismatched", "ax")}

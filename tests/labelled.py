@@ -14,10 +14,19 @@ class LabelledCache(TokenCache):
     """Example i has the inputs `texts[i]` and the target `targets[i]`."""
 
     def __init__(
-        self, targets, labels, *, task="labelled", metrics=(accuracy,), texts=None, encode=None, fields=()
+        self,
+        targets,
+        labels,
+        *,
+        task="labelled",
+        metrics=(accuracy,),
+        texts=None,
+        encode=None,
+        fields=(),
+        chooses=True,
     ):
         self.task, self.split, self.labels, self.metrics = task, "validation", labels, list(metrics)
-        self.targets = list(targets)
+        self.targets, self.chooses = list(targets), chooses
         self.texts = texts or [f"text {i % 7}" for i in range(len(self.targets))]
         self.fields = list(fields) or [{}] * len(self.targets)
         self.encode = encode or (lambda text: [ord(letter) for letter in text])

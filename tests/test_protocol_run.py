@@ -105,7 +105,7 @@ def test_cache_lists_the_roles_of_a_run(cache, capsys):
             "leave TRAIN_SPLIT and EVAL_SPLIT",
         ),
         ("train", {"FEW_SHOT": 0}, "FEW_SHOT is 0"),
-        ("train", {"FEW_SHOT_PER_CLASS": 100000}, "FEW_SHOT_PER_CLASS is 100000, and quickstart_reviews has"),
+        ("train", {"FEW_SHOT": 100000}, "FEW_SHOT is 100000, and quickstart_reviews has"),
         ("train", {"FEW_SHOT": "many"}, "FEW_SHOT is 'many': set it to a whole number or None"),
         ("train", {"PROTOCOL": "attempt_half"}, "use PROTOCOL ept_b1"),
         ("eval", {"EVAL_ROLE": "test"}, "EVAL_ROLE is test, and PROTOCOL dev_as_test has"),

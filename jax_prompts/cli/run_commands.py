@@ -71,6 +71,7 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
             "rate": rate,
             "examples": len(cache),
             "bad_lines": cache.bad_lines["count"],
+            "cut": cache.cut(),
             "directory": str(cache.directory),
         }
         for role, found in open_roles(run.data, vocabulary, roles).items()

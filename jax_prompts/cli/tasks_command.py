@@ -15,7 +15,12 @@ def _tasks(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.data.task_statistics import describe_tasks
     from jax_prompts.display import print_table
 
-    found = describe_tasks(args.task, args.data_dir, args.vocabulary)
+    found = describe_tasks(
+        args.task,
+        args.data_dir,
+        args.vocabulary,
+        {"inputs": args.inputs_length, "targets": args.targets_length},
+    )
     if not args.json:
         mixtures = [
             (name, "mixture of", "", "", "", "\n".join(parts), "", "")
@@ -39,8 +44,12 @@ def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> tuple[str, .
     if "missing" in facts:
         return ("not available", "\n".join(labels or ()), "", "")
     shares = [f"{label} {100 * count / facts['examples']:.1f} %" for label, count in facts["labels"].items()]
-    lengths = [f"{facts[side]['mean']:.1f}, 99 %: {facts[side]['p99']}" for side in ("inputs", "targets")]
+    lengths = [_lengths(**facts[side]) for side in ("inputs", "targets")]
     return (f"{facts['examples']:,}", "\n".join(shares), *lengths)
+
+
+def _lengths(mean: float, p99: int, cut: int | None = None) -> str:
+    return f"{mean:.1f}, 99 %: {p99}" + ("" if cut is None else f", {cut:,} cut")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +57,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--task", action="append", default=[], metavar="NAME", help="only this one; repeatable")
     add("--data_dir", type=path, metavar="DIR", help="official files, to be counted")
     add("--vocabulary", type=path, metavar="FILE", help="SentencePiece model that lengths are counted with")
+    add(
+        "--inputs_length",
+        type=int,
+        metavar="TOKENS",
+        help="count the inputs that TASK_FEATURE_LENGTHS would cut",
+    )
+    add("--targets_length", type=int, metavar="TOKENS", help="the same of the targets")
     add("--json", action="store_true", help="no table, only JSON")
 
 

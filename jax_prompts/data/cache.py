@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jax_prompts.data.cache_key import digest
 from jax_prompts.data.layout import RaggedTokens
@@ -34,26 +34,29 @@ class TokenCache:
 
     Attributes:
       task, split: where they come from.
+      chooses: whether the task's scores choose the prompt, which those of every task of a mixture need not.
       index_N: of a subset, its rows' numbers in the whole split; None for all of it.
       labels: the task's class labels as targets spell them, or None.
       label_counts: rows of each label; empty without labels.
       longest_inputs, longest_targets: in tokens, end of sentence included.
       tokens: size and SHA-256 of all tokens.
       source: kind of the source, and the files read with their size and SHA-256.
+      misread_targets: how many free texts the vocabulary cannot spell, so that no answer equals them.
       bad_lines: how many lines of the files were left out, and the first of them.
     """
 
-    def __init__(self, directory: pathlib.Path, package: str) -> None:
+    def __init__(self, directory: pathlib.Path, package: str, chooses: bool = True) -> None:
         """Opens a cache.
 
         Args:
           directory: the cache.
           package: the only package whose functions the cache may name as postprocessor and metrics.
+          chooses: see the class.
 
         Raises:
           Unusable: absent or damaged.
         """
-        self.directory, self._package = directory, package
+        self.directory, self._package, self.chooses = directory, package, chooses
         try:
             info = json.loads((directory / "info.json").read_text())
             file = directory / "tokens.arrow"
@@ -71,6 +74,7 @@ class TokenCache:
             self.tokens: dict[str, Any] = info["tokens"]
             self.source: dict[str, Any] = info["source"]
             self.bad_lines: dict[str, Any] = info["bad_lines"]
+            self.misread_targets: int = info["misread_targets"]
             self._functions: dict[str, Any] = {"postprocess": info["postprocess"], "metrics": info["metrics"]}
         except FileNotFoundError as error:
             raise Unusable("") from error
@@ -96,6 +100,22 @@ class TokenCache:
         if self.labels is not None:
             view.label_counts = dict(collections.Counter(view.texts("targets_pretokenized")))
         return view
+
+    def cut(self, inputs_length: int | None = None) -> dict[str, int]:
+        """How many `inputs` and `targets` are cut short, inputs also where they have more than `inputs_length` tokens.
+
+        Counted where a task's last steps are SeqIO's own, that make tokens of texts and cut them.
+        """
+        cut = {name: self._column(f"{name}_cut") for name in ("inputs", "targets")}
+        if inputs_length is not None:
+            lengths_N = np.concatenate([lists.lengths for lists in self._inputs])
+            cut["inputs"] = cut["inputs"] | (lengths_N > inputs_length)
+        chosen = slice(None) if self.index_N is None else self.index_N
+        return {name: int(cut_N[chosen].sum()) for name, cut_N in cut.items()}
+
+    def _column(self, name: str) -> Bool[np.ndarray, " N"]:
+        """A column of the whole split."""
+        return np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches])
 
     def texts(self, name: str) -> list[str]:
         """`inputs_pretokenized`, `targets_pretokenized` or `example` (the task's other fields, JSON) of each row."""

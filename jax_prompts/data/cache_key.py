@@ -18,7 +18,7 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.storage.home import with_home
 
-FORMAT = 2  # raise it when a change in cache.py or fill.py makes other tokens or other files
+FORMAT = 3  # raise it when a change in cache.py or fill.py makes other tokens or other files
 Directory = Callable[[str], pathlib.Path]
 
 

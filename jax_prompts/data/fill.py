@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache_key import Directory, digest
+from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -32,7 +33,7 @@ from jax_prompts.display import console, log
 from jax_prompts.errors import ConfigError, RunError, first_line, nearest, system_reason
 from jax_prompts.storage.directories import atomic_directory
 from tasks.errors import TaskError
-from tasks.sources.bad_lines import SHOWN, skipping
+from tasks.sources.bad_lines import SHOWN, all_bad, skipping
 
 
 @contextlib.contextmanager
@@ -60,6 +61,7 @@ with _stderr_closed():
     from jax_prompts.data.verbalizer import verbalized
     from tasks.classification import label_classes
     from tasks.own.task import own_task
+    from tasks.selection import chooses
     from tasks.text.preprocessors import NO_LABEL
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -106,8 +108,11 @@ def fill(
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
         with _new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
-            rates = [(task.name, float(provider.get_rate(task))) for task in tasks]
-            (temporary / "mixture.json").write_text(json.dumps(rates) + "\n")
+            parts = [
+                (task.name, float(provider.get_rate(task)), chooses(provider.name, task.name))
+                for task in tasks
+            ]
+            (temporary / "mixture.json").write_text(json.dumps(parts) + "\n")
 
 
 def _provider(data: Data) -> seqio.Task | seqio.Mixture:
@@ -135,6 +140,11 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
         own = dataclasses.asdict(data.own_task)
         files = {split: own.pop(split) for split in ("train", "validation", "test")}
         return own_task(data.task, data.data_dir, files=files, **own)
+    if not names:
+        raise ConfigError(
+            f"MIXTURE_OR_TASK_MODULE {data.task_module} registers no task: name the module that registers yours, "
+            "or tasks.registry"
+        )
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
@@ -202,6 +212,7 @@ def _write(
         raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
     log(f"tokenising {task.name} {split} (once)")
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()
+    cut, misread = dict.fromkeys(TEXTS, 0), 0
     with pa.OSFile(str(directory / "tokens.arrow"), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         found = batches(task, split, data.task_feature_lengths)
         for columns in _counted(found, task.num_input_examples(split)):
@@ -209,23 +220,30 @@ def _write(
             for feature in TEXTS:
                 lengths = rows.column(feature).value_lengths()
                 longest[feature] = max(longest[feature], pc.max(lengths).as_py())
+                cut[feature] += rows.column(f"{feature}_cut").true_count
             if labels is not None:
                 texts = rows.column("targets_pretokenized").to_pylist()
                 for number, text in enumerate(texts, start=count):
                     _check_label(task.name, split, number, text, labels)
                 label_counts.update(texts)
+            elif getattr(columns.get("targets"), "dtype", None) == tf.string and isinstance(
+                vocabulary, Vocabulary
+            ):
+                texts = rows.column("targets_pretokenized").to_pylist()
+                misread += sum(text != NO_LABEL and not reads_back(text, vocabulary) for text in texts)
             writer.write_batch(rows)
             count += rows.num_rows
     if not count:
-        raise ConfigError(
-            f"{task.name} has no examples in split {split!r}: look at {data.data_dir or 'its source'}"
-        )
+        reason = all_bad() or f"look at {data.data_dir or 'its source'}"
+        raise ConfigError(f"{task.name} has no examples in split {split!r}: {reason}")
     info = {
         "task": task.name,
         "split": split,
         "count": count,
         "lengths": data.task_feature_lengths,
         "longest": longest,
+        "cut": cut,
+        "misread_targets": misread,
         "vocabulary": vocabulary.fingerprint,
         "labels": None if labels is None else list(labels),
         "label_counts": label_counts,

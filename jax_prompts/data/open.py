@@ -1,6 +1,7 @@
 """Opens the token caches of a task or mixture, and has those made that are missing.
 
-A mixture's cache holds `mixture.json` alone, its tasks and rates. Files under DATA_DIR are compared by content.
+A mixture's cache holds `mixture.json` alone: its tasks, their rates, and whether they choose the prompt. Files under
+DATA_DIR are compared by content.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
     package = data.task_module.partition(".")[0]
     directory = cache_directory(data, split, vocabulary)
 
-    def opened(name: str) -> TokenCache:
-        cache = TokenCache(directory(name), package)
+    def opened(name: str, chooses: bool = True) -> TokenCache:
+        cache = TokenCache(directory(name), package, chooses)
         _compare_source(cache, data)
         return cache
 
@@ -42,11 +43,16 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
         name = data.task
         try:
             caches = []
-            for name, rate in _composition(directory(data.task), data.task):
-                caches.append((rate, opened(name)))
+            for name, rate, chooses in _composition(directory(data.task), data.task):
+                caches.append((rate, opened(name, chooses)))
             for _, cache in caches:
                 source = data.data_dir or cache.source["kind"]
                 log(f"{cache.task} {cache.split}: {len(cache)} examples of {source} in {cache.directory}")
+                if cache.misread_targets:
+                    log(
+                        f"warning: {cache.misread_targets} targets of {cache.task} {cache.split} do not read back "
+                        "from their tokens, so that no answer equals them"
+                    )
                 if cache.bad_lines["count"]:
                     log(
                         f"{cache.bad_lines['count']} bad lines left out: {'; '.join(cache.bad_lines['first'])}"
@@ -59,12 +65,13 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
     raise RunError(f"token cache {directory(name)} does not stay readable: check its disk, or set CACHE_DIR")
 
 
-def _composition(directory: pathlib.Path, name: str) -> list[tuple[str, float]]:
-    """Tasks and rates of a mixture; a name without `mixture.json` is a task."""
+def _composition(directory: pathlib.Path, name: str) -> list[tuple[str, float, bool]]:
+    """Tasks of a mixture, their rates, and whether they choose the prompt; a name without `mixture.json` is a task."""
     try:
-        return [(task, float(rate)) for task, rate in json.loads((directory / "mixture.json").read_text())]
+        parts = json.loads((directory / "mixture.json").read_text())
+        return [(task, float(rate), bool(chooses)) for task, rate, chooses in parts]
     except FileNotFoundError:
-        return [(name, 1.0)]
+        return [(name, 1.0, True)]
     except (OSError, ValueError, TypeError) as error:
         raise Unusable("mixture.json is damaged") from error
 

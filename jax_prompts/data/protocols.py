@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from jax_prompts.config import Data
 from jax_prompts.data.random_order import random_order
+from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, nearest
 
 ROLES = ("train", "validation", "test")
@@ -78,7 +79,7 @@ def few_shot(task: str, count: int, k: int, seed: int) -> Int[np.ndarray, " K"]:
 def few_shot_per_class(
     task: str, label_N: Sequence[str], classes: Iterable[str], k: int, seed: int
 ) -> Int[np.ndarray, " K"]:
-    """k examples of each class, in rising order; a smaller k takes some of these.
+    """k examples of each class, all of a class that has fewer, in rising order; a smaller k takes some of these.
 
     Args:
       task: its name.
@@ -88,14 +89,16 @@ def few_shot_per_class(
       seed: of the random order.
 
     Raises:
-      ConfigError: a class has fewer than k.
+      ConfigError: no class has any.
     """
     taken: dict[str, list[int]] = {label: [] for label in classes}
     for index in _order(len(label_N), f"{_plain(task)} few-shot", seed).tolist():
         taken.get(label_N[index], []).append(index)
-    if min(map(len, taken.values())) < k:
-        counts = ", ".join(f"{len(found)} {label}" for label, found in taken.items())
-        raise ConfigError(f"FEW_SHOT_PER_CLASS is {k}, and {task} has {counts} training examples: lower it")
+    if not any(taken.values()):
+        raise ConfigError(f"FEW_SHOT_PER_CLASS is {k}, and no training example of {task} has a label")
+    fewer = ", ".join(f"{len(found)} {label}" for label, found in taken.items() if len(found) < k)
+    if fewer:
+        log(f"FEW_SHOT_PER_CLASS is {k}, and {task} has {fewer} training examples: all of them are taken")
     return np.sort([index for found in taken.values() for index in found[:k]])
 
 

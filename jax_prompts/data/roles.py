@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +11,7 @@ from jax_prompts.config import Data
 from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.open import open_caches
+from jax_prompts.data.readable import check_labels
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
@@ -33,6 +35,8 @@ def open_roles(
         found = {role: open_caches(data, split, vocabulary) for role, split in splits.items()}
     else:
         found = {role: caches for role, caches in _divided(data, vocabulary).items() if role in roles}
+    for _, cache in itertools.chain(*found.values()):
+        _check_labels(cache, vocabulary, data, trains="train" in found)
     if "train" in found:
         found["train"] = [(rate, _few_shot(data, cache)) for rate, cache in found["train"]]
     for role, caches in found.items():
@@ -40,6 +44,18 @@ def open_roles(
             if cache.index_N is not None:
                 log(f"{role}: {len(cache)} examples of {cache.task} {cache.split} ({data.protocol})")
     return found
+
+
+def _check_labels(cache: TokenCache, vocabulary: Vocabulary | WordPiece, data: Data, *, trains: bool) -> None:
+    """Refuses to train on labels that no answer can equal; to score answers, which may be ranked, it warns of them."""
+    if cache.labels is None or isinstance(vocabulary, WordPiece):
+        return
+    try:
+        check_labels(cache.task, cache.labels, vocabulary, data.task_feature_lengths["targets"])
+    except ConfigError as error:
+        if trains:
+            raise
+        log(f"warning: {error}")
 
 
 def open_role(data: Data, vocabulary: Vocabulary | WordPiece, role: str) -> list[TokenCache]:
@@ -124,7 +140,10 @@ def _few_shot(data: Data, cache: TokenCache) -> TokenCache:
     if data.few_shot_per_class is None:
         return cache
     if cache.labels is None:
-        raise ConfigError(f"FEW_SHOT_PER_CLASS is set, and {cache.task} has no classes: set FEW_SHOT instead")
+        k = min(data.few_shot_per_class, len(cache.first_rows))
+        log(f"FEW_SHOT_PER_CLASS: {cache.task} has no classes, so that {k} examples in all are taken")
+        chosen = protocols.few_shot(cache.task, len(cache.first_rows), k, data.subset_seed)
+        return cache.subset(cache.rows_of(chosen))
     labels = cache.texts("targets_pretokenized")
     chosen = protocols.few_shot_per_class(
         cache.task, labels, cache.labels, data.few_shot_per_class, data.subset_seed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,12 @@ NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the
 
 
 @task_errors_as_config_errors()
-def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str | None) -> dict[str, Any]:
+def describe_tasks(
+    names: Sequence[str],
+    data_dir: str | None,
+    vocabulary: str | None,
+    lengths: Mapping[str, int | None] | None = None,
+) -> dict[str, Any]:
     """`{"tasks": [...], "mixtures": {name: tasks}}`.
 
     A task has its `task`, `forms` (names of the same data in another form), `source`, `labels`, `metrics` and
@@ -29,6 +34,7 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
       names: of the tasks to count, wherever their data is; none: all, those counted whose files are in `data_dir`.
       data_dir: official files.
       vocabulary: SentencePiece model; without it nothing is counted.
+      lengths: of TASK_FEATURE_LENGTHS, to count the `inputs` and `targets` that it cuts; None: those are not counted.
 
     Raises:
       ConfigError: an unknown task, no such vocabulary, or `data_dir` without `vocabulary`.
@@ -61,7 +67,7 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
             elif not row["examples"]:
                 counted[split] = {"missing": "rows are as long as a run asks for"}
             elif names or (data_dir is not None and catalogue.has_files(name, data_dir, split)):
-                counted[split] = _count(name, split, data_dir, pieces)
+                counted[split] = _count(name, split, data_dir, pieces, lengths or {})
             else:
                 counted[split] = {"missing": "no files under --data_dir"}
         rows.append(
@@ -70,9 +76,11 @@ def describe_tasks(names: Sequence[str], data_dir: str | None, vocabulary: str |
     return {"tasks": rows, "mixtures": {} if names else catalogue.mixtures_by_name()}
 
 
-def _count(task: str, split: str, data_dir: str | None, vocabulary: Vocabulary) -> dict[str, Any]:
-    lengths = {"inputs": NO_CUT, "targets": NO_CUT}
-    data = Data(task, "tasks.registry", lengths, batch_size=1, data_dir=data_dir)
+def _count(
+    task: str, split: str, data_dir: str | None, vocabulary: Vocabulary, lengths: Mapping[str, int | None]
+) -> dict[str, Any]:
+    uncut = {"inputs": NO_CUT, "targets": NO_CUT}
+    data = Data(task, "tasks.registry", uncut, batch_size=1, data_dir=data_dir)
     try:
         ((_, cache),) = open_caches(data, split, vocabulary)
     except (ConfigError, RunError) as error:
@@ -85,14 +93,15 @@ def _count(task: str, split: str, data_dir: str | None, vocabulary: Vocabulary) 
     return {
         "examples": len(cache),
         "labels": counts,
-        "inputs": _summary(inputs.lengths_B),
-        "targets": _summary(targets.lengths_B),
+        "inputs": _summary(inputs.lengths_B, lengths.get("inputs")),
+        "targets": _summary(targets.lengths_B, lengths.get("targets")),
     }
 
 
-def _summary(lengths_B: np.ndarray) -> dict[str, float]:
-    """`p99`: the length that 99 % of the rows do not exceed."""
-    return {
+def _summary(lengths_B: np.ndarray, limit: int | None) -> dict[str, float]:
+    """`p99`: the length that 99 % of the rows do not exceed; `cut`: how many exceed `limit`, where it is given."""
+    cut = {} if limit is None else {"cut": int((lengths_B > limit).sum())}
+    return cut | {
         "mean": float(np.mean(lengths_B)),
         "p99": int(np.percentile(lengths_B, 99, method="inverted_cdf")),
     }

@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         "inputs_pretokenized": pa.string(),
         "targets_pretokenized": pa.string(),
         "example": pa.string(),
+        "inputs_cut": pa.bool_(),
+        "targets_cut": pa.bool_(),
     }
 )
 
@@ -80,12 +82,14 @@ def rows_of(
         value, text = columns.pop(name, None), columns.pop(f"{name}_pretokenized", None)
         texts = None if text is None else _plain(text)
         if value is None:
-            rows[name] = _lists([[]] * count)
+            rows[name], cut = _lists([[]] * count), [False] * count
         elif value.dtype == tf.string:
             texts = _plain(value)
-            rows[name] = _lists(_tokens(texts, task.output_features[name], vocabulary, lengths[name]))
+            ids, cut = _tokens(texts, task.output_features[name], vocabulary, lengths[name])
+            rows[name] = _lists(ids)
         else:
-            rows[name] = _lists(value)
+            rows[name], cut = _lists(value), [False] * count
+        rows[f"{name}_cut"] = pa.array(cut, pa.bool_())
         if texts is None:
             texts = [vocabulary.decode(ids) for ids in rows[name].to_pylist()]
         rows[f"{name}_pretokenized"] = pa.array(texts, pa.string())
@@ -97,13 +101,13 @@ def rows_of(
 
 def _tokens(
     texts: list[str], feature: seqio.Feature, vocabulary: Vocabulary | WordPiece, length: int
-) -> list[list[int]]:
-    """Ids of texts, as SeqIO's `tokenize` and `append_eos_after_trim` make them."""
+) -> tuple[list[list[int]], list[bool]]:
+    """Ids of texts, as SeqIO's `tokenize` and `append_eos_after_trim` make them, and which were cut."""
     own = isinstance(feature.vocabulary, seqio.SentencePieceVocabulary)
     encoded = vocabulary.encode_all(texts) if own else feature.vocabulary.encode_rows(texts)
-    if not feature.add_eos:
-        return [ids[:length] for ids in encoded]
-    return [[*ids[: length - 1], feature.vocabulary.eos_id] for ids in encoded]
+    end = [feature.vocabulary.eos_id] if feature.add_eos else []
+    kept = length - len(end)
+    return [[*ids[:kept], *end] for ids in encoded], [len(ids) > kept for ids in encoded]
 
 
 def _lists(rows: list[list[int]] | tf.Tensor | tf.RaggedTensor) -> pa.ListArray:

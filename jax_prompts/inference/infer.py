@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,8 @@ from jax_prompts.data.layout import check_lengths
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.inference.engine import Engine
 from jax_prompts.storage import json_text
+
+BYTE_ORDER_MARK = "\ufeff"  # what some programs write first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,8 @@ def read_requests(lines: Iterable[str], names: list[str]) -> Iterator[Request]:
     """
     only = names[0] if len(names) == 1 else None
     for number, line in enumerate(lines, 1):
-        line = line.rstrip("\n")
+        line = line.removesuffix("\n").removesuffix("\r")
+        line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if not line.startswith("{"):
             if names and only is None:
                 raise ConfigError(
@@ -43,7 +45,7 @@ def read_requests(lines: Iterable[str], names: list[str]) -> Iterator[Request]:
             yield Request(only, line)
             continue
         try:
-            row = json.loads(line)
+            row = json_text.loads(line)
             request = Request(row.get("prompt", only), row["text"])
         except (ValueError, KeyError) as error:
             raise ConfigError(
@@ -70,7 +72,11 @@ def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, targ
     if run.batch_size < 1:
         raise ConfigError(f"EVAL_BATCH_SIZE is {run.batch_size}; it must be at least 1")
     try:
-        with contextlib.nullcontext(sys.stdin) if source == "-" else open(source, encoding="utf-8") as lines:
+        with (
+            contextlib.nullcontext(sys.stdin)
+            if source == "-"
+            else open(source, encoding="utf-8", newline="\n") as lines
+        ):
             requests = list(read_requests(lines, list(prompt_files)))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--input {source} cannot be read: {error}") from error

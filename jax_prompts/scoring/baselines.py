@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -54,16 +55,33 @@ def shares(texts: Sequence[str], labels: Sequence[str] | None, several_classes: 
     return found
 
 
-def warn_of_constants(about_scores: dict[str, dict[str, Any]], who: str) -> None:
-    """Logs a line for each task, and each way to answer it, where all predictions are the same.
+def unreadable(texts: Sequence[str]) -> int:
+    """How many texts spell no finite number."""
+    return sum(not _is_number(text) for text in texts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def warn_of_answers(about_scores: dict[str, dict[str, Any]], who: str) -> None:
+    """Logs a line for each task, and each way to answer it, where all predictions are the same or some no numbers.
 
     Args:
       about_scores: by task, as in summary.json.
       who: what was scored, for the line.
     """
     for task, context in about_scores.items():
-        for name, constant in context.items():
-            if name.endswith("constant_predictor") and constant:
+        for name, found in context.items():
+            if name.endswith("unreadable_predictions") and found:
+                log(
+                    f"warning: {found} of {who}'s {context['examples']} answers to {task} are no numbers, "
+                    "and count as wrong"
+                )
+            if name.endswith("constant_predictor") and found:
                 way = name.rpartition("/")[0]
                 baseline = ", ".join(
                     f"{key} {value}" for key, value in _rounded(context.get("majority_baseline"))

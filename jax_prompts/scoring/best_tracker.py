@@ -5,31 +5,64 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.scoring.averages import TaskMetrics
 
 
-def selection_metric(metrics: TaskMetrics, name: str | None) -> tuple[float, bool]:
+def choosing_tasks(caches: Sequence[TokenCache]) -> list[str]:
+    """Names of the tasks whose scores choose the prompt.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    names = [cache.task for cache in caches if cache.chooses]
+    if not names:
+        raise ConfigError(
+            f"none of {', '.join(cache.task for cache in caches)} chooses the prompt of this mixture: "
+            "set EVAL_SPLIT to a split of a task that does"
+        )
+    return names
+
+
+def selection_metric(
+    metrics: TaskMetrics, name: str | None, tasks: Collection[str] | None = None
+) -> tuple[float, bool]:
     """The number that chooses (mean over tasks), and whether higher is better.
 
     Without a `name` it is the mean of each task's metrics, as Lester et al. 2021 average two-metric tasks, those
     of ranked labels (`rank/...`) left out; of tasks scored by their loss it is the loss.
+
+    Args:
+      metrics: of every task.
+      name: `Training.metric`.
+      tasks: those whose scores choose; None: all.
 
     Raises:
       ConfigError: a task has no metric of that name.
     """
     values, higher = [], True
     for task, found in metrics.items():
-        if name is not None and name not in found:
-            raise ConfigError(f"Training.metric {name!r} is no metric of {task}; use {nearest(name, found)}")
+        if tasks is not None and task not in tasks:
+            continue
+        check_metric(name, task, found)
         if name is None and "loss" in found:
             name = "loss"
         generated = [value for metric, value in found.items() if "/" not in metric]
         values.append(found[name] if name else statistics.fmean(generated))
         higher = name != "loss"
     return statistics.fmean(values), higher
+
+
+def check_metric(name: str | None, task: str, metrics: Collection[str]) -> None:
+    """Raises ConfigError where a task has no metric `name`, such as the one that is to choose the prompt."""
+    if name is not None and name not in metrics:
+        raise ConfigError(
+            f"METRIC (Training.metric) {name!r} is no metric of {task}; use {nearest(name, metrics)}"
+        )
 
 
 @dataclasses.dataclass
@@ -40,11 +73,13 @@ class BestTracker:
       metric: `Training.metric`.
       best: for each member None, or `{"value", "step"}` and the report of that evaluation (`task_evaluator.report`).
       stale: evaluations since any member last improved.
+      tasks: those whose scores choose; None: all.
     """
 
     metric: str | None
     best: list[dict[str, Any] | None]
     stale: int = 0
+    tasks: list[str] | None = None
 
     def update(self, step: int, reports_E: list[dict[str, Any]]) -> list[int]:
         """Takes one evaluation of all members, `{"metrics": by task, ...}` each; returns the members that improved.
@@ -53,7 +88,7 @@ class BestTracker:
         """
         improved = []
         for member, report in enumerate(reports_E):
-            value, higher = selection_metric(report["metrics"], self.metric)
+            value, higher = selection_metric(report["metrics"], self.metric, self.tasks)
             best = self.best[member]
             if best is not None and math.isnan(best["value"]) and not math.isnan(value):
                 best = None

@@ -26,7 +26,7 @@ def summarize(
         "best_metric": statistics.fmean(values_E),
         "best_metric_deviation": statistics.stdev(values_E) if len(values_E) > 1 else 0.0,
         "best_step": _alone([best["step"] for best in best_E]),
-        "untuned_metric": selection_metric(untuned_metrics, tracker.metric)[0],
+        "untuned_metric": selection_metric(untuned_metrics, tracker.metric, tracker.tasks)[0],
         **{part: _alone([best[part] for best in best_E]) for part in reported},
         **{f"test_{part}": _alone([tests[part] for tests in tests_E]) for part in (tests_E or [{}])[0]},
     }

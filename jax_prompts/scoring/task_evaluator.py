@@ -7,13 +7,16 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.inference.ranking import Ranked
 from jax_prompts.scoring import baselines, bootstrap
-from jax_prompts.scoring.averages import averages
+from jax_prompts.scoring.averages import WAYS, averages
+from jax_prompts.scoring.best_tracker import check_metric
+
+LOSS_METRICS = ("loss", "token_accuracy")  # of tasks without metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,8 @@ class TaskEvaluator:
 
     Beside the metrics it reports, as `Scores.context`: the number of `examples`; `majority_baseline` and, for two
     classes, `all_positive_baseline`, the task's metrics of a constant answer (None where a metric has no value
-    for one, as a correlation); and of the answers what `baselines.shares` says.
+    for one, as a correlation); of the answers what `baselines.shares` says; and where they should be numbers, how
+    many are none (`unreadable_predictions`), which count as wrong.
 
     Attributes:
       cache: examples, postprocessor and metrics.
@@ -75,6 +79,8 @@ class TaskEvaluator:
             predictions = self._postprocessed(answers)
             metrics |= _named(way, self._compute(targets, predictions))
             context |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
+            if targets and all(isinstance(target, float) for target in targets):
+                context |= _named(way, {"unreadable_predictions": baselines.unreadable(answers)})
             if self.resamples:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
@@ -138,6 +144,36 @@ class TaskEvaluator:
                 }
             rows.append(row)
         return rows
+
+
+def check_metrics(name: str | None, caches: Sequence[TokenCache], *, ranked: bool) -> None:
+    """Raises ConfigError where a task that chooses has no metric `name`, before anything is computed.
+
+    Args:
+      name: of the metric that chooses; None: there is nothing to check.
+      caches: of the tasks.
+      ranked: whether the likeliest labels are scored, too.
+    """
+    for cache in caches if name is not None else ():
+        if cache.chooses:
+            check_metric(name, cache.task, _metric_names(cache, ranked and cache.labels is not None))
+
+
+def _metric_names(cache: TokenCache, ranked: bool) -> list[str]:
+    """Names of a task's metrics, which the metrics themselves give of the first right answers."""
+    if not cache.metrics:
+        return list(LOSS_METRICS)
+    examples = [cache.example(index) for index in range(min(2, len(cache)))]
+    targets, said = (
+        [
+            cache.postprocess(example["targets_pretokenized"], example=example, is_target=is_target)
+            for example in examples
+        ]
+        for is_target in (True, False)
+    )
+    with _quiet():
+        names = [name for metric in cache.metrics for name in metric(targets, said)]
+    return [way + name for way in (WAYS if ranked else WAYS[:1]) for name in names]
 
 
 def _named(way: str, values: dict[str, Any]) -> dict[str, Any]:

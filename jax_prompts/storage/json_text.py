@@ -28,5 +28,27 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
+def loads(text: str) -> Any:
+    """`json.loads` that takes no key twice and no number that is not finite.
+
+    Raises:
+      ValueError, RecursionError: the text is no such JSON.
+    """
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_number, parse_float=_number)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return row
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value

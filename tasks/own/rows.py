@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,68 +14,106 @@ from tasks.sources.bad_lines import tolerated
 from tasks.sources.lines import BYTE_ORDER_MARK, Place, json_lines, read_lines, tab_separated
 
 LONGEST_FIELD = 2**31 - 1  # characters; Python's own limit for CSV is 131,072
-SUFFIXES = (".jsonl", ".csv", ".tsv")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".jsonl", *SEPARATORS)
+_LONE_RETURN = "\ud800"  # stands for a carriage return that ends no line; UTF-8 cannot hold it
 
 
-def columns_of(path: pathlib.Path) -> Sequence[str]:
+def columns_of(path: pathlib.Path, tsv_quotes: bool | None = None) -> Sequence[str]:
     """The columns that a header names; none for JSON lines, which name theirs row by row.
+
+    Args:
+      path: of the file.
+      tsv_quotes: see `OwnTask`.
 
     Raises:
       TaskError: the file cannot be read, or is of another kind.
     """
-    if path.suffix == ".tsv":
-        header = next((line for _, line in read_lines(path)), None)
-        return () if header is None else header.removeprefix(BYTE_ORDER_MARK).split("\t")
-    if path.suffix == ".csv":
-        return next((fields for _, fields in _csv_fields(path)), ())
-    if path.suffix != ".jsonl":
+    if path.suffix not in SUFFIXES:
         raise TaskError(f"{path}: use a file that ends in {', '.join(SUFFIXES)}")
-    return ()
+    if path.suffix == ".jsonl":
+        return ()
+    if has_quotes(path, tsv_quotes):
+        return next((fields for _, fields in _quoted_fields(path)), ())
+    return next((line.split("\t") for _, line in read_lines(path)), ())
 
 
-def read_rows(path: pathlib.Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+def read_rows(path: pathlib.Path, tsv_quotes: bool | None = None) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Place where each row begins, and the row.
+
+    Args:
+      path: of the file.
+      tsv_quotes: see `OwnTask`.
 
     Raises:
       TaskError: the file cannot be read, or a line is malformed.
     """
-    columns = columns_of(path)
     if path.suffix == ".jsonl":
-        rows = json_lines(path)
-    else:
-        rows = tab_separated(path, columns) if path.suffix == ".tsv" else _comma_separated(path, columns)
-        next(rows, None)  # the header itself
-    yield from rows
+        yield from json_lines(path)
+        return
+    columns = columns_of(path, tsv_quotes)
+    quoted = has_quotes(path, tsv_quotes)
+    rows = _quoted_rows(path, columns) if quoted else tab_separated(path, columns)
+    yield from itertools.islice(rows, 1, None)  # the first is the header itself
 
 
-def _comma_separated(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    for place, fields in _csv_fields(path):
+def has_quotes(path: pathlib.Path, tsv_quotes: bool | None) -> bool:
+    """Whether cells of a CSV or TSV may be quoted; of a TSV for which it is not told, as its cells look.
+
+    They look quoted where every cell that begins with a quote ends with one. Where such cells hold line ends, and
+    every line has as many cells as the header without that, the quotes are text.
+
+    Raises:
+      TaskError: the file cannot be read.
+    """
+    if path.suffix != ".tsv" or tsv_quotes is not None:
+        return path.suffix != ".tsv" or bool(tsv_quotes)
+    reader = _reader(path)
+    try:
+        rows = sum(1 for _ in reader)
+    except csv.Error:
+        return False
+    if rows == reader.line_num:
+        return True
+    return len({line.count("\t") for _, line in read_lines(path)}) > 1
+
+
+def _quoted_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    for place, fields in _quoted_fields(path):
         with tolerated():
             if len(fields) != len(columns):
                 raise place.error(f"{len(fields)} fields, the header has {len(columns)}")
             yield place, dict(zip(columns, fields, strict=True))
 
 
-def _csv_fields(path: pathlib.Path) -> Iterator[tuple[Place, list[str]]]:
-    """The fields of each row that is not blank; a quoted field may hold commas and line ends."""
-    csv.field_size_limit(LONGEST_FIELD)
-    # Bytes that are not UTF-8 stay recognisable, so that the row that holds them can be named.
-    try:
-        content = path.read_bytes().decode(errors="surrogateescape").removeprefix(BYTE_ORDER_MARK)
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror})") from error
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+def _quoted_fields(path: pathlib.Path) -> Iterator[tuple[Place, list[str]]]:
+    """The fields of each row that is not blank; a quoted field may hold separators and line ends."""
+    reader = _reader(path)
     while True:
         place = Place(path, reader.line_num + 1)
         with tolerated():
             try:
-                fields = next(reader)
+                fields = [field.replace(_LONE_RETURN, "\r") for field in next(reader)]
                 "".join(fields).encode()
             except StopIteration:
                 return
             except csv.Error as error:
-                raise place.error(f"malformed CSV ({error})") from error
+                raise place.error(f"malformed {path.suffix[1:].upper()} ({error})") from error
             except UnicodeEncodeError as error:
                 raise place.error("not UTF-8") from error
             if fields:
                 yield place, fields
+
+
+def _reader(path: pathlib.Path) -> Any:
+    """Python's reader of the lines; `_LONE_RETURN` in place of carriage returns that it would take for line ends."""
+    csv.field_size_limit(LONGEST_FIELD)
+    # Bytes that are not UTF-8 stay recognisable, so that the row that holds them can be named.
+    try:
+        content = path.read_bytes().removeprefix(BYTE_ORDER_MARK.encode()).decode(errors="surrogateescape")
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error.strerror})") from error
+    lines = re.sub(r"\r(?!\n|\Z)", _LONE_RETURN, content).split("\n")
+    return csv.reader(
+        [f"{line}\n" for line in lines[:-1]] + lines[-1:], delimiter=SEPARATORS[path.suffix], strict=True
+    )

@@ -32,6 +32,7 @@ def own_task(
     labels: Mapping[str, str] | None,
     answers: str | None,
     metrics: Sequence[str],
+    tsv_quotes: bool | None,
     id: str | None,
 ) -> seqio.Task:
     """Task that the settings describe; it is not registered.
@@ -40,17 +41,19 @@ def own_task(
       name: of the task.
       data_dir: what file names are relative to; None: the working directory.
       files: name of each split's file, or None where there is none.
-      inputs, target, labels, answers, metrics, id: the fields of `OwnTask` in a run's settings.
+      inputs, target, labels, answers, metrics, tsv_quotes, id: the fields of `OwnTask` in a run's settings.
 
     Raises:
-      TaskError: no files, a template without columns, a metric that does not fit, labels and answers both, a
-        name that SeqIO refuses.
+      TaskError: no files, a template without columns, a metric that does not fit, labels and answers both,
+        two labels with one word, a name that SeqIO refuses.
     """
     names = {split: file for split, file in files.items() if file is not None}
     if not names:
         raise TaskError("OWN_TASK has no files: set OwnTask.train and OwnTask.validation")
     if labels and answers:
         raise TaskError("OwnTask.labels and OwnTask.answers are both set: set one to None")
+    words = tuple((labels or {}).values())
+    _check_labels(labels or {})
     official = OwnFiles(
         folder=".",
         suite=".",
@@ -59,9 +62,9 @@ def own_task(
         target=Template(target, "OwnTask.target"),
         labels=labels,
         answers=answers,
+        tsv_quotes=tsv_quotes,
         id=id,
     )
-    words = tuple(dict.fromkeys((labels or {}).values()))
     postprocess, metric_fns = scoring(metrics, words, answers is not None)
     try:
         return seqio.Task(
@@ -84,6 +87,7 @@ class OwnFiles(Files):
       inputs, target: what the columns of a row are put into.
       labels: word of each label; None: targets are free text.
       answers: column with all right answers, if there is one: the first is the target.
+      tsv_quotes: see `OwnTask`.
       id: column that tells rows apart, if there is one.
     """
 
@@ -91,6 +95,7 @@ class OwnFiles(Files):
     target: Template
     labels: Mapping[str, str] | None
     answers: str | None
+    tsv_quotes: bool | None
     id: str | None
 
     def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
@@ -115,8 +120,8 @@ class OwnFiles(Files):
         """
         targets = self.target.columns if self.answers is None else [self.answers]
         wanted = [*self.inputs.columns, *targets, *filter(None, [self.id])]
-        _check_columns(path, columns_of(path), wanted)
-        for number, (place, row) in enumerate(read_rows(path)):
+        _check_columns(path, columns_of(path, self.tsv_quotes), wanted)
+        for number, (place, row) in enumerate(read_rows(path, self.tsv_quotes)):
             with tolerated():
                 cells = _Cells(row, place)
                 example: dict[str, Any] = {"idx": number} if self.id is None else {"id": cells[self.id]}
@@ -177,6 +182,17 @@ class _Cells(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._row)
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    label_of = dict[str, str]()
+    for label, word in labels.items():
+        if word in label_of:
+            raise TaskError(
+                f"OwnTask.labels has {word!r} for both {label_of[word]!r} and {label!r}: give each label a word of "
+                "its own, or make one label of them in the files"
+            )
+        label_of[word] = label
 
 
 def _check_columns(path: pathlib.Path, header: Collection[str], wanted: Collection[str]) -> None:

@@ -25,6 +25,16 @@ def skipping(skip: bool) -> Iterator[dict[str, None]]:
         _skipped = before
 
 
+def all_bad(file: str = "") -> str | None:
+    """Why nothing is left of a file (of all files): its bad lines; None where none was left out."""
+    found = [message for message in _skipped or () if message.startswith(file)]
+    if not found:
+        return None
+    return (
+        f"{len(found)} bad {'lines were' if len(found) > 1 else 'line was'} left out, the first: {found[0]}"
+    )
+
+
 @contextlib.contextmanager
 def tolerated() -> Iterator[None]:
     """Goes on after the BadLine of a line that is read inside, where bad lines are skipped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import math
 import pathlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from tasks.errors import BadLine, TaskError
 from tasks.sources.bad_lines import tolerated
 
-BYTE_ORDER_MARK = "\ufeff"  # what some spreadsheets write first
+BYTE_ORDER_MARK = "\ufeff"  # what some programs write first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +36,18 @@ class Place:
 
 
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Numbers and texts of the lines that are not blank, of a plain file or a `.gz`.
+    """Numbers and texts of the lines that are not blank, of a plain file or a `.gz`, without a byte order mark.
+
+    A line ends at a line feed, behind a carriage return or not; a carriage return alone is part of the text, and so
+    are U+2028 and its kin.
 
     Raises:
       TaskError: the file cannot be read or a line is not UTF-8.
     """
     try:
-        # Split at line feeds alone: U+2028 and its kin are part of the text.
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
+                line = line.removeprefix(BYTE_ORDER_MARK.encode()) if number == 1 else line
                 if not line.strip():
                     continue
                 with tolerated():
@@ -60,6 +64,33 @@ def _decoded(line: bytes, place: Place) -> str:
         raise place.error(f"not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
+def parsed_json(text: str) -> Any:
+    """Value of a JSON text.
+
+    Raises:
+      ValueError, RecursionError: it is none, an object has a key twice, or a number is not finite.
+    """
+    return json.loads(
+        text, object_pairs_hook=_object, parse_constant=_finite_number, parse_float=_finite_number
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in row:
+            raise ValueError(f"key {key!r} twice in one object")
+        row[key] = value
+    return row
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
 def json_document(path: pathlib.Path) -> Any:
     """What a JSON file holds.
 
@@ -67,7 +98,7 @@ def json_document(path: pathlib.Path) -> Any:
       TaskError: the file cannot be read, or is no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parsed_json(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise TaskError(f"{path} cannot be read ({error.strerror}); check DATA_DIR") from error
     except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError, too
@@ -84,7 +115,7 @@ def json_lines(path: pathlib.Path) -> Iterator[tuple[Place, dict[str, Any]]]:
         place = Place(path, number)
         with tolerated():
             try:
-                row = json.loads(line)
+                row = parsed_json(line)
             except (ValueError, RecursionError) as error:
                 raise place.error(f"malformed JSON ({error})") from error
             if not isinstance(row, dict):
@@ -101,7 +132,7 @@ def tab_separated(
       TaskError: see `read_lines`, or a line has other fields than the header.
     """
     lines = read_lines(path)
-    header = columns or next(lines, (0, ""))[1].removeprefix(BYTE_ORDER_MARK).split("\t")
+    header = columns or next(lines, (0, ""))[1].split("\t")
     for number, line in lines:
         fields, place = line.split("\t"), Place(path, number)
         with tolerated():

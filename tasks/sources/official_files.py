@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
-from tasks.sources.bad_lines import tolerated
+from tasks.sources.bad_lines import all_bad, tolerated
 from tasks.sources.lines import Place
 
 UNLABELLED = -1  # TFDS's class of an example without a label
@@ -80,5 +80,6 @@ class Files:
                 places[key] = place
                 examples.append(example)
         if not examples:
-            raise TaskError(f"{path} holds no examples; put {self.wanted(split)} there")
+            reason = all_bad(str(path)) or f"put {self.wanted(split)} there"
+            raise TaskError(f"{path} holds no examples; {reason}")
         return examples

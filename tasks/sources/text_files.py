@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import tolerated
-from tasks.sources.lines import Place
+from tasks.sources.lines import BYTE_ORDER_MARK, Place
 from tasks.sources.seqio_sources import BLOCK, directory
 from tasks.sources.splits import parse
 
@@ -96,7 +96,7 @@ def read_paragraphs(files: Sequence[pathlib.Path], split: str) -> Iterator[bytes
         try:
             with _OPEN[_kind(path) or ""](path, "rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    text = line.strip()
+                    text = (line.removeprefix(BYTE_ORDER_MARK.encode()) if number == 1 else line).strip()
                     if text and (zlib.crc32(text) % _VALIDATION_ONE_IN == 0) == (split == "validation"):
                         with tolerated():
                             yield _checked(text, path, number)

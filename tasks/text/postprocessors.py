@@ -5,6 +5,7 @@ Each is called as `postprocess(text, example=..., is_target=...)`; `example` hol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,11 +44,12 @@ def multirc(
 
 
 def score(text: str, *, example: dict[str, Any] | None = None, is_target: bool = False) -> float:
-    """The number that Python reads in the text; -1 where it reads none."""
+    """The number that the text spells; -1 where it spells none, or one that is not finite."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return float(INVALID)
+    return number if math.isfinite(number) else float(INVALID)
 
 
 def answers(text: str, *, example: dict[str, Any], is_target: bool = False) -> str | list[str]:

@@ -15,14 +15,17 @@ from tasks.errors import TaskError
 from tasks.text.preprocessors import Example
 
 PRONOUNS = ("he", "she", "they", "it", "her", "his", "their", "them", "him")
-# Two sentences in which the number of the pronoun's word is wrong, and what T5 makes of them.
-_MISPLACED = (
-    ('"Good for him," he said. ', '"Good for *{}* ," he said.'),
-    (
-        "magic pebble in an iron safe . Some day they might want to use it ,",
-        "magic pebble in an iron safe . Some day they might want to use *{}* ,",
+ARTICLES = ("a", "an", "the", "each")
+# Two texts in which the number of the pronoun's word is wrong, and what T5 makes of them.
+_MISPLACED = {
+    "The boy continued to whip the pony , and eventually the pony threw him over. John laughed out quite loud. "
+    '"Good for him," he said. ': ('"Good for him,"', '"Good for *{}* ,"'),
+    "When they had eventually calmed down a bit , and had gotten home, Mr. Farley put the magic pebble in an iron "
+    "safe . Some day they might want to use it , but really for now, what more could they wish for?": (
+        "to use it ,",
+        "to use *{}* ,",
     ),
-)
+}
 
 
 def wsc(dataset: tf.data.Dataset, *, correct_only: bool = False, first_word: bool = False) -> tf.data.Dataset:
@@ -101,9 +104,9 @@ def mark_pronoun(text: str, pronoun: str, index: int) -> str:
     Raises:
       TaskError: another word is there, or it is the first.
     """
-    for plain, marked in _MISPLACED:
-        if plain in text:
-            return text.replace(plain, marked.format(pronoun))
+    if text in _MISPLACED:
+        plain, marked = _MISPLACED[text]
+        return text.replace(plain, marked.format(pronoun))
     words = text.split(" ")
     if not 0 < index < len(words) or words[index] != pronoun:
         raise TaskError(
@@ -121,39 +124,71 @@ def mark_first(sentence: str, pronoun: str) -> str:
 def substituted(premise: str, hypothesis: str) -> tuple[str, str]:
     """The premise with the pronoun marked that the hypothesis replaces, and the words that replace it.
 
-    The hypothesis is taken as a piece of the premise with other words in place of a pronoun; of all pronouns
-    the one counts with most words in common round it. Without any the premise stays and the referent is empty.
+    Of all pronouns that one counts which has most words of the hypothesis directly before and behind it, of equals
+    the first. Without any such word the referent is empty.
+
+    Raises:
+      TaskError: the premise has no pronoun.
     """
     places = [*re.finditer(r"\S+", premise)]
     words, said = [_plain(place[0]) for place in places], hypothesis.split()
     plain_said = [_plain(word) for word in said]
-    # Words in common; the pronoun's index, negative so that the first wins; words before and after the referent.
-    best = (0, 0, 0, 0)
-    for index, word in enumerate(words):
-        if word in PRONOUNS:
-            before = _overlap(words[:index], plain_said)
-            after = _overlap(words[:index:-1], plain_said[::-1])
-            # Words before the pronoun may be the referent itself, so that they may count as none in common.
-            for start in (before, 0):
-                if start + after < len(said):
-                    best = max(best, (start + after, -index, start, after))
-    common, index, before, after = best
-    if not common:
-        return premise, ""
-    place = places[-index]
+    found = [
+        (index, *_context(words[:index], words[index + 1 :], plain_said))
+        for index, word in enumerate(words)
+        if word in PRONOUNS
+    ]
+    if not found:
+        raise TaskError(
+            f"WNLI: {premise!r} has no pronoun of {', '.join(PRONOUNS)}: correct or remove the example"
+        )
+    index, _, between = max(found, key=lambda pronoun: pronoun[1])
+    place = places[index]
     marked = re.sub(r"(\w+)(.*)", lambda m: f"*{m[1]}*" + (f" {m[2]}" if m[2] else ""), place[0], count=1)
-    referent = " ".join(said[before : len(said) - after]).rstrip(string.punctuation).removesuffix("'s")
-    return premise[: place.start()] + marked + premise[place.end() :], referent
+    return premise[: place.start()] + marked + premise[place.end() :], _referent(said[between], hypothesis)
 
 
-def _overlap(context: list[str], said: list[str]) -> int:
-    """How many of the first words of `said` are the last of `context`."""
-    sizes = range(min(len(context), len(said)), 0, -1)
-    return next((size for size in sizes if context[-size:] == said[:size]), 0)
+def _context(before: list[str], after: list[str], said: list[str]) -> tuple[int, slice]:
+    """How many words directly before and behind a pronoun are said, and where words stand in its place.
+
+    These stand between the longest run of words before it and the longest behind it, wherever those are said; where
+    nothing does, in front of the words behind it, or else behind those before it.
+    """
+    sizes = range(len(said), 0, -1)
+    first = next(
+        ((size, at) for size in sizes if (at := _find(before[-size:], said, size)) is not None), None
+    )
+    last = next(((size, at) for size in sizes if (at := _find(after[:size], said, size)) is not None), None)
+    start = 0 if first is None else first[0] + first[1]
+    stop = len(said) if last is None else last[1]
+    common = sum(run[0] for run in (first, last) if run is not None)
+    places = [
+        slice(start, stop) if first and last else None,
+        slice(0, stop) if last else None,
+        slice(start, len(said)) if first else None,
+    ]
+    return common, next((place for place in places if place and place.start < place.stop), slice(0, 0))
+
+
+def _find(run: list[str], said: list[str], size: int) -> int | None:
+    """Where `size` words first stand in `said`; None where they do not, or are fewer."""
+    if len(run) < size:
+        return None
+    return next((at for at in range(len(said) - size + 1) if said[at : at + size] == run), None)
+
+
+def _referent(words: list[str], hypothesis: str) -> str:
+    """Words of a hypothesis from an article on, the last of those that are there, as it first spells them."""
+    lower = [word.lower() for word in words]
+    start = max((lower.index(article) for article in ARTICLES if article in lower), default=0)
+    text = " ".join(words[start:]).rstrip(string.punctuation)
+    at = max(0, hypothesis.lower().find(text.lower()))
+    return hypothesis[at : at + len(text)].removesuffix("'s")
 
 
 def _plain(word: str) -> str:
-    return word.lower().strip(string.punctuation)
+    word = word.lower()
+    return word[:-1] if word.endswith((".", ",", "?", "!")) else word
 
 
 def _python(function: Callable[..., str], *values: tf.Tensor) -> tf.Tensor:

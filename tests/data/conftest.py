@@ -130,7 +130,9 @@ def accuracy(targets, predictions):
 @pytest.fixture(scope="session")
 def small_vocabulary(train_vocabulary) -> Vocabulary:
     return Vocabulary(
-        train_vocabulary("sentence of words yes no 0 1 2 3 4 5 6 7 8 9 the quick brown fox jumps")
+        train_vocabulary(
+            "sentence of words yes no 0 1 2 3 4 5 6 7 8 9 the quick brown fox jumps over a lazy dog_"
+        )
     )
 
 

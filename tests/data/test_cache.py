@@ -18,6 +18,7 @@ from jax_prompts.data.cache_key import cache_root
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError, RunError
+from tasks import selection
 
 
 @pytest.fixture
@@ -229,8 +230,28 @@ def test_a_mixture_gives_its_tasks_and_rates(
         ]
     assert fills == ["toy_ten", "toy_many"]  # what a task alone had made is used
     (record,) = pathlib.Path(toy.cache_dir).glob("toy_mixture-*/mixture.json")
+    assert json.loads(record.read_text()) == [["toy_many", 1.0, True], ["toy_ten", 3.0, True]]
     record.write_text("[[")
     assert len(open_caches(mixture, "train", small_vocabulary)) == 2
+
+
+def test_a_module_that_registers_no_task_is_named(
+    toy: Data, small_vocabulary: Vocabulary, monkeypatch
+) -> None:
+    monkeypatch.setattr(fill_module, "_registered", set)
+    with pytest.raises(ConfigError, match=r"MIXTURE_OR_TASK_MODULE toytasks\.registry registers no task"):
+        open_caches(toy, "train", small_vocabulary)
+
+
+def test_tasks_that_choose_are_known_from_the_cache(
+    toy: Data, small_vocabulary: Vocabulary, monkeypatch
+) -> None:
+    monkeypatch.setitem(selection._CHOOSING, "toy_mixture", ("toy_ten",))
+    mixture = dataclasses.replace(toy, task="toy_mixture")
+    for _ in range(2):
+        found = open_caches(mixture, "train", small_vocabulary)
+        assert {cache.task: cache.chooses for _, cache in found} == {"toy_many": False, "toy_ten": True}
+    assert all(cache.subset(np.arange(2)).chooses == cache.chooses for _, cache in found)
 
 
 def test_a_mixtures_tasks_take_part_in_the_splits_they_have(

@@ -199,8 +199,17 @@ def test_few_shot_takes_as_many_of_each_class():
     found = few_shot_per_class("glue_rte_v200", labels, ("often", "rare"), 10, 42)
     assert sorted(labels[i] for i in found) == ["often"] * 10 + ["rare"] * 10
     assert set(few_shot_per_class("glue_rte_v200", labels, ("often", "rare"), 4, 42)) < set(found)
-    with pytest.raises(ConfigError, match=r"FEW_SHOT_PER_CLASS is 26.*50 often, 25 rare"):
-        few_shot_per_class("glue_rte_v200", labels, ("often", "rare"), 26, 42)
+
+
+def test_a_class_with_fewer_examples_gives_them_all_and_says_so(capsys):
+    labels = ["rare", "often", "often", "<unk>"] * 25
+    found = few_shot_per_class("glue_rte_v200", labels, ("often", "rare", "never"), 26, 42)
+    assert sorted(labels[i] for i in found) == ["often"] * 26 + ["rare"] * 25
+    assert "glue_rte_v200 has 25 rare, 0 never training examples: all" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    with pytest.raises(ConfigError, match="no training example of glue_rte_v200 has a label"):
+        few_shot_per_class("glue_rte_v200", ["<unk>"] * 5, ("often", "rare"), 2, 42)
 
 
 @pytest.mark.parametrize(

@@ -120,10 +120,19 @@ def test_roles_and_subsets_that_are_not_there(toy: Data, small_vocabulary: Vocab
         open_role(toy, small_vocabulary, "test")
     with pytest.raises(ConfigError, match=r"takes split test of toy_ten: .*; use PROTOCOL ept_b1"):
         open_roles(dataclasses.replace(toy, protocol="attempt_half"), small_vocabulary)
-    with pytest.raises(ConfigError, match="FEW_SHOT_PER_CLASS is 6, and toy_ten has 5 no, 5 yes"):
-        open_roles(dataclasses.replace(toy, few_shot_per_class=6), small_vocabulary)
-    with pytest.raises(ConfigError, match="toy_free has no classes: set FEW_SHOT instead"):
-        open_roles(dataclasses.replace(toy, task="toy_free", few_shot_per_class=6), small_vocabulary)
+
+
+def test_few_shot_takes_what_there_is(toy: Data, small_vocabulary: Vocabulary, capsys) -> None:
+    ((_, cache),) = open_roles(dataclasses.replace(toy, few_shot_per_class=6), small_vocabulary)["train"]
+    assert cache.label_counts == {"no": 5, "yes": 5}
+    assert "toy_ten has 5 no, 5 yes training examples: all" in " ".join(capsys.readouterr().err.split())
+    for k, count in {6: 6, 60: 10}.items():
+        free = dataclasses.replace(toy, task="toy_free", few_shot_per_class=k)
+        ((_, cache),) = open_roles(free, small_vocabulary)["train"]
+        assert len(cache) == count
+        assert f"toy_free has no classes, so that {count} examples" in " ".join(
+            capsys.readouterr().err.split()
+        )
 
 
 def test_real_files_and_every_form_of_a_task(shared, small_vocabulary: Vocabulary, tmp_path) -> None:

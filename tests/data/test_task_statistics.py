@@ -52,12 +52,20 @@ def test_files_are_counted_and_the_rest_is_not_available(tmp_path: pathlib.Path,
     ]
     (tmp_path / "CB/train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "CB/val.jsonl").write_text("{")
-    found, err = run(capsys, f"--data_dir={tmp_path}", "--vocabulary=asset:micro", "--json")
+    found, err = run(
+        capsys,
+        f"--data_dir={tmp_path}",
+        "--vocabulary=asset:micro",
+        "--json",
+        "--inputs_length=100",
+        "--targets_length=16",
+    )
     row = next(row for row in found["tasks"] if row["task"] == "super_glue_cb_v102")
     train = row["splits"]["train"]
     assert (train["examples"], train["labels"]) == (3, {"entailment": 1, "contradiction": 0, "neutral": 2})
     assert train["inputs"]["p99"] > 250 > train["inputs"]["mean"] > 100
     assert train["targets"]["mean"] < 10
+    assert (train["inputs"]["cut"], train["targets"]["cut"]) == (1, 0)
     assert "val.jsonl, line 1: malformed JSON" in row["splits"]["validation"]["missing"]
     assert row["splits"]["test"] == {"missing": "no files under --data_dir"}
     other = next(row for row in found["tasks"] if row["task"] == "glue_sst2_v200")

@@ -24,7 +24,7 @@ from t5_tasks import (
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
-JUNK = (*TEXTS, "nan", "inf", "1_0", "1e1", "٣.٥", "-1", "-1.0", " 5.0\n", "True ", "<unk>", "the", "her's")
+JUNK = (*TEXTS, "1_0", "1e1", "٣.٥", "-1", "-1.0", " 5.0\n", "True ", "<unk>", "the", "her's")
 SPOILT = (
     str.upper,
     str.lower,
@@ -118,6 +118,16 @@ def compare_scores(task: Both, rng: random.Random, among: list[int]) -> int:
         assert ours == pytest.approx(theirs, abs=1e-6, nan_ok=True)
         scored += 1
     return scored
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="T5 takes them for numbers, and a split has no score"
+)
+def test_texts_that_are_no_finite_number(text: str):
+    task = both("glue_stsb_v200")
+    ((_, ours), (_, theirs)) = task.read([0], [text])
+    assert json.dumps(plain(ours)) == json.dumps(plain(theirs))
 
 
 @pytest.mark.parametrize("name", pairs(UNREAD | UNSCORED))

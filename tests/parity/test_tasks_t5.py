@@ -1,6 +1,7 @@
 """Texts of tasks beside Google's T5, live: string for string, of made-up examples and of official files."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from t5_tasks import (
     dataset_of,
     differs,
     kind,
-    pairs,
     plain,
     texts_of_ours,
     texts_of_theirs,
@@ -78,7 +78,7 @@ def data_dirs(shared: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) ->
     return [shared / "data", shared / "data/fewglue", samples]
 
 
-@pytest.mark.parametrize("name", pairs(dict.fromkeys(WNLI, "T5 finds referents by another rule")))
+@pytest.mark.parametrize("name", PAIRS)
 def test_texts_of_official_files(name: str, data_dirs: list[pathlib.Path]):
     compared = 0
     for data_dir in data_dirs:
@@ -129,32 +129,26 @@ def test_both_refuse(name: str, raw: dict[str, Any]):
             texts(name, dataset_of([raw]))
 
 
+ALIKE = [
+    (WNLI[0], wnli("Ann left. She slept.", "Bea ate.")),
+    (WNLI[0], wnli("Ann watched. It glowed.", "The lamp on a pole glowed.")),
+    (WNLI[0], wnli("It sat.", "Each of an old man's cats sat.")),
+    (WNLI[0], wnli("Ann will ask if he came.", "Ann will ask if Will came.")),
+    (WNLI[0], wnli("Bob wanted his car.", "Clever Bob wanted Tom's car.")),
+    (WNLI[0], wnli("Bob saw him.", "Then Bob saw Tom.")),
+    (WNLI[0], wnli("It sat and it sat.", "The cat sat.")),
+    (WNLI[0], wnli("It sat and it sat down.", "The cat sat down.")),
+    (WNLI[0], wnli("Ann left.", "Bea left.")),
+    (WNLI[0], wnli("Ann (she left) knew.", "Ann left.")),
+    (
+        "super_glue_wsc_v102_simple_eval",
+        WSC | {"text": 'Ann smiled. "Good for him," he said. ', "span2_text": "he", "span2_index": 5},
+    ),
+]
 DIFFERENT = {
-    "WNLI: with nothing in common, T5 marks the first pronoun and finds no referent": (
-        WNLI[0],
-        wnli("Ann left. She slept.", "Bea ate."),
-    ),
-    "WNLI: T5 cuts the referent to an article within": (
-        WNLI[0],
-        wnli("Ann watched. It glowed.", "The lamp on a pole glowed."),
-    ),
-    "WNLI: T5 spells the referent as where the hypothesis first has its letters": (
-        WNLI[0],
-        wnli("Ann will ask if he came.", "Ann will ask if Will came."),
-    ),
-    "WNLI: T5 looks for the words round the pronoun anywhere in the hypothesis, not at its ends alone": (
-        WNLI[0],
-        wnli("Bob wanted his car.", "Clever Bob wanted Tom's car."),
-    ),
-    "WNLI: T5 refuses a premise without a pronoun": (WNLI[0], wnli("Ann left.", "Bea left.")),
-    "WNLI: T5 knows no pronoun beside a bracket": (WNLI[0], wnli("Ann (she left) knew.", "Ann left.")),
     "WNLI: T5 marks another word behind two blanks": (
         WNLI[0],
         wnli("The fish  ate. It was tasty.", "The worm was tasty."),
-    ),
-    "WSC: T5 treats two sentences apart where they are the whole text, here wherever their words stand": (
-        "super_glue_wsc_v102_simple_eval",
-        WSC | {"text": 'Ann smiled. "Good for him," he said. ', "span2_text": "he", "span2_index": 5},
     ),
     "WSC: T5 takes a backslash in the pronoun as its pattern's": (
         "super_glue_wsc_v102_simple_eval",
@@ -165,16 +159,21 @@ DIFFERENT = {
 }
 
 
+def outcome(texts: Callable[..., Any], name: str, raw: dict[str, Any]) -> Any:
+    try:
+        return [(row["inputs"], row["targets"]) for row in plain(texts(name, dataset_of([raw])))]
+    except tf.errors.OpError:
+        return "refused"
+
+
+@pytest.mark.parametrize(("name", "raw"), ALIKE)
+def test_alike_on_odd_examples(name: str, raw: dict[str, Any]):
+    assert outcome(texts_of_ours, name, raw) == outcome(texts_of_theirs, name, raw)
+
+
 @pytest.mark.parametrize(
     ("name", "raw"),
     [pytest.param(*case, id=reason, marks=differs(reason)) for reason, case in DIFFERENT.items()],
 )
 def test_known_differences(name: str, raw: dict[str, Any]):
-    def outcome(texts):
-        try:
-            return [(row["inputs"], row["targets"]) for row in plain(texts(name, dataset_of([raw])))]
-        except tf.errors.OpError:
-            return "refused"
-
-    ours, theirs = outcome(texts_of_ours), outcome(texts_of_theirs)
-    assert ours == theirs
+    assert outcome(texts_of_ours, name, raw) == outcome(texts_of_theirs, name, raw)

@@ -8,11 +8,14 @@ import pytest
 from labelled import LabelledCache
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_constants
-from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
+from jax_prompts.errors import ConfigError
+from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_answers
+from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks, selection_metric
 from jax_prompts.scoring.bootstrap import intervals
-from jax_prompts.scoring.task_evaluator import TaskEvaluator, majority_vote, report
+from jax_prompts.scoring.task_evaluator import TaskEvaluator, check_metrics, majority_vote, report
+from tasks.metrics import correlations
 from tasks.metrics.labels import accuracy
+from tasks.text.postprocessors import score
 
 
 def f1(targets, predictions):
@@ -67,6 +70,25 @@ def test_a_correlation_has_no_value_for_a_constant():
     json.dumps(found, allow_nan=False)
 
 
+def test_an_answer_that_is_no_number_counts_as_wrong_and_is_said(capsys):
+    cache = LabelledCache(
+        ["1.0", "2.0", "3.0", "4.0"], None, metrics=[correlations.pearson, correlations.spearman]
+    )
+    cache.postprocess = score
+    for text in ("nan", "inf", "-Infinity", "1e999", "two"):
+        found = TaskEvaluator(cache)(["1.0", "2.0", "3.0", text])
+        assert found.metrics == {
+            "pearson_corrcoef": pytest.approx(100 * np.corrcoef([1, 2, 3, 4], [1, 2, 3, -1])[0, 1]),
+            "spearman_corrcoef": pytest.approx(-20),
+        }
+        assert found.context["unreadable_predictions"] == 1
+    warn_of_answers({"a_task": found.context}, "prompt.safetensors")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of prompt.safetensors's 4 answers to a_task are no numbers, and count as wrong" in said
+    assert context(cache, ["1", "2", "3", "4"])["unreadable_predictions"] == 0
+    assert "unreadable_predictions" not in context(LabelledCache(["no", "yes"], ("no", "yes")), ["no", "x"])
+
+
 def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
@@ -114,7 +136,7 @@ def test_constant_predictors_are_warned_of(capsys):
         for task, judge in report({"a_task": TaskEvaluator(cache)(["no"] * 3)})["about_scores"].items()
     }
     assert worth["a_task"]["constant_predictor"]
-    warn_of_constants(worth, "run/prompt.safetensors")
+    warn_of_answers(worth, "run/prompt.safetensors")
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     for word in ("warning: run/prompt.safetensors", "3 examples of a_task", "constant", "accuracy 66.67"):
@@ -123,13 +145,13 @@ def test_constant_predictors_are_warned_of(capsys):
     # Not where one answer differs, nor where there is but one answer to give.
     assert not context(cache, ["no", "no", "yes"])["constant_predictor"]
     assert not context(LabelledCache(["no", "no"], ("no", "yes")), ["no", "no"])["constant_predictor"]
-    warn_of_constants({"a_task": context(cache, ["no", "no", "yes"])}, "x")
+    warn_of_answers({"a_task": context(cache, ["no", "no", "yes"])}, "x")
     assert capsys.readouterr().err == ""
 
 
 def test_constant_ranks_are_warned_of_by_name(capsys):
     worth = {"examples": 2, "constant_predictor": False, "rank/constant_predictor": True}
-    warn_of_constants({"a_task": worth}, "x")
+    warn_of_answers({"a_task": worth}, "x")
     assert "(rank)" in capsys.readouterr().err
 
 
@@ -191,6 +213,36 @@ def test_prompts_are_chosen_by_generated_answers_unless_told():
     metrics = {"a_task": {"f1": 40.0, "accuracy": 60.0, "rank/f1": 99.0, "rank_normalized/f1": 98.0}}
     assert selection_metric(metrics, None) == (50.0, True)
     assert selection_metric(metrics, "rank/f1") == (99.0, True)
+
+
+def test_tasks_that_do_not_choose_are_reported_alone():
+    metrics = {"tuned": {"accuracy": 60.0}, "judged": {"f1": 10.0}}
+    assert selection_metric(metrics, None, ["tuned"]) == (60.0, True)
+    assert selection_metric(metrics, "accuracy", ["tuned"]) == (60.0, True)
+    tracker = BestTracker(None, [None], tasks=["tuned"])
+    for step, (tuned, judged) in enumerate([(60.0, 10.0), (50.0, 90.0)]):
+        tracker.update(step, [{"metrics": {"tuned": {"accuracy": tuned}, "judged": {"f1": judged}}}])
+    assert [(best["value"], best["step"]) for best in tracker.chosen()] == [(60.0, 0)]
+    with pytest.raises(ConfigError, match="EVAL_SPLIT"):
+        choosing_tasks([LabelledCache(["a"], None, chooses=False)])
+
+
+def test_a_metric_that_is_not_there_is_refused_before_anything_is_scored():
+    cache = LabelledCache(["no", "yes"], ("no", "yes"), task="a_task")
+    judged = LabelledCache(["no", "yes"], ("no", "yes"), task="judged", metrics=[f1], chooses=False)
+    unscored = LabelledCache(["no", "yes"], None, task="unscored", metrics=())
+    check_metrics("accuracy", [cache, judged], ranked=False)
+    check_metrics("rank/accuracy", [cache], ranked=True)
+    check_metrics("loss", [unscored], ranked=False)
+    check_metrics(None, [cache, judged, unscored], ranked=False)
+    for name, ranked, caches in (
+        ("acuracy", False, [cache]),
+        ("rank/accuracy", False, [cache]),
+        ("f1", True, [cache, judged]),
+        ("accuracy", False, [cache, unscored]),
+    ):
+        with pytest.raises(ConfigError, match=f"METRIC .*{name!r} is no metric of"):
+            check_metrics(name, caches, ranked=ranked)
 
 
 def test_any_number_is_better_than_none():

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,3 +30,17 @@ def test_a_report_hides_the_secrets_of_urls():
         "prompts": [{"path": "https://h/a?***"}],
         "n": 3,
     }
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', '[{"b": 1, "b": 1}]', "[NaN]", '{"a": -Infinity}', "1e999"]
+)
+def test_what_says_a_thing_twice_or_nothing_is_no_json(text):
+    json.loads(text)
+    with pytest.raises(ValueError, match=r"twice|no finite number"):
+        json_text.loads(text)
+
+
+def test_all_else_is_read_as_python_reads_it():
+    text = '{"a": [1, 2.5, -0.0, 1e3, null, true, {"a": "\\u20ac"}]}'
+    assert json_text.loads(text) == json.loads(text)

@@ -18,7 +18,9 @@ WITHOUT_TENSORFLOW = (
     "tasks.metrics.answers",
     "tasks.metrics.correlations",
     "tasks.metrics.labels",
+    "tasks.selection",
     "tasks.sources.bad_lines",
+    "tasks.sources.lines",
     "tasks.text.postprocessors",
 )
 

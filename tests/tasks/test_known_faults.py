@@ -8,6 +8,7 @@ import seqio
 import tasks.registry  # noqa: F401
 from tasks.metrics.labels import accuracy, f1_with_invalid
 from tasks.mixtures import LIMIT
+from tasks.selection import chooses
 
 NAMES = sorted(seqio.MixtureRegistry.names())
 
@@ -72,6 +73,21 @@ def test_dpr_is_scored_by_its_own_functions(prefix: str):
 def test_a_task_takes_part_in_the_splits_it_has(name: str, split: str, expected: set[str]):
     tasks = seqio.MixtureRegistry.get(name).tasks
     assert {task.name for task in tasks if split in task.source.splits} == expected
+
+
+@pytest.mark.parametrize("prefix", ["", "taskless_"])
+def test_transfer_is_chosen_on_the_task_it_was_tuned_on(prefix: str):
+    """The paper chooses in-domain; the mean over both tasks would choose on what is to be judged."""
+    chosen = {
+        name: {task.name for task in seqio.MixtureRegistry.get(name).tasks if chooses(name, task.name)}
+        for name in NAMES
+    }
+    assert chosen[f"{prefix}glue_mrpc_from_qqp_zeroshot_v002"] == {f"{prefix}glue_qqp_v002"}
+    assert chosen[f"{prefix}glue_qqp_from_mrpc_zeroshot_v002"] == {f"{prefix}glue_mrpc_v002"}
+    squad = [name for name in NAMES if name.startswith("squad_to_")]
+    assert len(squad) == 7 and all(chosen[name] == {"squad_v010_allanswers"} for name in squad)
+    others = [name for name in NAMES if name not in squad and "_zeroshot_" not in name]
+    assert all(len(chosen[name]) == len(seqio.MixtureRegistry.get(name).tasks) for name in others)
 
 
 @pytest.mark.parametrize("prefix", ["", "taskless_"])

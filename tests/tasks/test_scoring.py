@@ -118,6 +118,11 @@ def test_whole_evaluations_of_the_original(goldens: pathlib.Path):
                 assert scores == _numbers(run["scores"]), name
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "two", ""])
+def test_what_is_no_finite_number_is_no_number(text: str):
+    assert postprocessors.score(text) == -1
+
+
 def test_answers_without_gold_score_nothing():
     assert answers.squad([[]], ["Paris"]) == {"em": 0, "f1": 0}
 

@@ -92,7 +92,7 @@ def test_json_lines_become_texts_and_labels(tmp_path, data, vocabulary):
     assert [metric([0, 2], [0, 1]) for metric in cache.metrics] == [{"accuracy": 50.0}]
 
 
-def test_csv_is_quoted_and_tsv_is_not(tmp_path, data, vocabulary):
+def test_csv_and_tsv_with_quotes_and_without(tmp_path, data, vocabulary):
     (tmp_path / "train.csv").write_bytes(
         b"\xef\xbb\xbfid,premise,hypothesis,label\r\n"
         b'a,It rains.,"it is, ""very"" wet",0\r\n'
@@ -110,9 +110,27 @@ def test_csv_is_quoted_and_tsv_is_not(tmp_path, data, vocabulary):
         TEXTS[0],
         'premise: "It\u2028rains. hypothesis: it is dry',
     ]
+    quoted = b'id\tpremise\thypothesis\tlabel\na\tIt rains.\t"it is, ""very"" wet"\t0\n'
+    (tmp_path / "train.tsv").write_bytes(quoted)
+    assert texts(only(with_own(data, train="train.tsv"), vocabulary)) == TEXTS[:1]
+    plain = only(with_own(data, train="train.tsv", tsv_quotes=False), vocabulary)
+    assert texts(plain) == ['premise: It rains. hypothesis: "it is, ""very"" wet"']
 
 
-def test_free_text_templates_and_merged_labels(tmp_path, data, vocabulary):
+def test_a_byte_order_mark_before_json_lines(tmp_path, data, vocabulary):
+    path = write(tmp_path / "train.jsonl")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert texts(only(data, vocabulary)) == TEXTS
+
+
+def test_a_file_of_bad_lines_alone_says_why_they_are_bad(tmp_path, data, vocabulary):
+    write(tmp_path / "train.jsonl", ["{", "[1]"])
+    message = refusal(dataclasses.replace(data, skip_bad_lines=True), vocabulary)
+    assert "holds no examples; 2 bad lines were left out, the first: " in message
+    assert "line 1: malformed JSON" in message
+
+
+def test_free_text_templates_and_classes(tmp_path, data, vocabulary):
     rows = [{"stars": n, "good": n > 2, "text": f"text {n}"} for n in range(5)]
     write(tmp_path / "train.jsonl", rows)
     free = with_own(data, inputs="{{x}} {text}", target="{stars}, {good}", labels=None, id=None)
@@ -120,16 +138,15 @@ def test_free_text_templates_and_merged_labels(tmp_path, data, vocabulary):
     assert (cache.labels, cache.example(4)["inputs_pretokenized"]) == (None, "{x} text 4")
     assert cache.example(4)["targets_pretokenized"] == "4, true"
     assert cache.metrics[0](["4, true"], [cache.postprocess("4, true")]) == {"accuracy": 100.0}
-    words = {str(n): "bad" if n < 3 else "good" for n in range(5)}
-    merged = with_own(
+    classes = with_own(
         data,
         inputs="{text}",
-        target="{stars}",
-        labels=words,
+        target="{good}",
+        labels={"false": "bad", "true": "good"},
         id=None,
         metrics=("accuracy", "mean_multiclass_f1"),
     )
-    cache = only(merged, vocabulary)
+    cache = only(classes, vocabulary)
     assert (cache.labels, cache.label_counts) == (("bad", "good"), {"bad": 3, "good": 2})
     assert list(cache.metrics[1]([0, 1], [0, 1])) == ["mean_2class_f1"]
 
@@ -203,6 +220,11 @@ def test_files_of_the_working_directory_without_data_dir(tmp_path, data, vocabul
     [
         ('{"id": "x"', "malformed JSON"),
         ("[1]", "a JSON object is expected, not list"),
+        (
+            '{"id": "x", "id": "y", "premise": "p", "hypothesis": "h", "label": 0}',
+            "key 'id' twice in one object",
+        ),
+        ('{"id": "x", "premise": "p", "hypothesis": "h", "label": NaN}', "NaN is no finite number"),
         ({**ROWS[0], "id": "a"}, 'the same number or name ("a") as line 1'),
         ({**ROWS[0], "id": "x", "label": 7}, "label '7' is none of OwnTask.labels '0', '1', '2'"),
         (
@@ -274,6 +296,7 @@ def test_files_that_cannot_be_used(tmp_path, data, vocabulary, name):
         ({"metrics": ("acuracy",)}, "acuracy is unknown; use accuracy or f1_with_invalid"),
         ({"metrics": ("mean_multiclass_f1",), "labels": None}, "does not compare texts (OwnTask.labels and"),
         ({"metrics": ("squad",)}, "does not compare classes (OwnTask.labels is set); use accuracy or"),
+        ({"labels": {"0": "same", "1": "same"}}, "'same' for both '0' and '1': give each label a word"),
         ({"answers": "label"}, "OwnTask.labels and OwnTask.answers are both set"),
         (
             {"answers": "label", "labels": None},
