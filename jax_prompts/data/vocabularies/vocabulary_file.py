@@ -22,3 +22,9 @@ def read_content(path: str) -> bytes:
     except OSError as error:
         mend = "a local copy of it" if "://" in path else "a file that exists"
         raise RunError(f"{path} cannot be read ({system_reason(error)}): set VOCABULARY to {mend}") from error
+
+
+def lines_of(text: str) -> list[str]:
+    r"""The lines of a text, which end at \n or \r\n alone: a piece may be any other line end of Unicode."""
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
