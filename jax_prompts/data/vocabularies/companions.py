@@ -72,7 +72,9 @@ class Companions:
         return value
 
     def error(self, reason: str, file: str = SETTINGS) -> RunError:
-        return RunError(f"{self.folder / file}: {reason}; it would read texts otherwise than the model has learnt")
+        return RunError(
+            f"{self.folder / file}: {reason}; it would read texts otherwise than the model has learnt"
+        )
 
     def add_to(self, tokenizer: Tokenizer) -> list[str]:
         """Adds the tokens that a tokenizer has not, at their ids, and returns them.
@@ -117,15 +119,30 @@ def read_companions(path: str) -> Companions:
                 raise found.error(f"{name} is {token!r}, and {found.special[name]!r} in {SETTINGS}", file)
         for name in _LISTS:
             tokens = content.get(name) or ()
-            listed += [_token(found, file, each) for each in (tokens.values() if isinstance(tokens, dict) else tokens)]
+            listed += [
+                _token(found, file, each)
+                for each in (tokens.values() if isinstance(tokens, dict) else tokens)
+            ]
     special = {*found.special.values(), *listed}
     added = {}
     for token, number in _read(folder / ADDED).items():
-        added[_id(found, ADDED, number)] = AddedToken(token, normalized=token not in special, special=token in special)
+        added[_id(found, ADDED, number)] = AddedToken(
+            token, normalized=token not in special, special=token in special
+        )
     for number, token in (found.settings.get("added_tokens_decoder") or {}).items():
         flags = {name: value for name, value in token.items() if name in _FLAGS}
         added[_id(found, SETTINGS, number)] = AddedToken(_token(found, SETTINGS, token), **flags)
     return dataclasses.replace(found, added=dict(sorted(added.items())), listed=tuple(listed))
+
+
+def companion_contents(path: str) -> dict[str, bytes]:
+    """The files beside the vocabulary file `path`, by name."""
+    folder = pathlib.Path(path).parent
+    return (
+        {}
+        if "://" in path
+        else {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+    )
 
 
 def _read(file: pathlib.Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
-from jax_prompts.assets import resolve_asset
 from jax_prompts.data.vocabularies.companions import ANY_TOKENIZER_JSON, SPECIAL, Companions, read_companions
 from jax_prompts.data.vocabularies.unigram import (
     UnigramProcessor,
@@ -25,7 +24,7 @@ from jax_prompts.data.vocabularies.unigram import (
     read_tokenizer,
     sentencepiece_model,
 )
-from jax_prompts.data.vocabularies.vocabulary_file import read_content
+from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
 from jax_prompts.errors import RunError, first_line
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
@@ -68,8 +67,7 @@ class Vocabulary:
           RunError: the file cannot be read, is not a SentencePiece model, or has pad or end of sentence at another
             id than T5; what lies beside it cannot be obeyed.
         """
-        if path.startswith("asset:"):
-            path = f"{resolve_asset(path)}/vocabulary.model"
+        path = vocabulary_path(path)
         content, beside = read_content(path), read_companions(path)
         if extra_ids is not None:
             beside = beside.without(_SENTINEL)
@@ -152,9 +150,10 @@ class Vocabulary:
 
     def _id(self, token: str) -> int | None:
         """A token's id, None where it has none; of a sentinel also with the space before it."""
-        ids = [self._processor.piece_to_id(piece) for piece in (token, f"▁{token}")]
-        found = (number for number in ids if self.id_to_piece(number).removeprefix("▁") == token)
-        return next(found, None)
+        for piece in (token, f"▁{token}"):
+            if self.id_to_piece(number := self._processor.piece_to_id(piece)) == piece:
+                return number
+        return None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -163,6 +162,10 @@ class Vocabulary:
             piece, score = self._processor.id_to_piece(number), self._processor.get_score(number)
             digest.update(f"\n{piece}\t{score:.6g}".encode())
         return digest.hexdigest()[:16]
+
+    def reads_as(self, other: Vocabulary) -> bool:
+        """Whether both make the same ids of every text."""
+        return self.fingerprint == other.fingerprint
 
     def id_to_piece(self, number: int) -> str:
         return self._processor.id_to_piece(number)

@@ -92,7 +92,9 @@ def sentencepiece_model(content: str) -> tuple[bytes, int] | None:
     whole = len(pieces) == len(tokens) - sentinels
     plain = [tokens.get(number) for number in range(3)] == list(_SPECIAL) and model.get("unk_id") == 2
     own = all(token["id"] < 3 or token["id"] >= len(pieces) for token in added)
-    own &= not any(token.get(flag) for token in added for flag in ("lstrip", "rstrip", "normalized", "single_word"))
+    own &= not any(
+        token.get(flag) for token in added for flag in ("lstrip", "rstrip", "normalized", "single_word")
+    )
     hidden = any(piece.startswith("<extra_id_") for piece, _ in pieces)
     if not (whole and plain and own) or hidden or charsmap is None or model.get("byte_fallback"):
         return None
@@ -130,7 +132,9 @@ def of_sentencepiece(proto: Any, sentinels: int) -> Tokenizer:
     )
     tokenizer.decoder = decoders.Metaspace()
     control = [piece.piece for piece in proto.pieces if piece.type in (piece.CONTROL, piece.UNKNOWN)]
-    tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in control + names])
+    tokenizer.add_special_tokens(
+        [AddedToken(name, normalized=False, special=True) for name in control + names]
+    )
     return tokenizer
 
 
@@ -139,7 +143,11 @@ def _charsmap(normalizer: dict[str, Any] | None) -> bytes | None:
     steps = [normalizer] if normalizer else []
     if normalizer and normalizer["type"] == "Sequence":
         steps = normalizer["normalizers"]
-    if len(steps) not in (1, 2) or steps[0]["type"] != "Precompiled" or steps[1:] not in ([], [_SINGLE_SPACES]):
+    if (
+        len(steps) not in (1, 2)
+        or steps[0]["type"] != "Precompiled"
+        or steps[1:] not in ([], [_SINGLE_SPACES])
+    ):
         return None
     return base64.b64decode(steps[0]["precompiled_charsmap"])
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from jax_prompts.assets import resolve_asset
 from jax_prompts.errors import RunError, system_reason
 from jax_prompts.storage import files
 
+VOCABULARIES = ("vocabulary.model", "spiece.model", "sentencepiece.model", "vocab.txt", "tokenizer.json")
 MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
+
+
+def vocabulary_path(path: str) -> str:
+    """A path or URL as it is; `asset:NAME` is the vocabulary of an embedded model."""
+    return f"{resolve_asset(path)}/vocabulary.model" if path.startswith("asset:") else path
 
 
 def read_content(path: str) -> bytes:

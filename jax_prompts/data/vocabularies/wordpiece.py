@@ -74,7 +74,9 @@ class WordPiece:
         ids = {name: self._tokenizer.token_to_id(token) for name, token in special.items()}
         missing = [special[name] for name, number in ids.items() if number is None]
         if missing or ids["pad_token"] != PAD_ID:
-            problem = f"no {', '.join(missing)}" if missing else f"{special['pad_token']} at another id than 0"
+            problem = (
+                f"no {', '.join(missing)}" if missing else f"{special['pad_token']} at another id than 0"
+            )
             raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
         changes += beside.add_to(self._tokenizer)
         self.begin_ids: tuple[int, ...] = (ids["cls_token"],)
