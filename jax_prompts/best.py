@@ -1,4 +1,4 @@
-"""The best of each member: kept in its file, a prompt or the whole model, and read back to be tested."""
+"""Saves the best of each member, a prompt or the whole model, and loads it again to be tested."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import flax.traverse_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
 from jax_prompts.base_models.weights import load_saved, save_model
 from jax_prompts.distributed.global_arrays import gathered
 from jax_prompts.distributed.processes import by_primary
 from jax_prompts.prompts import PromptMetadata, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.setup import Setup
-from jax_prompts.state import checked_head, head_arrays
 
 Tree = Any
 
 
 def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
-    """Where the best of each member is kept: a prompt file each, or the tuned model's directory."""
+    """Paths of the members' best: a prompt file each, or the tuned model's directory."""
     members = setup.run.training.members
     if setup.method is None:
         return [directory / "model"]
@@ -32,7 +33,7 @@ def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
 
 
 def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str) -> PromptMetadata:
-    """Where the prompts of a run come from; score and step are those of the evaluation that chooses one."""
+    """Metadata of a run's prompt files; the evaluation that chooses a prompt adds score and step."""
     run, method = setup.run, setup.method
     return PromptMetadata(
         method=type(method).__name__ if method is not None else "ModelTuning",
@@ -47,42 +48,42 @@ def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str
     )
 
 
-def keep(
+def save(
     file: pathlib.Path,
     setup: Setup,
-    member: int,
-    params_E: Sequence[Tree],
-    prompts_EPD: Float[Array, "E P D"] | None,
-    tuned: Tree,
+    params: Tree,
+    prompt_PD: Float[Array, "P D"] | None,
     metadata: PromptMetadata,
 ) -> None:
-    """Writes one member's folded prompt and its classifier, if it has one; without prompts, the whole model.
+    """Writes one member's folded prompt and its classifier, if it has one; without a prompt, the whole model.
 
     Args:
       file: of the member, see `files_of`.
-      params_E, prompts_EPD: `state.for_evaluation` of `tuned`.
+      setup: of the run.
+      params, prompt_PD: the member's part of `state.for_evaluation`.
+      metadata: `metadata_of` the run, with score and step.
 
     Raises:
       RunError: values that are not finite, or a file that cannot be written.
     """
     # All processes gather, the primary one writes.
-    if prompts_EPD is None:
-        weights = gathered(params_E[member])
-        by_primary(save_model)(file, weights, setup.model.config, dataclasses.asdict(metadata))
+    if prompt_PD is None:
+        by_primary(save_model)(file, gathered(params), setup.model.config, dataclasses.asdict(metadata))
     else:
-        prompt_PD, head = gathered(prompts_EPD[member]), head_arrays(tuned, member)
-        by_primary(save_prompt)(file, prompt_PD, metadata, head)
+        head = {name: tree for name, tree in params.items() if name == CLASSIFIER}
+        arrays = flax.traverse_util.flatten_dict(gathered(head), sep="/")
+        by_primary(save_prompt)(file, gathered(prompt_PD), metadata, arrays)
 
 
 def load(
     files: Sequence[pathlib.Path], setup: Setup, frozen: Tree
 ) -> tuple[list[Tree], Float[Array, "E P D"] | None]:
-    """The parameters and prompts that `files` hold, as `state.for_evaluation` gives those of a run.
+    """Reads what `save` wrote: parameters and prompts as `state.for_evaluation` gives them.
 
     Raises:
       ConfigError, RunError: a file that is gone or damaged.
     """
     if setup.method is None:
         return [load_saved(files[0])], None
-    params_E = [{**frozen, **checked_head(setup.model, file, setup.labels)} for file in files]
+    params_E = [{**frozen, **load_classifier(setup.model, file, setup.labels)} for file in files]
     return params_E, jnp.stack([load_prompt(file)[0] for file in files])

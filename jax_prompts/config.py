@@ -1,4 +1,4 @@
-"""What a run can be told: one frozen dataclass per concern, filled by gin, free of heavy imports.
+"""Settings of runs: one frozen dataclass per concern, filled by gin, free of heavy imports.
 
 Every option of the command line is a field here. `cli/gin_settings.py` lets gin fill these classes; every other
 module receives them as plain values.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Literal
-
-from tasks.own.settings import OwnTask
 
 if TYPE_CHECKING:
     from jax_prompts.prompts import Initializer, Method
@@ -50,8 +48,39 @@ class BaseModel:
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnTask:
+    """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
+
+    Files are `.jsonl` (one object a line), `.csv` (quoted where needed) or `.tsv` (no quotes), each with named
+    columns; paths are relative to DATA_DIR, or to the working directory where that is not set.
+
+    Attributes:
+      train: file that trains; None where there is none.
+      validation: file that chooses the prompt; None where there is none.
+      test: file of split `test`, for EVAL_SPLIT or a protocol that asks for it; None where there is none.
+      inputs: the text the model reads; `{column}` stands for the column's text, `{{` for a brace.
+      target: the text it should answer, or what `labels` translates.
+      labels: word of each label, `{'0': 'negative', '1': 'positive'}`; None: answers are free text.
+      answers: column with a list of all answers that are right, for the metric `squad`; its first is the target.
+      metrics: of classes `accuracy`, `f1_with_invalid`, `mean_multiclass_f1`, `matthews`; of free text `accuracy`,
+        `normalized_match`; of numbers `pearson`, `spearman`; of lists of answers `squad`.
+      id: column that tells rows apart; it must not repeat, and stands beside predictions.
+    """
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    inputs: str = "{text}"
+    target: str = "{label}"
+    labels: dict[str, str] | None = None
+    answers: str | None = None
+    metrics: tuple[str, ...] = ("accuracy",)
+    id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
-    """Which text is used, and how it is cut into batches.
+    """Text of a run, and how it is cut into batches.
 
     Attributes:
       task: name of a SeqIO task or mixture.
@@ -101,7 +130,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How tuned parameters move. Settings an optimiser does not know are refused.
+    """Optimiser, rates and schedule of the tuned parameters. Settings an optimiser does not know are refused.
 
     Attributes:
       name: `adafactor` or `adamw`.
@@ -146,7 +175,7 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How answers are generated.
+    """Generation of answers.
 
     Attributes:
       name: `greedy`, `sample` or `beam`.

@@ -1,4 +1,4 @@
-"""What makes the CPU backend fast: how programs are compiled, and the pages their buffers lie in."""
+"""Makes the CPU backend fast: compiler options, and huge pages for its buffers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def compiler_options(mesh: jax.sharding.Mesh | None = None) -> dict[str, Any] | None:
-    """For `jax.jit(compiler_options=...)` of a program over a whole model; None where the mesh's devices, or
-    without one the machine's, are accelerators."""
+    """Options for `jax.jit(compiler_options=...)` of a program over a whole model; None where the mesh's devices,
+    or without one the machine's, are accelerators."""
     import jax
 
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform

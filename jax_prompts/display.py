@@ -1,4 +1,4 @@
-"""What the reader sees on stderr: lines, tables, and progress as a live bar on a terminal, else as lines."""
+"""Shows lines, tables and progress on stderr: progress as a live bar on a terminal, else as lines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class StepDisplay:
 
 
 def log(text: str) -> None:
-    """One line for the reader, on stderr."""
+    """Prints one line on stderr."""
     console.print(text, markup=False)
 
 
@@ -72,7 +72,7 @@ def print_table(
     title: str | None = None,
     right: Collection[str] = (),
 ) -> None:
-    """A table on stderr, as wide as it needs to be.
+    """Prints a table on stderr, as wide as it needs to be.
 
     Args:
       columns: the head of each.

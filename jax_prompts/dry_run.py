@@ -1,4 +1,4 @@
-"""What a run would be: every shape, built abstractly."""
+"""Counts a run without running it: every shape, built abstractly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jax_prompts.setup import set_up
 
 
 def dry_run(run: TrainRun) -> dict[str, Any]:
-    """Every shape of the run, built abstractly: no weights and no data are read.
+    """Parameters, bytes and lengths of a run, built abstractly: no weights and no data are read.
 
     Without data the classes of a task are not known, so a BERT's classifier is not counted.
 

@@ -1,4 +1,4 @@
-"""Errors that end a command in one line, the warning that does not, and the words that they are told in."""
+"""Errors that end a command in one line, a warning that does not, and helpers for their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`t5x eval`: prompt files scored on a task or mixture, each alone and all as an ensemble."""
+"""Scores prompt files on a task or mixture, each alone and all as an ensemble: `t5x eval`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jax_prompts import decoding, partition
 from jax_prompts.base_models.build import make_model, make_vocabulary
+from jax_prompts.base_models.classifier import load_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import EvalRun
@@ -21,15 +22,14 @@ from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_constants
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.task_evaluator import Scores, majority_vote, report
-from jax_prompts.state import checked_head
 
 Tree = Any
 
 
 def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
-    """`t5x eval`: every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
+    """Scores every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
 
-    Several processes share the rows of every batch, and each ends with all answers.
+    Returns what eval.json holds. Several processes share the rows of every batch, and each ends with all answers.
 
     Raises:
       ConfigError: settings that cannot work, a prompt that does not fit the model.
@@ -62,7 +62,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     evaluator = Evaluator(
         model.clone(prompt_kind=prompt_kind), vocabulary, caches, run.data, run.decoding, mesh
     )
-    heads = [checked_head(model, path, labels) for path in run.prompt_files]
+    heads = [load_classifier(model, path, labels) for path in run.prompt_files]
     # One prompt at a time: files may differ in length.
     results = [
         evaluator([{**params, **head}], jnp.asarray(prompt_PD)[None])[0]

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cpu import restart_with_huge_pages
-from jax_prompts.distributed.supervisor import several, supervise
+from jax_prompts.distributed.supervisor import one_of_several, supervise
 from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line
 from jax_prompts.storage import json_text
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
     try:
-        if several(args):
+        if one_of_several(args):
             supervise(args)
             args.several = True
             from jax_prompts.distributed.processes import joined
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Warnings on settings as one line; others, which are about code, with their place in it."""
+    """Prints warnings on settings as one line; others, which are about code, with their place in it."""
     if issubclass(category, SettingWarning):
         print(f"t5x: {message}", file=sys.stderr)
     else:

@@ -1,4 +1,4 @@
-"""Where arrays live: the device mesh, the table of logical axes, and shardings made from both.
+"""Places arrays on devices: the mesh, the table of logical axes, and shardings made from both.
 
 Modules name the axes of their parameters (`("embed", "mlp")`) and of activations between layers; the table
 below says which mesh axis each name is split over. The names are T5X's; "prompt", "rank" and "members" are this
@@ -107,7 +107,7 @@ def make_mesh(partitions: Mapping[str, int], devices: Sequence[jax.Device] | Non
 
 
 def slices_along(shape: Sequence[int], slices: int) -> list[int]:
-    """How many slices lie along each axis of a mesh: as many as possible along the first, and so on."""
+    """Number of slices along each axis of a mesh: as many as possible along the first, and so on."""
     outer = []
     for whole in shape:
         outer.append(math.gcd(whole, slices))
@@ -143,7 +143,7 @@ def check_divides(name: str, config: T5Config | BertConfig, mesh: Mesh | Abstrac
 
 
 def row_parts(mesh: Mesh | AbstractMesh) -> int:
-    """Into how many parts the rows of a batch are divided."""
+    """Number of parts that the rows of a batch are divided into."""
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
@@ -166,7 +166,7 @@ def check_batch(name: str, rows: int, mesh: Mesh | AbstractMesh, microbatches: i
 
 
 def spec(names: Iterable[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """How an array with these logical axes is split; a side that its mesh axis does not divide stays whole.
+    """Division of an array with these logical axes; a side that its mesh axis does not divide stays whole.
 
     Sides of frozen weights have passed `check_divides`; what stays whole is a side of a tuned parameter, such
     as a bottleneck of 1.
@@ -243,6 +243,7 @@ def bytes_per_device(shapes: Tree) -> int:
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves in MODEL_DIR: its configuration, metrics, predictions and summary.
+"""Files that a run leaves in MODEL_DIR: its configuration, metrics, predictions and summary.
 
 Metrics are JSON lines, appended; a resumed run first drops the lines past its checkpoint, so that the
 file of a run stopped at any moment ends as that of an uninterrupted one.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 from tensorboardX import SummaryWriter
 
 from jax_prompts.distributed.processes import by_primary, from_primary
@@ -30,8 +28,13 @@ _SEEN_SECONDS = 90  # network file systems show others' files after up to a minu
 class Records:
     """The files of one run, which of several processes the primary one writes."""
 
-    def __init__(self, model_dir: str, config_text: str | None) -> None:
-        """Opens MODEL_DIR, making it for a new run; without a `config_text` no configuration is kept.
+    def __init__(self, model_dir: str, config_text: str | None, *, numbered: bool = False) -> None:
+        """Opens MODEL_DIR, making it for a new run.
+
+        Args:
+          model_dir: path of the directory.
+          config_text: the configuration to keep; None: none is kept.
+          numbered: whether lines and predictions say which member's they are.
 
         Raises:
           ConfigError: it holds a run with another configuration.
@@ -40,6 +43,7 @@ class Records:
         if "://" in model_dir:
             raise ConfigError(f"MODEL_DIR {model_dir} is no directory: mount it, and give the path")
         self.directory = pathlib.Path(model_dir)
+        self._numbered = numbered
         self._tensorboard: SummaryWriter | None = None
         self._open(config_text)
         if config_text is not None:
@@ -81,32 +85,27 @@ class Records:
                 if isinstance(value, float):
                     self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
 
-    def evaluation(
-        self, step: int, split: str, results_E: Sequence[dict[str, Scores]], *, numbered: bool
-    ) -> None:
+    def evaluation(self, step: int, split: str, results_E: Sequence[dict[str, Scores]]) -> None:
         """Appends the members' metrics on every task to metrics/eval.jsonl, and writes their predictions.
 
         Args:
           step: of the run.
           split: name of the examples.
           results_E: scores by task of each member.
-          numbered: whether lines say which member's they are.
         """
         for member, results in enumerate(results_E):
             for task, scores in results.items():
                 more = {"about_scores": scores.context, "intervals": scores.intervals}
                 more = {name: values for name, values in more.items() if values}
-                where = {"task": task, "split": split} | ({"member": member} if numbered else {})
+                where = {"task": task, "split": split} | ({"member": member} if self._numbered else {})
                 self.scalars("eval", step, {**where, **scores.metrics, **more})
-        self.member_predictions(step, results_E, numbered=numbered)
+        self.member_predictions(step, results_E)
 
-    def member_predictions(
-        self, name: int | str, results_E: Sequence[dict[str, Scores]], *, numbered: bool
-    ) -> None:
+    def member_predictions(self, name: int | str, results_E: Sequence[dict[str, Scores]]) -> None:
         """Writes predictions/TASK-NAME.jsonl for every task that has some, a member's rows after another's."""
         for task in results_E[0]:
             rows = [
-                {"member": member, **row} if numbered else row
+                {"member": member, **row} if self._numbered else row
                 for member, results in enumerate(results_E)
                 for row in results[task].predictions
             ]
@@ -127,7 +126,7 @@ class Records:
             files.write(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file written before; None where there is none."""
+        """The object of a JSON file written before; None where there is none."""
         file = self.directory / name
         return json.loads(file.read_text()) if file.is_file() else None
 
@@ -139,56 +138,6 @@ class Records:
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
-
-
-class MetricAccumulator:
-    """Sums of the training metrics since the last line of metrics/train.jsonl, one a member.
-
-    `sums` is plain JSON and part of every checkpoint, so that a line which spans an interruption is the
-    same as without it.
-    """
-
-    def __init__(self, members: int) -> None:
-        self._members = members
-        self._pending: list[dict[str, jax.Array]] = []
-        self.clear()
-
-    def clear(self) -> None:
-        self.sums: dict[str, Any] = {"steps": 0}
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Takes one step's metrics, still on the device; lets the host run at most two steps ahead of it."""
-        self._pending.append(metrics)
-        if len(self._pending) > 2:
-            jax.block_until_ready(self._pending[-3])
-
-    def fetch(self, step: int) -> None:
-        """Brings what is pending to the host.
-
-        Raises:
-          RunError: a loss is not finite.
-        """
-        for metrics in jax.device_get(self._pending):
-            self.sums["steps"] += 1
-            for name, values in metrics.items():
-                sums = self.sums.get(name, [0.0] * self._members)
-                self.sums[name] = [total + float(value) for total, value in zip(sums, values, strict=True)]
-        self._pending.clear()
-        if not all(math.isfinite(value) for value in self.sums.get("loss_sum", ())):
-            raise RunError(f"the loss is not finite at or before step {step}; lower the learning rate")
-
-    def lines(self, step: int) -> list[dict[str, Any]]:
-        """The members' means since the last line: loss (nats) and accuracy (%) a target token, all else a step."""
-        self.fetch(step)
-        lines = []
-        for member in range(self._members):
-            sums = {name: values[member] for name, values in self.sums.items() if name != "steps"}
-            line: dict[str, Any] = {"member": member} if self._members > 1 else {}
-            tokens = sums.pop("tokens")
-            line["loss"] = sums.pop("loss_sum") / tokens
-            line["token_accuracy"] = 100 * sums.pop("correct") / tokens
-            lines.append(line | {name: value / self.sums["steps"] for name, value in sums.items()})
-        return lines
 
 
 def _check_shared(config: pathlib.Path) -> None:
@@ -214,7 +163,7 @@ def _complete_lines(file: pathlib.Path) -> list[str]:
 
 
 def _without_placement(config_text: str) -> str:
-    """Without the mesh: a run may go on with other devices, with the same numbers up to rounding."""
+    """The configuration without the mesh: a run may go on with other devices, with the same numbers up to rounding."""
     lines = config_text.splitlines()
     return "\n".join(
         line for line in lines if not line.startswith(("PARTITIONS =", "BaseModel.partitions ="))

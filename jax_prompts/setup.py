@@ -1,4 +1,4 @@
-"""A run made ready: model, method, optimiser, mesh, shapes and shardings.
+"""Makes a run ready: model, method, optimiser, mesh, shapes and shardings.
 
 Whatever shows a run (`dry_run`), counts it, compiles it (`precompile`) or trains it starts here.
 """
@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Int
 
 from jax_prompts import decoding, optim, partition
 from jax_prompts.base_models.build import Model, make_model
-from jax_prompts.base_models.weights import abstract_weights, random_head
+from jax_prompts.base_models.classifier import random_classifier
+from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.config import TrainRun
 from jax_prompts.data import protocols
 from jax_prompts.data.layout import text_length
@@ -32,7 +33,7 @@ Tree = Any
 Labels = tuple[str, ...]
 
 UNKNOWN_STEPS = 1 << 30  # stands for the steps of a run that counts epochs, until its data are known
-UNKNOWN_LABELS = ("first", "second")  # stand for those of a BERT's classifier, until its data are known
+UNKNOWN_CLASSES = 2  # stand for those of a BERT's classifier, until its data are known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +121,8 @@ def set_up(
       ConfigError: settings that cannot work.
     """
     check(run, mesh)
-    classes = len(UNKNOWN_LABELS) if run.method is not None else 0
-    if labels is not None:
-        classes = len(labels[0] or ())
+    known = tuple((labels[0] if labels else None) or ())
+    classes = UNKNOWN_CLASSES if labels is None and run.method is not None else len(known)
     model = make_model(
         run.model, prompt_kind=prompt_kind_of(run.method), vocabulary=vocabulary, classes=classes
     )
@@ -135,7 +135,7 @@ def set_up(
         run=run,
         mesh=mesh,
         model=model,
-        labels=tuple((labels or [()])[0] or ()),
+        labels=known,
         optimizer=optimizer,
         tuned=tuned,
         opt_state=partition.state_shapes(optimizer, tuned),
@@ -143,14 +143,14 @@ def set_up(
     )
 
 
-def tree_shapes(run: TrainRun, model: Model, mesh: jax.sharding.Mesh) -> tuple[Tree, Tree]:
-    """(tuned, frozen) as shapes, dtypes and shardings alone; tuned leaves are [E, ...].
+def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple[Tree, Tree]:
+    """Shapes, dtypes and shardings of (tuned, frozen); tuned leaves are [E, ...].
 
     Raises:
       ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.
     """
     members, method, key = run.training.members, run.method, jax.random.key(0)
-    weights, head = abstract_weights(model), jax.eval_shape(lambda: random_head(model, key))
+    weights, head = abstract_weights(model), jax.eval_shape(lambda: random_classifier(model, key))
     if method is None:
         boxed = {"model": {**head, **weights}}
         return partition.sharded_shapes(boxed, mesh, members=members, dtype=jnp.float32), {}
@@ -171,7 +171,7 @@ def prompt_length(method: Method | None) -> int:
     return 0 if method is None else method.length
 
 
-def check(run: TrainRun, mesh: jax.sharding.Mesh) -> None:
+def check(run: TrainRun, mesh: Mesh) -> None:
     """Raises ConfigError for settings that no data or model could make work."""
     settings = run.training
     if settings.steps is None and settings.epochs is None:

@@ -92,7 +92,7 @@ def make_train_step(
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
     target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
     over `tokens` target tokens, the `gradient_norm` of the tuned tree (free here: no other exists), and of a
-    prompt, before the step, `prompt_norm` and `prompt_similarity` (`analysis/geometry.py`).
+    prompt, before the step, `prompt_norm` and `prompt_similarity` (`prompts/geometry.py`).
 
     With `microbatches` the rows of a batch are taken in so many parts, one after the other, and the gradients
     added up: the same step, but for the order of additions and for dropout, which draws for each part.

@@ -1,8 +1,9 @@
-"""One training run, read top to bottom: data, setup, two trees, loop, summary."""
+"""Runs one training, top to bottom: data, setup, two trees, loop, summary."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 from typing import Any
@@ -18,7 +19,8 @@ from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.errors import Preempted
-from jax_prompts.records import MetricAccumulator, Records
+from jax_prompts.metric_accumulator import MetricAccumulator
+from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_constants
 from jax_prompts.scoring.best_tracker import BestTracker
 from jax_prompts.scoring.evaluator import Evaluator
@@ -49,8 +51,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
     roles = processes.in_turns(lambda: open_roles(data, vocabulary))
-    caches = {role: [cache for _, cache in found] for role, found in roles.items()}
-    processes.assert_equal("examples", digests(cache for found in caches.values() for cache in found))
+    caches = {role: [cache for _, cache in weighted] for role, weighted in roles.items()}
+    processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
     steps, eval_period = settings.in_steps(sum(map(len, caches["train"])), data.batch_size)
 
     # The run made ready, and its two trees: what is tuned, and what is only read.
@@ -66,9 +68,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     )
 
     # Where the run stands: at the beginning, or at its newest whole checkpoint.
-    width, split = setup.model.config.emb_dim, split_of(data, "validation")
+    split = split_of(data, "validation")
     evaluator = Evaluator(setup.model, vocabulary, caches["validation"], data, run.decoding, mesh)
-    records = Records(run.model_dir, config_text)
+    records = Records(run.model_dir, config_text, numbered=settings.members > 1)
     if subsets := subset_record(data, roles):
         records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
@@ -78,9 +80,9 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     if restored is None:
         step, tracker = 0, BestTracker(settings.metric, [None] * settings.members)
         records.truncate(-1)
-        params_E, _ = for_evaluation(setup.method, tuned, frozen, width)
+        params_E, _ = for_evaluation(setup, tuned, frozen)
         untuned = evaluator(params_E[:1], None)
-        records.evaluation(step, split, untuned, numbered=settings.members > 1)
+        records.evaluation(step, split, untuned)
         untuned_metrics = report(untuned[0])["metrics"]
     else:
         step, tuned, opt_state, progress = restored
@@ -130,13 +132,14 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 accumulator.clear()
             if evaluating:
                 tuning_seconds += time.monotonic() - begun
-                params_E, prompts_EPD = for_evaluation(setup.method, tuned, frozen, width)
+                params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
                 results_E = evaluator(params_E, prompts_EPD)
-                records.evaluation(step, split, results_E, numbered=settings.members > 1)
+                records.evaluation(step, split, results_E)
                 reports_E = [report(results) for results in results_E]
                 for member in tracker.update(step, reports_E):
-                    chosen = dataclasses.replace(metadata, score=tracker.values()[member], step=step)
-                    best.keep(files[member], setup, member, params_E, prompts_EPD, tuned, chosen)
+                    scored = dataclasses.replace(metadata, score=tracker.values()[member], step=step)
+                    prompt_PD = None if prompts_EPD is None else prompts_EPD[member]
+                    best.save(files[member], setup, params_E[member], prompt_PD, scored)
                 display.status(step, f"validation {one_line(reports_E[0]['metrics'])}")
                 begun = time.monotonic()
             if saving or stopping:
@@ -159,7 +162,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     processes.barrier("prompt files")  # process 0 has written them
     if "test" in roles:
         results_E = dataclasses.replace(evaluator, caches=caches["test"])(*best.load(files, setup, frozen))
-        records.member_predictions("test", results_E, numbered=settings.members > 1)
+        records.member_predictions("test", results_E)
         tests_E = [report(results) for results in results_E]
 
     # The summary.
@@ -173,14 +176,14 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         "wall_seconds": time.monotonic() - started,
         "last_step": step,
         "members": [
-            {"seed": seed, "best_metric": found["value"], "best_step": found["step"], "file": str(file)}
-            for seed, found, file in zip(setup.seeds_E.tolist(), tracker.found(), files, strict=True)
+            {"seed": seed, "best_metric": chosen["value"], "best_step": chosen["step"], "file": str(file)}
+            for seed, chosen, file in zip(setup.seeds_E.tolist(), tracker.chosen(), files, strict=True)
         ],
     }
     records.write("summary.json", summary)
     records.close()
-    for found, file in zip(tracker.found(), files, strict=True):
-        warn_of_constants(found.get("about_scores", {}), str(file))
+    for chosen, file in zip(tracker.chosen(), files, strict=True):
+        warn_of_constants(chosen.get("about_scores", {}), str(file))
     log(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({data.task})")
     for tests in tests_E:
         log(f"on test examples: {one_line(tests['metrics'])}")

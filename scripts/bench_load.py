@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.directory) as name:
         root = pathlib.Path(name)
         subprocess.run([args.other, __file__, "transformers", "write", args.size, root], check=True)
-        for form in ("safetensors", "bin", "msgpack", "own", "t5x", "orbax"):
+        for form in ("safetensors", "bin", "msgpack", "native", "t5x", "orbax"):
             subprocess.run([sys.executable, __file__, "ours", "write", form, root], check=True)
             report = {"form": form, "ours": _best(sys.executable, "ours", args.size, root / form)}
             if form in THEIRS:
@@ -103,7 +103,7 @@ def ours_write(form: str, root: pathlib.Path) -> None:
     from jax_prompts.interop.t5x_write import write_checkpoint
 
     source, target = root / "safetensors", root / form
-    if form == "own":
+    if form == "native":
         convert_model(str(source), str(target))
     elif form == "t5x":
         write_checkpoint(target, open_model(str(source)).arrays, 0)

@@ -61,8 +61,8 @@ def _class_section(made: type, set_by: dict[str, str]) -> str:
         macro = set_by.get(f"{made.__name__}.{field.name}")
         small = f"type `{field.type}`" + (f", macro `{macro}`" if macro else "")
         rows.append((f"`{field.name}`<br>{_default(field)}", _told(meanings[field.name], small)))
-    about = re.sub(r"\n {4}", "\n", (made.__doc__ or "").partition("Attributes:")[0]).strip()
-    return f"### {made.__name__}\n\n{about}\n\n{_table(('field and default', 'meaning'), rows)}"
+    summary = re.sub(r"\n {4}", "\n", (made.__doc__ or "").partition("Attributes:")[0]).strip()
+    return f"### {made.__name__}\n\n{summary}\n\n{_table(('field and default', 'meaning'), rows)}"
 
 
 def field_meanings(made: type) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import seqio
 
 import tasks.registry  # noqa: F401
+from tasks.classification import label_classes
 from tasks.errors import TaskError
 from tasks.sources.generated import Generated
 from tasks.sources.text_files import TextFiles
@@ -38,7 +39,7 @@ def has_files(name: str, data_dir: str, split: str) -> bool:
 def _facts(task: seqio.Task, names: list[str]) -> dict[str, Any]:
     source = task.source
     plain = next((task.name.removeprefix(form) for form in FORMS if task.name.startswith(form)), "")
-    labels = getattr(task.postprocessor, "keywords", {}).get("label_classes")
+    labels = label_classes(task)
     return {
         "task": task.name,
         "forms": [form + task.name for form in FORMS if form + task.name in names],

@@ -1,4 +1,4 @@
-"""Registers tasks that answer with a label's name."""
+"""Registers tasks that answer with a label's name, and finds the labels of a task."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import seqio
+
 from tasks import registration
 from tasks.metrics.labels import accuracy
 from tasks.sources.official_files import Files
 from tasks.sources.seqio_sources import FilesOnly, TfdsSource
 from tasks.text.postprocessors import label_id
 from tasks.text.preprocessors import label_text, segment_text
+
+
+def label_classes(task: seqio.Task) -> Sequence[str] | None:
+    """The texts that a classification task may answer with, as its postprocessor names them; None of other tasks."""
+    return getattr(task.postprocessor, "keywords", {}).get("label_classes")
 
 
 def register(

@@ -1,4 +1,4 @@
-"""Mixtures: a training set with the sets it is judged by, and many tasks at once.
+"""Mixtures of tasks: a training set with the sets it is judged by, and many tasks at once.
 
 A mixture's task takes part in the splits it has: `glue_mnli_v200` trains, `glue_mnli_matched_v200` is validated.
 """

@@ -17,9 +17,20 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import hypothesis
 import jax
+import jaxtyping
 import pytest
 import sentencepiece
+
+# Signatures are checked, shapes included, where arrays are computed or cut; as for mypy, an int is a float.
+CHECKED = "data decoding inference losses models prompts scoring setup state step"
+jaxtyping.install_import_hook(
+    [f"jax_prompts.{name}" for name in CHECKED.split()],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+hypothesis.settings.register_profile("tests", max_examples=50, deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("tests")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # FLOPs and compilations are counted in tests
@@ -31,6 +42,14 @@ LONGEST = ("test_train.py", "test_contract.py", "test_bert_run.py", "test_main.p
 def pytest_collection_modifyitems(items):
     """The longest files first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def unchecked():
+    """Signatures as users have them, for what our own checks say of wrong types."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +65,12 @@ def shared():
 @pytest.fixture(scope="session")
 def compile_cache(tmp_path_factory):
     """Environment of programs that share what XLA compiled, which is most of a short run's time."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent  # which all workers have in common
     return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1",  # the last counts
+        "JAX_COMPILATION_CACHE_DIR": str(session / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 

@@ -4,12 +4,13 @@ import functools
 
 import numpy as np
 
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import RaggedTokens
 from tasks.metrics.labels import accuracy
 from tasks.text.postprocessors import label_id
 
 
-class LabelledCache:
+class LabelledCache(TokenCache):
     """Example i has the inputs `texts[i]` and the target `targets[i]`."""
 
     def __init__(

@@ -104,6 +104,7 @@ def test_runs_import_no_tensorflow(module):
     reached = reached_at_import(f"jax_prompts.{module}")
     assert len(reached) > 20
     assert {each for each in reached if libraries_of(each) & TENSORFLOW} == set()
+    assert not reached & set(modules("tasks"))  # a user's program may lie beside a folder of that name
 
 
 PURE = {"jax", "flax", "numpy", "jaxtyping"}

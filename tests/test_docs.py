@@ -56,8 +56,7 @@ def anchors(page):
 def generated(page):
     """Anchors of what the site puts into a page (scripts/docs_pages.py)."""
     text = page.read_text()
-    files = (ROOT / "jax_prompts" / "config.py", ROOT / "tasks" / "own" / "settings.py")
-    classes = [name for file in files for name in re.findall(r"^class (\w+)", file.read_text(), re.MULTILINE)]
+    classes = re.findall(r"^class (\w+)", (ROOT / "jax_prompts" / "config.py").read_text(), re.MULTILINE)
     return {name.lower() for name in classes} if "{{ fields }}" in text else set()
 
 

@@ -14,11 +14,12 @@ def batch():
     logits_BUV = rng.normal(0, 4, (3, 5, 11)).astype(np.float32)
     targets_BU = rng.integers(0, 11, (3, 5)).astype(np.int32)
     weights_BU = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], np.float32)
-    return logits_BUV, targets_BU, weights_BU
+    return jnp.asarray(logits_BUV), jnp.asarray(targets_BU), jnp.asarray(weights_BU)
 
 
 def by_formula(logits_BUV, targets_BU, weights_BU, z_loss):
-    logits_BUV = logits_BUV.astype(np.float64)
+    logits_BUV = np.asarray(logits_BUV, np.float64)
+    targets_BU, weights_BU = np.asarray(targets_BU), np.asarray(weights_BU)
     log_z_BU = np.log(np.exp(logits_BUV).sum(-1))
     target_BU = np.take_along_axis(logits_BUV, targets_BU[..., None], -1)[..., 0]
     return ((log_z_BU - target_BU + z_loss * log_z_BU**2) * weights_BU).sum(-1)
@@ -36,10 +37,10 @@ def test_equals_the_formula_in_float64(batch, z_loss):
 def test_gradient_is_softmax_minus_target_plus_the_penalty(batch, z_loss):
     logits_BUV, targets_BU, weights_BU = batch
     grad_BUV = jax.grad(lambda x: cross_entropy(x, targets_BU, weights_BU, z_loss).sum())(logits_BUV)
-    x = logits_BUV.astype(np.float64)
+    x = np.asarray(logits_BUV, np.float64)
     log_z_BU1 = np.log(np.exp(x).sum(-1, keepdims=True))
     expected = np.exp(x - log_z_BU1) * (1 + 2 * z_loss * log_z_BU1) - np.eye(11)[targets_BU]
-    np.testing.assert_allclose(grad_BUV, expected * weights_BU[..., None], atol=1e-6)
+    np.testing.assert_allclose(grad_BUV, expected * np.asarray(weights_BU)[..., None], atol=1e-6)
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 0.1])
@@ -47,7 +48,7 @@ def test_gradient_equals_finite_differences_of_the_formula(batch, z_loss):
     logits_BUV, targets_BU, weights_BU = batch
     grad_BUV = jax.grad(lambda x: cross_entropy(x, targets_BU, weights_BU, z_loss).sum())(logits_BUV)
     direction = np.random.default_rng(1).normal(size=logits_BUV.shape)
-    x = logits_BUV.astype(np.float64)
+    x = np.asarray(logits_BUV, np.float64)
     up, down = (by_formula(x + s * direction, targets_BU, weights_BU, z_loss).sum() for s in (1e-5, -1e-5))
     np.testing.assert_allclose(np.sum(grad_BUV * direction), (up - down) / 2e-5, rtol=1e-5)
 
@@ -64,7 +65,7 @@ def test_bfloat16_logits_are_summed_in_float32(batch):
     logits_BUV = jnp.asarray(logits_BUV, jnp.bfloat16)
     loss_B = cross_entropy(logits_BUV, targets_BU, weights_BU, 1e-4)
     assert loss_B.dtype == jnp.float32
-    expected = by_formula(np.asarray(logits_BUV, np.float64), targets_BU, weights_BU, 1e-4)
+    expected = by_formula(logits_BUV, targets_BU, weights_BU, 1e-4)
     np.testing.assert_allclose(loss_B, expected, rtol=1e-6)
 
 
@@ -72,8 +73,8 @@ def test_bfloat16_logits_are_summed_in_float32(batch):
 def test_chunks_change_neither_values_nor_gradients(batch, chunk):
     _, targets_BU, weights_BU = batch
     rng = np.random.default_rng(2)
-    hidden_BUD = rng.normal(size=(3, 5, 6)).astype(np.float32)
-    kernel_DV = rng.normal(size=(6, 11)).astype(np.float32)
+    hidden_BUD = jnp.asarray(rng.normal(size=(3, 5, 6)), jnp.float32)
+    kernel_DV = jnp.asarray(rng.normal(size=(6, 11)), jnp.float32)
 
     def loss(hidden_BUD, kernel_DV, chunk):
         chunk_bytes = chunk * 3 * 11 * 4

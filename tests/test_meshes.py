@@ -70,7 +70,7 @@ def tuned_on(mesh, method, *, members=1, microbatches=1):
     model, seeds_E = T5(CONFIG, prompt_kind_of(method)), np.arange(members)
     optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.01), STEPS)
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), D, None)["params"])
-    tuned_placed = {"prompt": partition.placed(shapes, mesh, members=members)}
+    tuned_placed = {"prompt": partition.sharded_shapes(shapes, mesh, members=members)}
     shardings = partition.shardings((tuned_placed, partition.state_shapes(optimizer, tuned_placed)))
     start = jax.jit(jax.vmap(lambda key: nn.meta.unbox(method.init(key, D, None)["params"])))
     tuned = jax.device_put({"prompt": start(jax.vmap(jax.random.key)(seeds_E))}, shardings[0])

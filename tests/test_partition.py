@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from jax_prompts import optim, partition
@@ -27,19 +30,15 @@ def abstract(*shape):
     return AbstractMesh(shape, partition.AXES)
 
 
-@pytest.mark.parametrize(
-    ("partitions", "devices", "shape"),
-    [
-        ({}, 8, (8, 1, 1)),
-        ({"model": 4}, 8, (2, 1, 4)),
-        ({"fsdp": -1}, 8, (1, 8, 1)),
-        ({"fsdp": -1, "model": 2}, 8, (1, 4, 2)),
-        ({"data": 2, "fsdp": 2, "model": 2}, 8, (2, 2, 2)),
-        ({"data": -1, "fsdp": 3}, 6, (2, 3, 1)),
-    ],
-)
-def test_mesh_shape(partitions, devices, shape):
-    assert partition.mesh_shape(partitions, devices) == shape
+@given(st.tuples(*[st.integers(1, 8)] * 3), st.sets(st.sampled_from(partition.AXES)), st.data())
+def test_mesh_shape_is_what_is_set_and_what_is_left(shape, unset, data):
+    sizes = dict(zip(partition.AXES, shape, strict=True))
+    sizes |= {name: 1 for name in unset if name != "data"}
+    partitions = {name: size for name, size in sizes.items() if name not in unset}
+    if partitions and data.draw(st.booleans()):
+        partitions[data.draw(st.sampled_from(sorted(partitions)))] = -1
+        sizes["data"] = sizes["data"] if "data" in partitions else 1
+    assert partition.mesh_shape(partitions, math.prod(sizes.values())) == tuple(sizes.values())
 
 
 @pytest.mark.parametrize(

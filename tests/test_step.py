@@ -14,7 +14,7 @@ from jax_prompts import optim
 from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.prompts import PromptTuning, Residual, Uniform, init_members
+from jax_prompts.prompts import Base, PromptTuning, Residual, Uniform, init_members
 from jax_prompts.step import dropout_keys, loss_sums, make_train_step
 
 CONFIG = T5Config(128, 64, 4, 2, 2, 16, 128, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
@@ -33,19 +33,24 @@ def batch(members, rows, seed=0, text=24, targets=5):
     virtual = np.broadcast_to(np.arange(128, 128 + P, dtype=np.int32), (members, rows, P))
     answers = draw.integers(2, 128, (members, rows, targets), dtype=np.int32)
     answers[:, ::2, -2:] = 0
-    return {
+    arrays = {
         "encoder_input_tokens": np.concatenate([virtual, tokens], axis=-1),
         "decoder_input_tokens": np.pad(answers, ((0, 0), (0, 0), (1, 0)))[..., :-1],
         "decoder_target_tokens": answers,
         "decoder_loss_weights": (answers > 0).astype(np.float32),
     }
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 def members_state(method, optimizer, seeds):
     @jax.jit
     def begin(seeds_E):
         keys_E = jax.vmap(jax.random.key)(seeds_E)
-        tuned = {"prompt": init_members(method, keys_E, CONFIG.emb_dim, Uniform().table_init(None))}
+        tuned = {
+            "prompt": init_members(
+                method, keys_E, CONFIG.emb_dim, Uniform().table_init(Base(jnp.zeros((1, 1))))
+            )
+        }
         return tuned, jax.vmap(optimizer.init)(tuned)
 
     return begin(np.asarray(seeds))

@@ -20,7 +20,7 @@ from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.prompts import Residual, Uniform, init_members
+from jax_prompts.prompts import Base, Residual, Uniform, init_members
 from jax_prompts.step import dropout_keys, make_train_step
 
 CONFIG = T5Config(64, 16, 2, 1, 1, 8, 32, ("gelu", "linear"), logits_via_embedding=False)
@@ -50,7 +50,11 @@ def tiny_run(directory, devices=None):
     @functools.partial(jax.jit, out_shardings=everywhere)
     def begin():
         keys_E = jax.vmap(jax.random.key)(SEEDS)
-        tuned = {"prompt": init_members(method, keys_E, CONFIG.emb_dim, Uniform().table_init(None))}
+        tuned = {
+            "prompt": init_members(
+                method, keys_E, CONFIG.emb_dim, Uniform().table_init(Base(jax.numpy.zeros((1, 1))))
+            )
+        }
         return meta.unbox(random_weights(model, keys_E[0])), tuned, jax.vmap(optimizer.init)(tuned)
 
     frozen, tuned, opt_state = begin()

@@ -6,7 +6,7 @@ import pathlib
 
 
 def resolve_asset(path: str) -> str:
-    """`asset:NAME` stands for a directory beside this file; other paths pass through."""
+    """Path of `asset:NAME`, a directory beside this file; other paths pass through."""
     return (
         str(pathlib.Path(__file__).parent / path.removeprefix("asset:"))
         if path.startswith("asset:")

@@ -1,1 +1,1 @@
-"""Frozen models: found and opened in any known form, built, their weights laid onto devices, converted."""
+"""Base models: opening them in any known form, building them, loading their weights onto devices, converting them."""

@@ -1,4 +1,4 @@
-"""The base model that a run's settings describe: its module and its vocabulary."""
+"""Builds the base model that a run's settings describe: its module and its vocabulary."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Model = T5 | Bert
 
 
 def make_config(base: BaseModel) -> T5Config | BertConfig:
-    """The sizes that MODEL_SIZE names or, where it is None, those of the checkpoint.
+    """Sizes that MODEL_SIZE names or, where it is None, those of the checkpoint.
 
     Raises:
       ConfigError: unknown size, or neither is set.
@@ -37,7 +37,7 @@ def make_config(base: BaseModel) -> T5Config | BertConfig:
 
 
 def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
-    """The file that VOCABULARY names or, where it is None, the one beside the checkpoint.
+    """Reads the vocabulary that VOCABULARY names or, where it is None, the one beside the checkpoint.
 
     Raises:
       ConfigError: unknown size, or there is no such file.
@@ -63,12 +63,12 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
 
 
 def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | WordPiece:
-    """WordPiece for a BERT, SentencePiece for a T5; refused where it has ids that the model has no rows for.
+    """Reads a vocabulary file, WordPiece for a BERT, SentencePiece for a T5.
 
     A T5 that has a row for each piece was trained without sentinels, and gets none.
 
     Raises:
-      ConfigError: it does not fit.
+      ConfigError: it has ids that the model has no rows for.
       RunError: the file cannot be read, or is of another kind.
     """
     vocabulary = WordPiece(path) if isinstance(config, BertConfig) else Vocabulary(path)

@@ -1,4 +1,4 @@
-"""`t5x convert SOURCE TARGET` of a base model: any kind that can be read becomes the project's own.
+"""Converts base models of any kind that can be read to the native form: `t5x convert SOURCE TARGET`.
 
 The native form is `model.safetensors`, or `model-00001-of-N.safetensors` with an index, arrays under T5X paths and
 layers single; the vocabulary; and `config.json`, written last: without it there is no model.
@@ -127,7 +127,7 @@ def _write_weights(folder: pathlib.Path, arrays: ArraySource) -> tuple[str, list
 
 
 def _shards(arrays: ArraySource) -> dict[str, ArraySource]:
-    """What goes into which file, each of a gigabyte or one array; layers of a parameter next to each other."""
+    """Arrays by file, each of a gigabyte or one array; layers of a parameter next to each other."""
     parts: list[ArraySource] = [{}]
     size = 0
     for name in sorted(arrays, key=lambda name: (by_parameter(name), name)):

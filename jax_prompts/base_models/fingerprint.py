@@ -1,4 +1,4 @@
-"""16 hex digits that tell base models apart, whatever form they are kept in."""
+"""Fingerprints of base models: 16 hex digits that tell them apart, whatever form they are kept in."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fingerprint(weights: Tree) -> str:
 
 
 def sample(array: Any, layer: int | None = None) -> bytes:
-    """What of one array goes into the hash; of a stack (axis 0), one layer's."""
+    """Bytes that an array adds to the hash; of a stack (axis 0), one layer's."""
     shape = array.shape if layer is None else array.shape[1:]
     size = math.prod(shape)
     index = np.unravel_index(np.arange(0, size, max(1, size // _SAMPLED))[:_SAMPLED], shape)

@@ -1,4 +1,4 @@
-"""Hugging Face folders: whatever form the weights have, arrays under PyTorch's names and in PyTorch's orientation."""
+"""Opens Hugging Face folders: arrays under PyTorch's names and in PyTorch's orientation, whatever their form."""
 
 from __future__ import annotations
 

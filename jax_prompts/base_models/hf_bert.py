@@ -1,4 +1,4 @@
-"""Hugging Face's BERT: the one table of names.
+"""Translates Hugging Face's BERT: the one table of names.
 
 Files hold a bare encoder (`embeddings...`) or one inside a model with a head (`bert.embeddings...`); heads of
 classifiers are not the frozen model's and are left out. A Linear's weight [out, in] is a kernel's transpose.

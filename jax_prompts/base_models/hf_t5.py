@@ -1,4 +1,4 @@
-"""Hugging Face's T5 (v1.0, v1.1, Flan-T5, mT5): the one table of names.
+"""Translates Hugging Face's T5 (v1.0, v1.1, Flan-T5, mT5): the one table of names.
 
 Hugging Face stores a Linear's weight [out, in], T5X a kernel [in, out]; its relative position bias is
 [buckets, heads], T5X's [heads, buckets]. Both are transposes.

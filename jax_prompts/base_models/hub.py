@@ -1,4 +1,4 @@
-"""Base models of the Hugging Face hub, by name."""
+"""Downloads base models of the Hugging Face hub, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base model on disk or in a bucket, of whatever kind: its arrays, sizes and vocabulary."""
+"""Opens base models of every kind, on disk or in a bucket: arrays, sizes and vocabulary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODEL_TYPES = ("t5", "mt5")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A base model that was found.
+    """A base model, opened.
 
     Attributes:
       kind: `native`, `Hugging Face` or `T5X`.
@@ -72,8 +72,8 @@ def open_model(path: str) -> Checkpoint:
     if arrays is None:
         inside = f"; it has {', '.join(steps)}, name one" if steps else ""
         raise ConfigError(
-            f"{path} holds no model: expected a T5X checkpoint, or config.json with model.safetensors (own or Hugging "
-            f"Face), pytorch_model.bin or flax_model.msgpack{inside}; set INITIAL_CHECKPOINT_PATH"
+            f"{path} holds no model: expected a T5X checkpoint, or config.json with model.safetensors (native or "
+            f"Hugging Face), pytorch_model.bin or flax_model.msgpack{inside}; set INITIAL_CHECKPOINT_PATH"
         )
     if arrays.pop(t5x.PROMPT, None) is not None:
         words = f"{path} holds a prompt beside the model: t5x convert {path} NEW.safetensors takes it out"
@@ -93,7 +93,7 @@ def recorded_vocabulary(path: str) -> str | None:
 
 
 def find_vocabulary(path: str) -> str | None:
-    """The vocabulary file in a directory; none is looked for in a bucket."""
+    """Path of the vocabulary file in a directory; none is looked for in a bucket."""
     if "://" in path:
         return None
     return next((str(file) for name in VOCABULARIES if (file := pathlib.Path(path) / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""Layers of a T5, one by one or stacked: in files on axis 1, as T5X has a scanned model's; in the model on axis 0."""
+"""Stacks and unstacks the layers of a T5, on axis 1 in files, as T5X has a scanned model's, on axis 0 in the model."""
 
 from __future__ import annotations
 

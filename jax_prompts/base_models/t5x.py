@@ -1,4 +1,4 @@
-"""T5X checkpoints: the legacy form, as all released T5X models are stored, and Orbax's, which T5X writes today.
+"""Opens T5X checkpoints: the legacy form, as all released T5X models are stored, and Orbax's, which T5X writes today.
 
 A legacy checkpoint's file `checkpoint` holds the tree {optimizer: {target, state}}; small arrays (norm scales,
 relative position biases) are inside it, each large one is a zarr directory called `target.` and its dotted path. The

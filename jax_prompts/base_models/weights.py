@@ -1,4 +1,4 @@
-"""Weights of base models: read from any known layout into the model's tree, written in the project's own.
+"""Reads weights of base models from any known layout into the model's tree, and writes them in the native form.
 
 The native form is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
 there), `config.json` (sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
@@ -25,32 +25,25 @@ from safetensors.flax import load_file
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.open import describe, open_model
+from jax_prompts.base_models.classifier import CLASSIFIER
+from jax_prompts.base_models.open import HEADS, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.formats.safetensors import write_safetensors
-from jax_prompts.models.bert import Bert, BertConfig
+from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.storage import files
 
 Tree = Any
-HEAD = "classifier"  # tuned with a prompt, and kept in its file
 _READERS = min(8, os.cpu_count() or 1)
 
 
 def random_weights(model: Model, key: jax.Array) -> Tree:
-    """Parameters as they are drawn before pre-training, boxed with their logical axes, without a classifier."""
+    """Initial parameters, boxed with their logical axes, without a classifier."""
     params = model.init(key, method="initialize")["params"]
-    return {name: tree for name, tree in params.items() if name != HEAD}
-
-
-def random_head(model: Model, key: jax.Array) -> Tree:
-    """Parameters of a BERT's classifier, `{"classifier": ...}`, boxed; none for a model without."""
-    if not (isinstance(model, Bert) and model.classes):
-        return {}
-    return {HEAD: model.init(key, method="initialize")["params"][HEAD]}
+    return {name: tree for name, tree in params.items() if name != CLASSIFIER}
 
 
 def abstract_weights(model: Model) -> Tree:
@@ -99,7 +92,7 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
     source = in_stacks(source, dtype) if scanned else in_layers(source)
     expected = flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/")
     # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
-    heads = {name for name in source if name.startswith(("mlm_", f"{HEAD}/"))} - set(expected)
+    heads = {name for name in source if name.startswith(HEADS)} - set(expected)
     _check(base, expected, {name: array for name, array in source.items() if name not in heads})
     places = {} if shardings is None else flax.traverse_util.flatten_dict(shardings, sep="/")
 
@@ -142,7 +135,7 @@ def _placed(array: LazyArray, dtype: jnp.dtype, sharding: jax.sharding.Sharding 
 
 
 def _put(numbers: np.ndarray, dtype: jnp.dtype, device: jax.Device | None) -> jax.Array:
-    """Numbers that lie in memory as JAX wants them are used there, and not copied."""
+    """An array on a device; numbers that lie in memory as JAX wants them are used there, and not copied."""
     if numbers.flags.f_contiguous and not numbers.flags.c_contiguous:
         numbers = _in_c_order(numbers)
     placed = jax.device_put(numbers, device, may_alias=True)

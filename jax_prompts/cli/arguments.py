@@ -1,4 +1,4 @@
-"""What the user typed: a command, its flags and `--gin.NAME=VALUE`, without any heavy import."""
+"""Parses the command line: a command, its flags and `--gin.NAME=VALUE`, without any heavy import."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command as `run`, its name and its flags; `bindings` are `NAME=VALUE` of every `--gin.NAME=VALUE`,
-    in order.
+    """Arguments of a command line: `run`, which does the command, its name, its flags and `bindings`.
 
+    `bindings` are `NAME=VALUE` of every `--gin.NAME=VALUE`, in order.
     Exits with status 2 and one line on stderr when they make no sense.
     """
     bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]

@@ -1,4 +1,4 @@
-"""Whether settings have the types that their dataclasses declare; gin binds anything to anything."""
+"""Checks that settings have the types that their dataclasses declare; gin binds anything to anything."""
 
 from __future__ import annotations
 

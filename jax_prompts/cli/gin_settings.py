@@ -1,4 +1,4 @@
-"""Gin files and flags made into the settings of a run (`config.py`): the only file that knows gin."""
+"""Makes the settings of a run (`config.py`) of gin files and flags: the only module that knows gin."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax_prompts import config
+from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, first_line, nearest
 
-ROOT = pathlib.Path(__file__).parents[2]  # holds gin_configs/, in a checkout and when installed
-DEFAULTS = ROOT / "gin_configs" / "defaults.gin"
+ROOT = GIN_CONFIGS.parent
 
 
 def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
@@ -56,12 +56,12 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
 
 
 def _read(gin: Any, args: argparse.Namespace) -> None:
-    """Defaults, gin files, flags: later wins."""
+    """Reads defaults, gin files and flags; later ones win."""
     gin.clear_config()
     searched = [folder for folder in args.gin_search_paths.split(",") if folder]
     folders = [*searched, os.getcwd(), str(ROOT)]
     gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
-    known = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "gin_configs").rglob("*.gin"))]
+    known = [str(path.relative_to(ROOT)) for path in sorted(GIN_CONFIGS.rglob("*.gin"))]
     known += [path.name for folder in searched for path in pathlib.Path(folder).glob("*.gin")]
     if not args.gin_file:
         ready = [file for file in known if file.count("/") == 1 and file != "gin_configs/defaults.gin"]
@@ -158,7 +158,7 @@ def _references(value: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _check_macros(gin: Any, documented: set[str]) -> None:
-    """gin ignores a macro that nothing uses and fails late on one that nothing defines; say so here."""
+    """Raises ConfigError for a macro that nothing uses, which gin ignores, or nothing defines (gin fails late)."""
     defined = set(_macros(gin))
     bound = [list(values.values()) for values in gin.config._CONFIG.values()]
     used = {name for name, is_macro in _references(bound) if is_macro}
@@ -214,7 +214,7 @@ def _one_line(gin: Any, where: str = "") -> Iterator[None]:
 
 
 def _explain(gin: Any, error: Exception) -> str:
-    """The field to set, the nearest name, or the line that gin cannot read."""
+    """Reason of an error of gin: the field to set, the nearest name, or the line that gin cannot read."""
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"

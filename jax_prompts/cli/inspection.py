@@ -1,4 +1,4 @@
-"""What `t5x inspect` says of a prompt file, a model directory or a MODEL_DIR."""
+"""Describes a prompt file, a model directory or a MODEL_DIR, for `t5x inspect`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def describe(path: str) -> dict[str, Any]:
 
 
 def _checked(model: pathlib.Path) -> dict[str, str]:
-    """What the checksum of each weight file says.
+    """`whole` or `no checksum` for each weight file.
 
     Raises:
       RunError: a file is not as it was written.

@@ -1,4 +1,4 @@
-"""The macros of gin_configs/defaults.gin: defaults, meanings and the fields they set, read without gin."""
+"""Reads the macros of gin_configs/defaults.gin without gin: defaults, meanings and the fields they set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-GIN_CONFIGS = pathlib.Path(__file__).parents[2] / "gin_configs"
+GIN_CONFIGS = pathlib.Path(__file__).parents[2] / "gin_configs"  # in a checkout and when installed
 DEFAULTS = GIN_CONFIGS / "defaults.gin"
 
 _SECTION = re.compile(r"# (.+)")

@@ -1,4 +1,4 @@
-"""`t5x tasks`: what there is of every task, as a table on stderr and as JSON."""
+"""`t5x tasks`: lists every task, as a table on stderr and as JSON."""
 
 from __future__ import annotations
 

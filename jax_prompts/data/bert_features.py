@@ -1,4 +1,4 @@
-"""A SeqIO task's features for BERT: WordPiece inputs, and a class in place of the target's text."""
+"""Features of a SeqIO task for BERT: WordPiece inputs, and a class in place of the target's text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ import seqio
 from jax_prompts.data.numpy_vocabulary import NumPyVocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
+from tasks.classification import label_classes
 
 MASKED_LM = "masked_lm"  # the one task without labels that a BERT can be trained on
-
-
-def label_classes(task: seqio.Task) -> Sequence[str] | None:
-    """The texts that a classification task may answer with, as its postprocessor names them."""
-    return getattr(task.postprocessor, "keywords", {}).get("label_classes")
 
 
 def bert_features(task: seqio.Task, vocabulary: WordPiece) -> dict[str, seqio.Feature]:
@@ -36,7 +32,7 @@ def bert_features(task: seqio.Task, vocabulary: WordPiece) -> dict[str, seqio.Fe
 
 
 class WordPieceVocabulary(NumPyVocabulary):
-    """[CLS] and the pieces of a text; SeqIO appends [SEP] after it has cut the row.
+    """WordPiece for SeqIO: [CLS] and the pieces of a text; SeqIO appends [SEP] after it has cut the row.
 
     Attributes:
       wordpiece: what it wraps.
@@ -68,7 +64,7 @@ class WordPieceVocabulary(NumPyVocabulary):
 
 
 class Labels(NumPyVocabulary):
-    """The number of a label; a text that is none, such as that of a hidden label, has no number."""
+    """Vocabulary of labels: each has its number; a text that is none, such as that of a hidden label, has none."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)

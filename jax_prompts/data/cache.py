@@ -22,7 +22,6 @@ from jaxtyping import Int
 
 from jax_prompts.data.cache_key import digest
 from jax_prompts.data.layout import RaggedTokens
-from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.errors import RunError
 
 
@@ -165,6 +164,10 @@ class TokenCache:
         # A cache may come from elsewhere, so what it names is not trusted to be what was written.
         module, _, name = spec["function"].partition(":")
         if module.partition(".")[0] == self._package:
+            from jax_prompts.data.task_errors import (
+                task_errors_as_config_errors,  # tasks, when they are needed
+            )
+
             with task_errors_as_config_errors():
                 function = getattr(importlib.import_module(module), name, None)
             if callable(function) and getattr(function, "__module__", "").partition(".")[0] == self._package:

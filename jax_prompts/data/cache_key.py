@@ -1,4 +1,4 @@
-"""Where a token cache lies: its key covers all that decides the tokens and can be known without making them."""
+"""Directories of token caches: a key covers all that decides the tokens and can be known without making them."""
 
 from __future__ import annotations
 

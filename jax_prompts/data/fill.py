@@ -54,15 +54,16 @@ with _stderr_closed():
     import seqio
     import tensorflow as tf
 
-    from jax_prompts.data.bert_features import bert_features, label_classes
+    from jax_prompts.data.bert_features import bert_features
     from jax_prompts.data.numpy_vocabulary import TokenizerVocabulary
     from jax_prompts.data.tfds_access import check_tfds_access
     from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
     from jax_prompts.data.verbalizer import verbalized
+    from tasks.classification import label_classes
     from tasks.own.task import own_task
+    from tasks.text.preprocessors import NO_LABEL
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-UNLABELLED = "<unk>"  # the target T5's text format gives examples whose label is hidden
 
 
 @task_errors_as_config_errors()
@@ -132,7 +133,9 @@ def _provider(data: Data) -> seqio.Task | seqio.Mixture:
             raise ConfigError(
                 f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
             )
-        return own_task(data.task, data.own_task, data.data_dir)
+        own = dataclasses.asdict(data.own_task)
+        files = {split: own.pop(split) for split in ("train", "validation", "test")}
+        return own_task(data.task, data.data_dir, files=files, **own)
     if data.task not in names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_NAME {data.task} is not registered by {data.task_module}: "
@@ -240,7 +243,7 @@ def _write(
 
 
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:
-    if label not in labels and label != UNLABELLED:
+    if label not in labels and label != NO_LABEL:
         raise ConfigError(
             f"{task} {split}, example {number}: label {label!r} is none of {', '.join(labels)}: "
             "correct the data file"
@@ -294,7 +297,7 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
 
 
 def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:
-    """Shows on a terminal how many examples have passed."""
+    """The batches, while a terminal shows how many examples have passed."""
     shown = (BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
     with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", total=total)

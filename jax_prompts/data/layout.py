@@ -21,7 +21,7 @@ ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-e
 
 
 class SpecialTokens(NamedTuple):
-    """What a vocabulary puts around a text: `begin` tokens in front, behind which a prompt stands, and `eos_id`."""
+    """Tokens round every text: `begin` of them in front, behind which a prompt stands, and `eos_id`."""
 
     begin: int = 0
     eos_id: int = EOS_ID
@@ -93,14 +93,14 @@ def encoder_tokens(
     length: int,
     special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
 ) -> Int32[np.ndarray, "B L"]:
-    """Each row's prompt, its text behind it (its first tokens before it, where the frame says so), padding.
+    """Each row's `begin` tokens, prompt, text and padding.
 
     Args:
       text: B rows of text tokens, cut to what the prompt leaves; a cut row keeps its end of sentence.
       prompts: virtual token ids (V + q for row q of prompts_QD): one prompt for all rows, possibly empty,
         or B of them, of any lengths.
       length: L.
-      frame: of the vocabulary.
+      special_tokens: of the vocabulary.
 
     Raises:
       ConfigError: a prompt leaves no room for text.

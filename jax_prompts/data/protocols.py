@@ -1,4 +1,4 @@
-"""Which examples train, which choose the prompt and which are reported: rules by name, and few-shot subsets.
+"""Divides official splits into training, validation and test examples: rules by name, and few-shot subsets.
 
 Official test labels are hidden for most tasks, so papers divide what is left in ways of their own. Everything
 here is a pure function of its arguments; N counts examples of an official split, before any are taken.
@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Int
 
 from jax_prompts.config import Data
+from jax_prompts.data.random_order import random_order
 from jax_prompts.errors import ConfigError, nearest
 
 ROLES = ("train", "validation", "test")
 
 
 class Share(NamedTuple):
-    """What a role takes of an official split: the examples numbered `index_N`, in rising order, or (None) all."""
+    """Part of an official split for one role: the examples numbered `index_N`, in rising order, or (None) all."""
 
     split: str
     index_N: Int[np.ndarray, " N"] | None = None
@@ -127,7 +128,7 @@ def torch_order(count: int, first: int | None = None, seed: int = 42) -> Int[np.
     for place, draw in enumerate(draws[:first]):
         other = place + draw % (count - place)
         order[place], order[other] = order[other], order[place]
-    return np.array(order[:first])
+    return np.array(order[:first], np.int64)
 
 
 def _dev_as_test(task: str, sizes: Sizes, seed: int) -> Shares:
@@ -188,9 +189,7 @@ def _held_out(train: int, held_out_K: Int[np.ndarray, " K"]) -> Shares:
 
 
 def _order(count: int, name: str, seed: int) -> Int[np.ndarray, " N"]:
-    """A random order of `count` numbers, which sorts raw Philox bits: NumPy keeps that stream the same."""
-    bits = np.random.Philox(np.random.SeedSequence([seed, *name.encode()]))
-    return np.argsort(bits.random_raw(count), kind="stable")
+    return random_order(count, [seed, *name.encode()])
 
 
 def _plain(task: str) -> str:

@@ -1,4 +1,4 @@
-"""The token caches of a run by what they are for, as its protocol and its few-shot settings say."""
+"""Opens the token caches of a run by role, as its protocol and its few-shot settings say."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def open_role(data: Data, vocabulary: Vocabulary | WordPiece, role: str) -> list
 
 
 def split_of(data: Data, role: str) -> str:
-    """What a role's examples are called in records: an official split or slice, or (divided anew) the role."""
+    """Name of a role's examples in records: an official split or slice, or (divided anew) the role."""
     if data.protocol != "dev_as_test":
         return role
     return {"train": data.train_split, "validation": data.eval_split}.get(role, role)
 
 
 def subset_record(data: Data, found: dict[str, Caches]) -> dict[str, Any] | None:
-    """What was taken of the official splits, as plain JSON; None where all of them was."""
+    """Rows taken of the official splits, as plain JSON; None where all were."""
     subsets = [
         {"role": role, "task": cache.task, "split": cache.split, "rows": cache.index_N.tolist()}
         for role, caches in found.items()

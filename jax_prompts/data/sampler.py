@@ -23,6 +23,7 @@ from jax_prompts.data.layout import (
     encoder_tokens,
     static_length,
 )
+from jax_prompts.data.random_order import random_order
 from jax_prompts.errors import ConfigError
 
 # Batches are small and quick to make; a few ahead hide the jitter of disk and scheduler.
@@ -54,7 +55,7 @@ def train_batches(
         longest example (`static_length`).
       targets_length: target tokens of a row at most.
       prompt_ids: virtual tokens in front of every row; empty for no prompt.
-      frame: what the vocabulary puts around texts.
+      special_tokens: what the vocabulary puts around texts.
       start_step: number of the first batch.
       rows_here_K: which of a batch's rows are made, [E, K, ...], where other processes make the rest; None: all.
 
@@ -118,15 +119,14 @@ def eval_batches(
 class _Shuffled:
     """Row numbers `first`, ..., `first + count - 1` in a new random order each epoch, for ever.
 
-    The order sorts raw Philox bits, a stream that NumPy keeps the same in all versions. (Grain's own shuffle
-    takes 0.2 ms an example on data sets of a few hundred, and epoch k of its seed s is epoch 0 of s + k.)
+    (Grain's own shuffle takes 0.2 ms an example on data sets of a few hundred, and epoch k of its seed s is
+    epoch 0 of s + k.)
     """
 
     def __init__(self, first: int, count: int, seed: int, stream: int) -> None:
         @functools.lru_cache(maxsize=2)  # prefetching reads across the end of an epoch
         def order(epoch: int) -> Int[np.ndarray, " N"]:
-            bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, stream, epoch]))
-            return first + np.argsort(bits.random_raw(count), kind="stable")
+            return first + random_order(count, [seed % 2**64, stream, epoch])
 
         self._order, self._count = order, count
 
@@ -135,7 +135,7 @@ class _Shuffled:
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self._count)
-        return self._order(epoch)[place]
+        return int(self._order(epoch)[place])
 
 
 def _row_numbers(
@@ -155,7 +155,7 @@ def _gather(
     if len(caches) == 1:
         return caches[0].rows(rows_N)
     which_N = np.searchsorted(first_rows, rows_N, side="right") - 1
-    found = [caches[i].rows([row - first_rows[i]]) for i, row in zip(which_N, rows_N, strict=True)]
+    found = [caches[i].rows([int(row - first_rows[i])]) for i, row in zip(which_N, rows_N, strict=True)]
     inputs, targets = zip(*found, strict=True)
     return RaggedTokens.of(rows.values_N for rows in inputs), RaggedTokens.of(
         rows.values_N for rows in targets

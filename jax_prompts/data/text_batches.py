@@ -1,5 +1,7 @@
-"""Texts that are all there at once, in batches of few shapes, since every shape is compiled: sorted by length, and
-lengths and short batches rounded up to powers of two."""
+"""Batches texts in few shapes, since every shape is compiled.
+
+They are sorted by length, and lengths and short batches rounded up to powers of two.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from jax_prompts.data.layout import ROUNDING, RaggedTokens, SpecialTokens, encod
 
 def text_batches(
     texts: Sequence[Sequence[int]],
-    prompts: Sequence[Int[np.ndarray, " P"]],
+    prompts: Sequence[Int[np.ndarray, " _"]],
     *,
     batch_size: int,
     limit: int,
@@ -27,7 +29,7 @@ def text_batches(
       prompts: virtual token ids of each, of any lengths.
       batch_size: texts of one batch at most.
       limit: tokens of the longest rows.
-      frame: of the vocabulary.
+      special_tokens: of the vocabulary.
       parts: divides the rows of every batch.
     """
     longest = max(map(len, prompts), default=0)

@@ -1,4 +1,4 @@
-"""Whether TFDS can have a data set; its own attempts take minutes to fail without a network."""
+"""Checks that TFDS can have a data set; its own attempts take minutes to fail without a network."""
 
 from __future__ import annotations
 

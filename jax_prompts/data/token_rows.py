@@ -1,4 +1,4 @@
-"""Rows of a token cache from a SeqIO task, many at once: one at a time TensorFlow takes most of the time."""
+"""Makes rows of a token cache from a SeqIO task, many at once: one at a time TensorFlow takes most of the time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from tasks.features import TOKENIZE
 
 Columns = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
 TEXTS = ("inputs", "targets")
-TOKENIZE = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
 BATCH_ROWS = 4096  # rows in memory at once: about 16 MB of 1,000 tokens each
 SCHEMA = pa.schema(
     {
@@ -98,7 +98,7 @@ def rows_of(
 def _tokens(
     texts: list[str], feature: seqio.Feature, vocabulary: Vocabulary | WordPiece, length: int
 ) -> list[list[int]]:
-    """What SeqIO's `tokenize` and `append_eos_after_trim` make of texts."""
+    """Ids of texts, as SeqIO's `tokenize` and `append_eos_after_trim` make them."""
     own = isinstance(feature.vocabulary, seqio.SentencePieceVocabulary)
     encoded = vocabulary.encode_all(texts) if own else feature.vocabulary.encode_rows(texts)
     if not feature.add_eos:

@@ -1,4 +1,4 @@
-"""Words in place of a task's labels: what the model reads and writes as targets, and is scored against."""
+"""Puts words in place of a task's labels: the model reads and writes them as targets, and is scored against them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
-from jax_prompts.data.bert_features import label_classes
 from jax_prompts.errors import ConfigError, nearest
+from tasks.classification import label_classes
 
 
 def verbalized(task: seqio.Task, words: Mapping[str, str] | None) -> seqio.Task:

@@ -1,1 +1,1 @@
-"""A run on several processes: how they find each other, agree, share arrays and stop together."""
+"""Runs on several processes: joining, comparing settings, sharing arrays and stopping together."""

@@ -1,4 +1,4 @@
-"""A run on several processes: how they find each other, agree, take turns and stop together.
+"""Coordinates the processes of a run: they find each other, compare settings, take turns and stop together.
 
 Every process runs the same program with the same settings; process 0 alone writes what a run leaves. With one
 process nothing here waits.
@@ -104,7 +104,7 @@ def leave() -> None:
 
 @contextlib.contextmanager
 def joined(args: argparse.Namespace) -> Iterator[bool]:
-    """A command among other processes; whether this is the one that prints. Raises as `connect`."""
+    """Joins the other processes for one command; yields whether this is the one that prints. Raises as `connect`."""
     connect(args)
     yield primary()
     leave()
@@ -176,7 +176,7 @@ def assert_equal(subject: str, facts: Mapping[str, str]) -> None:
 
 
 def assert_equal_settings(config_text: str) -> None:
-    """`agree` on the lines of a resolved configuration."""
+    """`assert_equal` of the lines of a resolved configuration."""
     lines = [line.partition(" = ") for line in config_text.splitlines()]
     assert_equal("settings", {name: value for name, equals, value in lines if equals})
 
@@ -271,7 +271,7 @@ def _watch(command: str) -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """Without Python's way out, on which JAX waits for all processes."""
+    """Exits without Python's way out, on which JAX waits for all processes."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""A process of several is watched by its parent, which says in one line how it ended.
+"""Watches a process of several from its parent, which says in one line how it ended.
 
 JAX's distributed runtime ends a process from C++, with a stack trace and SIGABRT, when another process died or
 none answered in time; Python cannot catch that. So a process that belongs to a run of several goes on in a child
@@ -27,7 +27,7 @@ _STAMP = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ ([\w./]+):\d+\] ")  # a line of n
 _RUNTIME = ("coordination_service", "preemption_", "client.h")  # sources of the distributed runtime
 
 
-def several(args: argparse.Namespace) -> bool:
+def one_of_several(args: argparse.Namespace) -> bool:
     """Whether this process is one of several: by flags, under Slurm's srun, or on a TPU machine (which may be
     the only one of its slice).
 
@@ -80,7 +80,7 @@ def supervise(args: argparse.Namespace) -> None:
 
 
 def how_it_ended(fatal: str, timeout: int) -> str:
-    """One line for the last words of the distributed runtime."""
+    """Reason, in one line, for the last words of the distributed runtime."""
     if "RegisterTask" in fatal:
         return (
             f"the processes did not find each other within {timeout} s: start as many as --process_count says, each "

@@ -1,1 +1,1 @@
-"""How numbers lie in files: each format gives arrays that are read when they are wanted."""
+"""File formats of arrays, which are read when they are wanted."""

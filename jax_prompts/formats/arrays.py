@@ -1,4 +1,4 @@
-"""What every checkpoint reader returns: a name -> an array that is read when it is wanted, whole or in part."""
+"""Arrays that are read when they are wanted, whole or in part: what every checkpoint reader returns, by name."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ ArraySource = dict[str, LazyArray]
 
 
 def in_memory(array: np.ndarray) -> LazyArray:
+    """An array that is read already, as a lazy one."""
     return LazyArray(array.shape, array.dtype, lambda index: array[index])
 
 
@@ -90,7 +91,7 @@ def layers_first(stack: LazyArray, dtype: np.dtype) -> LazyArray:
 
 
 def sides(index: Index, shape: tuple[int, ...]) -> list[int]:
-    """The shape of a part."""
+    """Shape of the part that an index takes."""
     return [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
 
 

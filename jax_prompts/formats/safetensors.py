@@ -97,7 +97,7 @@ def is_whole(path: pathlib.Path) -> bool | None:
 
 
 def _header(arrays: ArraySource, order: list[str], checksum: int) -> bytes:
-    """As long for one checksum as for another."""
+    """Length and text of the header, as long for one checksum as for another."""
     header: dict[str, Any] = {"__metadata__": {"format": "flax", "crc32": f"{checksum:08x}"}}
     begin = 0
     for name in order:

@@ -1,4 +1,4 @@
-"""Checkpoints' zarr arrays and the files beside them, here or in a `gs://` bucket.
+"""Opens checkpoints' zarr arrays and the files beside them, here or in a `gs://` bucket.
 
 Both come from a bucket through TensorStore, so that what opens one opens the other; public ones need no credentials.
 """

@@ -1,1 +1,1 @@
-"""Texts answered by a model with its prompts: in Python, and line by line."""
+"""Answering texts with a model and its prompts: from Python, and line by line."""

@@ -1,4 +1,4 @@
-"""Python in five lines: `load_model`, and what it gives."""
+"""The Python interface: `load_model`, and what it gives."""
 
 from __future__ import annotations
 

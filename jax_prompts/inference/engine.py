@@ -20,8 +20,9 @@ from jaxtyping import Array, Float, Int
 from jax_prompts import decoding as ways_of_decoding
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
+from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
-from jax_prompts.base_models.weights import HEAD, load_weights
+from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
@@ -30,7 +31,6 @@ from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
-from jax_prompts.state import checked_head
 from jax_prompts.storage.files import PathOrUrl
 
 Tree = Any
@@ -111,7 +111,8 @@ class Engine:
           RunError: a file that cannot be read, or is no prompt file.
         """
         prompt_PD, metadata = load_prompt(path, **self._base)
-        return Prompt(prompt_PD, metadata, checked_head(self._model, path, metadata.labels), os.fspath(path))
+        head = load_classifier(self._model, path, metadata.labels)
+        return Prompt(prompt_PD, metadata, head, os.fspath(path))
 
     def predict(
         self, texts: Sequence[str], prompt: Prompts = None, *, decoding: Decoding = GREEDY, seed: int = 0
@@ -183,7 +184,7 @@ class Engine:
             if np.ndim(each.array) != 2:
                 raise ConfigError(f"{each.name} has shape {np.shape(each.array)}: a prompt is [P, D]")
             check_fits(each.name, each.array, each.metadata, **self._base)
-            if self._bert and HEAD not in each.head:
+            if self._bert and CLASSIFIER not in each.head:
                 raise ConfigError(f"{each.name} holds no classifier, and a BERT answers with one")
         return prompts
 
@@ -218,10 +219,10 @@ class Engine:
 
     def _table(
         self, prompts: Iterable[Prompt]
-    ) -> tuple[Float[Array, "Q D"] | None, dict[Prompt | None, Int[np.ndarray, " P"]]]:
+    ) -> tuple[Float[Array, "Q D"] | None, dict[Prompt | None, Int[np.ndarray, " _"]]]:
         """The rows of all prompts (their number rounded up: it is part of a shape), and which are each one's."""
         first = self._model.config.vocab_size
-        ids: dict[Prompt | None, Int[np.ndarray, " P"]] = {None: np.zeros(0, np.int32)}
+        ids: dict[Prompt | None, Int[np.ndarray, " _"]] = {None: np.zeros(0, np.int32)}
         for prompt in prompts:
             ids[prompt] = np.arange(first, first + len(prompt.array), dtype=np.int32)
             first += len(prompt.array)
@@ -250,7 +251,7 @@ class Engine:
         return [[*begin, *ids[:room], eos] for ids in self._vocabulary.encode_all(texts)]
 
     def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
-        """What `make` compiles for a batch's model, kept for the next one."""
+        """The program that `make` compiles for a batch's model, kept for the next one."""
         key = make, batch.model.prompt_kind, len(batch.labels), *settings
         if key not in self._programs:
             self._programs[key] = make(batch.model, *settings, self._mesh)
@@ -266,7 +267,7 @@ def _labels_of(prompts: list[Prompt | None]) -> tuple[str, ...]:
 
 
 def _columns(labels: Sequence[str], known: tuple[str, ...]) -> list[int]:
-    """Where a classifier has these labels."""
+    """Columns of a classifier's answers that belong to these labels."""
     for label in labels:
         if label not in known:
             raise ConfigError(f"the prompt's classifier has no label {label!r}; use {', '.join(known)}")

@@ -1,5 +1,7 @@
-"""A model asked: its answers to every example, or how likely the right ones are. Prompts are rows of one table, so
-one program serves any number."""
+"""Predicts answers to examples, or how likely the right ones are.
+
+Prompts are rows of one table, so one program serves any number.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def make_loss_step(model: Model, mesh: jax.sharding.Mesh | None = None) -> LossS
 
 
 def label_of(labels: Sequence[str]) -> Callable[[Int[np.ndarray, " 1"]], str]:
-    """How a BERT's class reads."""
+    """Function from a class, as `predict` of a BERT gives it, to its label."""
     return lambda class_1: labels[int(class_1[0])]
 
 

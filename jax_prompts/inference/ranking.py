@@ -1,4 +1,4 @@
-"""Rank classification: every label of a task scored as an answer, the likeliest one taken (no generation).
+"""Ranks the labels of a task: every label is scored as an answer, the likeliest one taken (no generation).
 
 By the sum of its tokens' log-probabilities, or by their mean, which does not favour short labels (T-Few, Liu et
 al. 2022, arXiv:2205.05638, offers both). C labels of up to U tokens, end of sentence included.
@@ -33,7 +33,7 @@ Rank = Callable[..., Float[Array, "B C"]]
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
-    """What a model thinks of the C labels of N examples.
+    """Log-probabilities of the C labels for N examples.
 
     Attributes:
       labels: their texts.
@@ -127,7 +127,7 @@ def rank_labels(
     *,
     targets_length: int,
 ) -> Ranked:
-    """Every label for every example, in order.
+    """Ranks every label for every example, in order.
 
     Raises:
       ConfigError: see `label_arrays`.

@@ -1,4 +1,4 @@
-"""Prompts from other systems in (`t5x convert`), and out to them (`t5x export`)."""
+"""Converts prompts from other systems (`t5x convert`), and to them (`t5x export`)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def convert_prompt(source: str, target: str, *, prompt_only: bool = False) -> di
             f"{source} holds more than a prompt: {'; '.join(found.left_out)}; --prompt_only takes the prompt without it"
         )
     for words in (*found.unused, *found.left_out):
-        _say(f"{source}: left out {words}")
+        _warn(f"{source}: left out {words}")
     metadata = found.metadata
     if found.left_out:
         extra = metadata.extra | {"left_out": json.dumps(found.left_out)}
@@ -143,9 +143,9 @@ def _to_peft(
         kind = peft_encoder.p_tuning(method, prompt_PD.shape[1])
         encoder = peft_encoder.tuned_encoder(pathlib.Path(prompt), prompt_PD, method, metadata.step)
         if encoder is None:
-            _say(f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}")
+            _warn(f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}")
     if base_model is None:
-        _say("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
+        _warn("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
     with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
         peft.write_adapter(folder, prompt_PD, metadata, base_model, kind)
         if encoder is not None:
@@ -173,5 +173,5 @@ def _loadable(metadata: PromptMetadata) -> str | None:
     return None if name in ("", "None") or ":" in name else name
 
 
-def _say(words: str) -> None:
+def _warn(words: str) -> None:
     warnings.warn(words, SettingWarning, stacklevel=2)

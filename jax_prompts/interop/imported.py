@@ -1,4 +1,4 @@
-"""What every reader of other systems' prompts returns, and how it looks at files that nobody vouches for."""
+"""Prompts as every reader of another system returns them, and checks of files that nobody vouches for."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def write_prompted(
     Args:
       path: a new directory, by T5X's habit called `checkpoint_STEP`.
       prompt_PD: the prompt.
-      about: whose fingerprint, if it has one, must be the base model's.
+      metadata: whose fingerprint, if it has one, must be the base model's.
       base_model: what `open_model` takes.
 
     Raises:

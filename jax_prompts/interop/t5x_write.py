@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 26
 
 
 def write_checkpoint(path: str | os.PathLike[str], arrays: ArraySource, step: int) -> None:
-    """The new directory `path`, whole or not at all: matrices as zarr arrays, vectors inside the msgpack.
+    """Writes the new directory `path`, whole or not at all: matrices as zarr arrays, vectors inside the msgpack.
 
     Args:
       path: by T5X's habit called `checkpoint_STEP`.

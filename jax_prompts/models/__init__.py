@@ -1,1 +1,1 @@
-"""Frozen models: T5 in Flax Linen, its layers and its sizes. No prompt code beyond the one lookup."""
+"""Models in Flax Linen: T5 and BERT, their layers and sizes, and prompts where layers read them."""

@@ -144,11 +144,11 @@ class Bert(nn.Module):
     def __call__(
         self,
         encoder_input_tokens: Int[Array, "B L"],
-        decoder_input_tokens: Int[Array, "B U"],
+        decoder_input_tokens: Int[Array, "B U"] | None,
         prompts_QW: Float[Array, "Q W"] | None = None,
         *,
         deterministic: bool = True,
-    ) -> Float[Array, "B U V"]:
+    ) -> Float[Array, " B #L V"]:
         """Float32 logits of the classes [B, 1, C], or of the words at every position [B, L, V].
 
         There is no decoder: `decoder_input_tokens` are not read.
@@ -159,11 +159,11 @@ class Bert(nn.Module):
     def hidden(
         self,
         encoder_input_tokens: Int[Array, "B L"],
-        decoder_input_tokens: Int[Array, "B U"],
+        decoder_input_tokens: Int[Array, "B U"] | None,
         prompts_QW: Float[Array, "Q W"] | None = None,
         *,
         deterministic: bool = True,
-    ) -> Float[Array, "B U D"]:
+    ) -> Float[Array, " B #L D"]:
         """`__call__` up to `logits`: [CLS] pooled [B, 1, D], or the last hidden state [B, L, D]."""
         x_BLD = self.encode(encoder_input_tokens, prompts_QW, deterministic=deterministic)
         return self.dropout(self.pool(x_BLD), deterministic)[:, None] if self.classes else x_BLD

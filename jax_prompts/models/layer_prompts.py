@@ -1,4 +1,4 @@
-"""Prompts at every layer: what a virtual token is made to be where a layer reads it.
+"""Prompts at every layer: states, keys and values that virtual tokens have where a layer reads them.
 
 An ordinary prompt gives a virtual token its embedding and leaves the rest to the model. A per-layer prompt
 also replaces, at each layer, the virtual token's hidden state (deep prompts: Liu et al. 2022, "P-Tuning v2")
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 
 class LayerPrompts(NamedTuple):
-    """What virtual tokens are at the N layers of a stack, or at one layer without N; None: what the layer computes."""
+    """States, keys and values of virtual tokens at N layers, or without N at one; None: what the layer computes."""
 
     states_NQD: Any = None
     keys_NQHK: Any = None
@@ -31,15 +31,15 @@ NO_LAYER_PROMPTS = LayerPrompts()
 
 def input_prompts(
     prompts_QW: Float[Array, "Q W"] | None, prompt_kind: str, emb_dim: int
-) -> Float[Array, "Q D"] | None:
-    """Embeddings of virtual tokens: the prompts themselves, or zeros where every layer replaces what they become."""
+) -> Float[Array, "#Q D"] | None:
+    """Embeddings of virtual tokens: the prompts themselves, or one row of zeros where layers replace them all."""
     return prompts_QW if prompts_QW is None or prompt_kind == "input" else jnp.zeros((1, emb_dim))
 
 
 def layer_prompts_of(
     prompts_QW: Float[Array, "Q W"] | None, prompt_kind: str, layers: int, heads: int
 ) -> LayerPrompts:
-    """What a prompt of this kind is at each of N layers: N*D states, or N*2*H*K keys and values."""
+    """Prompts of this kind at each of N layers: N*D states, or N*2*H*K keys and values."""
     if prompts_QW is None or prompt_kind == "input":
         return NO_LAYER_PROMPTS
     if prompt_kind == "deep":

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
@@ -57,7 +58,7 @@ class Embed(nn.Module):
 class RMSNorm(nn.Module):
     """x / RMS(x) * scale, with float32 statistics; returns `dtype`. T5 centres nothing and adds no bias."""
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x_BLD: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
@@ -83,7 +84,7 @@ class Dropout(nn.Module):
         return x_BLD * (keep_B1D / (1.0 - self.rate)).astype(x_BLD.dtype)
 
 
-def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: jnp.dtype) -> Float[Array, "*b O"]:
+def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: DTypeLike) -> Float[Array, "*b O"]:
     """x W in `dtype`; two bfloat16 arrays are not widened for float32 sums, in which their products are exact."""
     narrow = x_BLI.dtype == w_IO.dtype == jnp.bfloat16
     operands = jnp.bfloat16 if narrow else dtype
@@ -97,7 +98,7 @@ class Dense(nn.Module):
     out_features: int
     axes: tuple[str, str]
     kernel_init: nn.initializers.Initializer
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
@@ -114,7 +115,7 @@ class Attention(nn.Module):
     head_dim: int
     emb_dim: int
     dropout_rate: float
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self) -> None:
         width = self.num_heads * self.head_dim
@@ -163,7 +164,7 @@ class Attention(nn.Module):
         bias: Float[Array, "#B #H #U M"],
         deterministic: bool,
     ) -> Float[Array, "B U D"]:
-        """The same function without keys and values: cheaper when U is small (`prefers_few_queries`).
+        """The same function without keys and values: cheaper when U is small (`prefers_absorbed_projections`).
 
         q . (W_k x) = (W_k^T q) . x, and sum_m w_m (W_v x_m) = W_v (sum_m w_m x_m), so the projections are
         done for each of U queries in place of each of M attended positions.
@@ -204,7 +205,7 @@ class MLP(nn.Module):
     mlp_dim: int
     activations: tuple[str, ...]
     dropout_rate: float
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
@@ -221,8 +222,8 @@ class MLP(nn.Module):
 
 
 def relative_position_bucket(
-    offset: Int[np.ndarray | Array, ...], *, bidirectional: bool, num_buckets: int, max_distance: int
-) -> Int[Array, ...]:
+    offset: Int[Array, "*o"], *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> Int[Array, "*o"]:
     """Bucket of key position minus query position (Raffel et al. 2020, section 2.1; Shaw et al. 2018).
 
     Half of the buckets hold small distances exactly, the other half grow logarithmically up to

@@ -1,4 +1,4 @@
-"""What a layer keeps of its forward pass for the backward pass, by T5X's names; values and gradients are the same.
+"""Rematerialisation: what layers keep of the forward pass for the backward pass, by T5X's names; numbers are the same.
 
 Of the frozen model only activations have gradients, so what counts are the inputs of norms, softmaxes and gates:
 products with frozen weights need nothing kept.

@@ -244,7 +244,7 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         position: Array | None = None,
     ) -> tuple[Float[Array, "B U D"], Cache | None]:
-        """What `logits` reads, at all target positions; with a cache, at `position`, and the cache after it."""
+        """Hidden states at all target positions; with a cache, at `position`, and the cache after it."""
         c = self.config
         max_length = y_BUD.shape[1] if cache is None else jax.tree.leaves(cache["self"])[0].shape[-3]
         key_U = jnp.arange(max_length)
@@ -328,7 +328,7 @@ class T5(nn.Module):
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B U D"]:
-        """`__call__` up to `logits`."""
+        """Hidden states of every target position: `__call__` up to `logits`."""
         encoded = self.encode(encoder_input_tokens, prompts_QW, deterministic=deterministic)
         return self.decode(encoded, encoder_input_tokens, decoder_input_tokens, deterministic=deterministic)
 
@@ -385,7 +385,7 @@ class T5(nn.Module):
         prompts_QW: Float[Array, "Q W"] | None,
         max_length: int,
     ) -> Cache:
-        """What `decode_step` needs for up to `max_length` tokens; the batch is the axis `CACHE_BATCH_AXIS` of all."""
+        """Cache of `decode_step` for up to `max_length` tokens; the batch is the axis `CACHE_BATCH_AXIS` of all."""
         encoded_BLD, cross_prompts, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
         layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length)
         return {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens > 0)}

@@ -1,4 +1,4 @@
-"""A training step added up as it is traced, before any compiler: products, and what is kept for the backward pass."""
+"""Adds up a training step as it is traced, before any compiler: products, and what is kept for the backward pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jax_prompts.setup import Setup
 
 
 def matrix_flops(jaxpr: Any, times: int = 1) -> int:
-    """Of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
+    """FLOPs of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -34,7 +34,7 @@ def matrix_flops(jaxpr: Any, times: int = 1) -> int:
 
 
 def kept_bytes(loss: Callable[..., jax.Array], tuned: Any, *others: Any) -> int:
-    """What the gradient of `loss(tuned, *others)` by `tuned` keeps between the passes, arguments not among it."""
+    """Bytes that the gradient of `loss(tuned, *others)` by `tuned` keeps between the passes, arguments not among it."""
 
     def forward(tuned: Any, *others: Any) -> list[jax.Array]:
         return jax.tree.leaves(jax.vjp(lambda tuned: loss(tuned, *others), tuned)[1])

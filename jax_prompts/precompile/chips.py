@@ -1,4 +1,4 @@
-"""Accelerators: what one holds and how fast it is, and the slices of TPUs that the compiler can be asked about.
+"""Accelerators: the memory and the rates of one, and the slices of TPUs that the compiler can be asked about.
 
 Sources: Cloud TPU's pages of each version (peak rate in bfloat16, memory bandwidth, links); for the memory that a
 program may use, and so for `hbm`, the TPU compiler's own limit, which is a little below what is sold. Clocks are
@@ -67,7 +67,7 @@ USUAL = [f"{version}:{sides}" for version, (axes, _) in _PODS.items() for sides 
 
 
 def check_topology(name: str) -> None:
-    """Whether a slice can be asked for, before JAX is imported.
+    """Checks that a slice can be asked for, before JAX is imported.
 
     Raises:
       ConfigError: a name that is no slice; what may be meant is offered.
@@ -89,7 +89,7 @@ def _split(name: str) -> tuple[str, list[int]]:
 
 
 def _no_slice(name: str) -> ConfigError:
-    """What to write in place of a name that no slice has."""
+    """Error that says what to write in place of a name that no slice has."""
     lower = name.lower()
     if re.match(r"cpu|gpu|cuda|nvidia|rocm|local|[abhl]\d+", lower):
         return ConfigError(
@@ -143,7 +143,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
 
 
 def open_lines(devices: Sequence[jax.Device]) -> Callable[[Sequence[int]], bool]:
-    """Whether a group, by its places among `devices`, lies in a line that no link closes to a ring.
+    """Function that says whether a group, by its places among `devices`, is a line that no link closes to a ring.
 
     Such a group takes twice as long: everything passes the middle, and half of what a ring has crosses there. A
     group in a plane or a block has a ring within it. Chips with no coordinates (GPU, CPU) reach all others alike.

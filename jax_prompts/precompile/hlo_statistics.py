@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its text: matrix FLOPs, memory traffic, collectives, the compiler's cycles.
+"""Statistics of compiled programs, read from their text: matrix FLOPs, memory traffic, collectives, compiler's cycles.
 
 XLA's own cost analysis counts the body of a loop once, however often it runs, so a model that scans over its
 layers looks as cheap as one layer. Here every number is multiplied by the trip counts of the loops around it.

@@ -1,4 +1,4 @@
-"""A run compiled and not run: whether it fits, what it computes and sends, how fast it should be.
+"""Compiles a run without running it: whether it fits, what it computes and sends, how fast it should be.
 
 The programs are those of a training run, compiled for the chips of a TPU slice by the TPU's own compiler, or for
 the devices that are here. Arguments are shapes alone: no weights, no data, no TPU.
@@ -74,7 +74,7 @@ def precompile(run: TrainRun, topology: str | None, programs: Sequence[str] = PR
 
 
 def _report(jitted: Any, arguments: tuple, examples: int, chip: Chip | None, hbm: int) -> dict[str, Any]:
-    """What one program needs, does and takes, on one chip."""
+    """Report on one program: what it needs, does and takes, on one chip."""
     begun = time.monotonic()
     arguments_bytes = partition.bytes_per_device(arguments)
     mesh = jax.tree.leaves(arguments)[0].sharding.mesh
@@ -136,7 +136,7 @@ def _prediction(stats: Statistics, chip: Chip | None) -> float | None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    """The report as a table on stderr, a program a column."""
+    """Prints the report as a table on stderr, a program a column."""
     reports = found["programs"]
     hbm = f"of {found['hbm_per_chip'] / GIB:.2f} GiB"
     rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [

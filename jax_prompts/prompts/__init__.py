@@ -13,7 +13,6 @@ import jax
 from jaxtyping import Array, Float
 
 from jax_prompts.prompts.decomposed import Decomposed, RankProbe
-from jax_prompts.prompts.direct import PromptTuning
 from jax_prompts.prompts.explosive import Explosive
 from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabulary, Text, Uniform
 from jax_prompts.prompts.layers import TableInit
@@ -21,6 +20,7 @@ from jax_prompts.prompts.lstm import LSTMPrompt
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from jax_prompts.prompts.per_layer import PerLayer, for_model, prompt_kind_of
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_head, load_prompt, load_prompts, save_prompt
+from jax_prompts.prompts.prompt_tuning import PromptTuning
 from jax_prompts.prompts.residual import Residual
 
 METHODS = (

@@ -1,4 +1,4 @@
-"""How long a prompt's vectors are and how alike: the two curves of the EPT paper's analysis."""
+"""Mean length and mean similarity of a prompt's vectors: the two curves of the EPT paper's analysis."""
 
 from __future__ import annotations
 

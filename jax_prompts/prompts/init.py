@@ -1,4 +1,4 @@
-"""Where the prompt table starts: random, or at embeddings the frozen model already understands.
+"""Initialisers of the prompt table: random, or embeddings that the frozen model already understands.
 
 An initialiser is a plain setting; `table_init(base)` joins it with the frozen model and returns a JAX
 initialiser `(key, (P, D), dtype) -> table_PD`, which works under `jit`, `vmap` over keys and `eval_shape`.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,9 @@ from jax_prompts.prompts.prompt_file import load_prompt
 SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
-    """What an initialiser asks of a vocabulary: pieces without end of sentence, and their count."""
+    """Vocabulary as an initialiser needs it: pieces without end of sentence, and their count."""
 
     size: int
 

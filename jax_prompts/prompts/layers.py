@@ -1,4 +1,4 @@
-"""What methods are built from: the table, a dense layer as PyTorch starts it, the bottleneck, the LSTM.
+"""Parts of methods: the table, a dense layer as PyTorch starts it, the bottleneck, the LSTM.
 
 Parameters are float32 and products are computed in full float32 on every accelerator: the cost is nothing
 beside the frozen model's. Letters: P prompt length, D model width, M hidden size.
@@ -122,7 +122,7 @@ class LSTM(nn.Module):
     layers: int = 1
 
     @nn.compact
-    def __call__(self, x_PI: Float[Array, "P I"]) -> Float[Array, "P 2M"]:
+    def __call__(self, x_PI: Float[Array, "P I"]) -> Float[Array, "P {2*self.hidden}"]:
         for layer in range(self.layers):
             forward_PM = self._direction(x_PI, f"forward_{layer}")
             backward_PM = self._direction(x_PI[::-1], f"backward_{layer}")[::-1]

@@ -17,7 +17,7 @@ _KINDS = ("prefix", "deep")
 
 
 def prompt_kind_of(method: object) -> str:
-    """Where a method's rows belong (`models/layer_prompts.py`): at the input, unless it says otherwise."""
+    """Prompt kind of a method (`models/layer_prompts.py`): `input`, unless it says otherwise."""
     return getattr(method, "kind", "input")
 
 

@@ -198,7 +198,7 @@ def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
     return head, parse_metadata(path, text)
 
 
-def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "P D"]], str]:
+def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "_ D"]], str]:
     """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their kind.
 
     Raises:
@@ -216,7 +216,7 @@ def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[
 
 
 def read_content(path: PathOrUrl) -> bytes:
-    """A prompt file as it is. Its size is looked at first, so that a wrong or hostile one costs no memory.
+    """Bytes of a prompt file. Its size is looked at first, so that a wrong or hostile one costs no memory.
 
     Raises:
       ConfigError: no such file.

@@ -41,7 +41,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the store knows of a prompt.
+    """Entry of one prompt.
 
     Attributes:
       name: what its users call it.
@@ -74,13 +74,14 @@ class Entry:
         return cls(name, file, len(content), checksum, length, width, added, metadata)
 
     def to_json(self) -> bytes:
+        """Content of the entry's file."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["metadata"] = metadata_text(self.metadata)
         return json.dumps(fields, indent=2).encode() + b"\n"
 
     @classmethod
     def from_json(cls, place: str, name: str, content: bytes) -> Entry:
-        """Raises RunError for anything but what `to_json` writes of a prompt called `name`."""
+        """Reads what `to_json` wrote of a prompt called `name`. Raises RunError for anything else."""
         wrong = f"{place} is no entry of a prompt store: remove {name}, or replace it"
         try:
             fields = json.loads(content)
@@ -101,7 +102,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """What a look at every file of a store found.
+    """State of every file of a store.
 
     Attributes:
       whole: names of prompts that are as they were added.
@@ -177,7 +178,7 @@ class PromptStore:
         return tuple(sorted((entry for entry in self.list() if fits(entry.metadata)), key=order))
 
     def path(self, name: str) -> str:
-        """Where the file of a prompt is: a path or URL for whatever takes a prompt file. It never changes.
+        """Path or URL of a prompt's file, for whatever takes a prompt file. It never changes.
 
         Raises:
           ConfigError: there is no such prompt.
@@ -300,7 +301,7 @@ class PromptStore:
         return entries, damaged
 
     def _read_entry(self, name: str) -> Entry | None:
-        """None where there is none.
+        """The entry of a prompt; None where there is none.
 
         Raises:
           RunError: it is damaged, or cannot be read.

@@ -1,1 +1,1 @@
-"""Answers judged: metrics, averages, baselines, intervals, and the choice of the best prompt."""
+"""Scoring of answers: metrics, averages, baselines, intervals, and the choice of the best prompt."""

@@ -1,4 +1,4 @@
-"""Averages over tasks: given for a complete set of tasks of one kind, refused with the reason otherwise."""
+"""Averages over tasks: computed for a complete set of tasks of one kind, refused with the reason otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What says how much a score is worth: constant answers, and how constant the answers are."""
+"""Baselines of scores: constant answers, and how constant the answers are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def constant_answers(
 
 
 def shares(texts: Sequence[str], labels: Sequence[str] | None, several_classes: bool) -> dict[str, Any]:
-    """How alike answers are, in percent, and for a task with labels how many are none of them.
+    """Shares of equal answers, in percent, and for a task with labels of answers that are none of them.
 
     `identical_predictions` is the share of the most frequent answer; `constant_predictor` says that all
     answers are the same although the targets are not.
@@ -55,7 +55,7 @@ def shares(texts: Sequence[str], labels: Sequence[str] | None, several_classes: 
 
 
 def warn_of_constants(about_scores: dict[str, dict[str, Any]], who: str) -> None:
-    """A line for each task, and each way to answer it, where all predictions are the same.
+    """Logs a line for each task, and each way to answer it, where all predictions are the same.
 
     Args:
       about_scores: by task, as in summary.json.

@@ -1,4 +1,4 @@
-"""Which prompt is kept: the best of each member on the validation metric, and when to stop looking."""
+"""Tracks the best of each member on the validation metric, and when to stop looking."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import statistics
 from typing import Any
 
 from jax_prompts.errors import ConfigError, nearest
-
-TaskMetrics = dict[str, dict[str, float]]  # task -> metric -> value
+from jax_prompts.scoring.averages import TaskMetrics
 
 
 def selection_metric(metrics: TaskMetrics, name: str | None) -> tuple[float, bool]:
@@ -64,13 +63,13 @@ class BestTracker:
         self.stale = 0 if improved else self.stale + 1
         return improved
 
-    def found(self) -> list[dict[str, Any]]:
-        """The best of every member, once there was an evaluation."""
+    def chosen(self) -> list[dict[str, Any]]:
+        """The best evaluation of every member, once there was one."""
         return [best for best in self.best if best is not None]
 
     def values(self) -> list[float]:
         """The members' best metrics, once there was an evaluation."""
-        return [best["value"] for best in self.found()]
+        return [best["value"] for best in self.chosen()]
 
     def exhausted(self, patience: int | None) -> bool:
         """Whether `patience` evaluations have passed without a better metric."""

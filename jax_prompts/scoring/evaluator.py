@@ -1,4 +1,4 @@
-"""Members scored on every task of a split: predict, postprocess, compare."""
+"""Scores members on every task of a split: predicts, postprocesses, compares."""
 
 from __future__ import annotations
 
@@ -91,25 +91,25 @@ class Evaluator:
             special_tokens=SpecialTokens.of(self.vocabulary),
             sharding=None if self.mesh is None else partition.batch_sharding(self.mesh, members=False),
         )
-        asked = params, prompts_QD
+        prompted = params, prompts_QD
         targets_length = self.data.task_feature_lengths["targets"]
         if not cache.metrics:
-            return Scores(mean_loss(self._loss_step, *asked, batches(targets_length=targets_length)), [])
+            return Scores(mean_loss(self._loss_step, *prompted, batches(targets_length=targets_length)), [])
         if isinstance(self.model, Bert):
-            texts = predict_texts(self._predict(1), *asked, batches(), label_of(cache.labels or ()))
+            texts = predict_texts(self._predict(1), *prompted, batches(), label_of(cache.labels or ()))
             return self.task_evaluators[cache.task](texts)
         predict = self._predict(cache.longest_targets)
-        texts = predict_texts(predict, *asked, batches(), self.vocabulary.decode)
+        texts = predict_texts(predict, *prompted, batches(), self.vocabulary.decode)
         ranked = None
         if self.data.rank_classification and cache.labels is not None:
             ranked = rank_labels(
-                self._rank, *asked, batches(), cache.labels, self.vocabulary, targets_length=targets_length
+                self._rank, *prompted, batches(), cache.labels, self.vocabulary, targets_length=targets_length
             )
         return self.task_evaluators[cache.task](texts, ranked)
 
     @functools.cached_property
     def task_evaluators(self) -> dict[str, TaskEvaluator]:
-        """By task."""
+        """Of each task."""
         return {cache.task: TaskEvaluator(cache, self.data.bootstrap) for cache in self.caches}
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""What a finished run scored, as summary.json has it."""
+"""Scores of a finished run as summary.json has them, and of any evaluation as one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from jax_prompts.scoring.best_tracker import BestTracker, TaskMetrics, selection_metric
+from jax_prompts.scoring.averages import TaskMetrics
+from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
 
 
 def summarize(
@@ -19,25 +20,25 @@ def summarize(
       untuned_metrics: of the bare model.
       tests_E: `task_evaluator.report` of each member's best on test examples; empty where there are none.
     """
-    best, values = tracker.found(), tracker.values()
-    reported = [part for part in best[0] if part not in ("value", "step")]
+    best_E, values_E = tracker.chosen(), tracker.values()
+    reported = [part for part in best_E[0] if part not in ("value", "step")]
     return {
-        "best_metric": statistics.fmean(values),
-        "best_metric_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
-        "best_step": _alone([found["step"] for found in best]),
+        "best_metric": statistics.fmean(values_E),
+        "best_metric_deviation": statistics.stdev(values_E) if len(values_E) > 1 else 0.0,
+        "best_step": _alone([best["step"] for best in best_E]),
         "untuned_metric": selection_metric(untuned_metrics, tracker.metric)[0],
-        **{part: _alone([found[part] for found in best]) for part in reported},
+        **{part: _alone([best[part] for best in best_E]) for part in reported},
         **{f"test_{part}": _alone([tests[part] for tests in tests_E]) for part in (tests_E or [{}])[0]},
     }
 
 
 def one_line(metrics: TaskMetrics) -> str:
-    """Metrics by task, for the reader."""
+    """Text of metrics by task: `TASK METRIC VALUE, ...`."""
     return ", ".join(
         f"{task} {name} {value:.2f}" for task, values in metrics.items() for name, value in values.items()
     )
 
 
 def _alone(values_E: list[Any]) -> Any:
-    """One member's value stands by itself."""
+    """The list of the members' values; of one member the value itself."""
     return values_E[0] if len(values_E) == 1 else values_E

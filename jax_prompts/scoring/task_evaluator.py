@@ -1,4 +1,4 @@
-"""From answers to scores: the task's postprocessor and metrics, beside what says how much a score is worth."""
+"""Scores the answers to a task: its postprocessor and metrics, beside what says how much a score is worth."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def write_errors(path: PathOrUrl) -> Iterator[None]:
 
 
 def remove(path: PathOrUrl) -> None:
-    """Raises FileNotFoundError, OSError or TimeoutError."""
+    """Removes a file. Raises FileNotFoundError, OSError or TimeoutError."""
     if isinstance(place := _place(path), str):
         return ask_file_system(place, lambda fs, file: fs.rm_file(file))
     place.unlink()

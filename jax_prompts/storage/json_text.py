@@ -1,4 +1,4 @@
-"""JSON as every reader takes it: a number that is not finite (a correlation with constant answers) is null."""
+"""Writes JSON as every reader takes it: a number that is not finite (a correlation with constant answers) is null."""
 
 from __future__ import annotations
 

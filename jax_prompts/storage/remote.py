@@ -1,4 +1,4 @@
-"""What is far away: asked with patience, but so that a command without a network ends within 30 seconds."""
+"""Requests to remote file systems, with patience, but so that a command without a network ends within 30 seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 
 
 def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
-    """What `ask(file system of the URL, path there)` returns.
+    """Answer of `ask(file system of the URL, path there)`.
 
     Raises:
       OSError: whatever that file system's library raises. TimeoutError as `within_limit`.
@@ -32,7 +32,7 @@ def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], An
 
 
 def within_limit(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns or raises.
+    """Answer of `ask`, or the error that it raises.
 
     Raises:
       TimeoutError: it has done neither after `TIMEOUT_SECONDS`.

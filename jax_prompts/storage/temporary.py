@@ -1,4 +1,4 @@
-"""What is written under another name first: `.NAME.0123456789abcdef0123456789abcdef.tmp`, beside NAME."""
+"""Temporary names for what is being written: `.NAME.0123456789abcdef0123456789abcdef.tmp`, beside NAME."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def final_name(name: str) -> str | None:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Returns once a file or directory is on the disk."""
+    """Waits until a file or directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

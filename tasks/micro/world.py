@@ -1,4 +1,4 @@
-"""A small world in words: people, things and places, and what is said about them.
+"""Text about a small world: people, things and places, and what is said about them.
 
 All text of the `micro` tasks comes from here. Every generator is a pure function of a `random.Random`, and
 every answer follows from the sentences that stand before it.

@@ -10,9 +10,8 @@ from typing import Any
 
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import tolerated
-from tasks.sources.lines import Place, json_lines, read_lines, tab_separated
+from tasks.sources.lines import BYTE_ORDER_MARK, Place, json_lines, read_lines, tab_separated
 
-BYTE_ORDER_MARK = "\ufeff"  # what some spreadsheets write first
 LONGEST_FIELD = 2**31 - 1  # characters; Python's own limit for CSV is 131,072
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 

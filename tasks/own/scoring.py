@@ -52,10 +52,10 @@ def scoring(
     for name in names:
         if name not in fit:
             raise TaskError(f"OwnTask.metrics: {name} does not compare {what}; use {' or '.join(fit)}")
-    return postprocess, [_told(known[name], len(labels)) for name in names]
+    return postprocess, [_with_classes(known[name], len(labels)) for name in names]
 
 
-def _told(metric: Metric, num_classes: int) -> Metric:
+def _with_classes(metric: Metric, num_classes: int) -> Metric:
     """The metric with its `num_classes` set, where it has one."""
     if "num_classes" in inspect.signature(metric).parameters:
         return functools.partial(metric, num_classes=num_classes)

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -15,44 +15,58 @@ from tasks.errors import TaskError
 from tasks.features import OUTPUT_FEATURES, TOKENIZE
 from tasks.own.rows import columns_of, read_rows
 from tasks.own.scoring import scoring
-from tasks.own.settings import OwnTask
 from tasks.own.templates import Template
 from tasks.sources.bad_lines import tolerated
 from tasks.sources.lines import Place
 from tasks.sources.official_files import Files
 from tasks.sources.seqio_sources import FileSource
 
-SPLITS = ("train", "validation", "test")
 
-
-def own_task(name: str, settings: OwnTask, data_dir: str | None) -> seqio.Task:
+def own_task(
+    name: str,
+    data_dir: str | None,
+    *,
+    files: Mapping[str, str | None],
+    inputs: str,
+    target: str,
+    labels: Mapping[str, str] | None,
+    answers: str | None,
+    metrics: Sequence[str],
+    id: str | None,
+) -> seqio.Task:
     """Task that the settings describe; it is not registered.
+
+    Args:
+      name: of the task.
+      data_dir: what file names are relative to; None: the working directory.
+      files: name of each split's file, or None where there is none.
+      inputs, target, labels, answers, metrics, id: the fields of `OwnTask` in a run's settings.
 
     Raises:
       TaskError: no files, a template without columns, a metric that does not fit, labels and answers both, a
         name that SeqIO refuses.
     """
-    names = {split: getattr(settings, split) for split in SPLITS if getattr(settings, split) is not None}
+    names = {split: file for split, file in files.items() if file is not None}
     if not names:
         raise TaskError("OWN_TASK has no files: set OwnTask.train and OwnTask.validation")
-    if settings.labels and settings.answers:
+    if labels and answers:
         raise TaskError("OwnTask.labels and OwnTask.answers are both set: set one to None")
-    files = OwnFiles(
+    official = OwnFiles(
         folder=".",
         suite=".",
         names=names,
-        inputs=Template(settings.inputs, "OwnTask.inputs"),
-        target=Template(settings.target, "OwnTask.target"),
-        labels=settings.labels,
-        answers=settings.answers,
-        id=settings.id,
+        inputs=Template(inputs, "OwnTask.inputs"),
+        target=Template(target, "OwnTask.target"),
+        labels=labels,
+        answers=answers,
+        id=id,
     )
-    labels = tuple(dict.fromkeys((settings.labels or {}).values()))
-    postprocess, metric_fns = scoring(settings.metrics, labels, settings.answers is not None)
+    words = tuple(dict.fromkeys((labels or {}).values()))
+    postprocess, metric_fns = scoring(metrics, words, answers is not None)
     try:
         return seqio.Task(
             name,
-            source=FileSource(files, pathlib.Path(data_dir or ".").expanduser()),
+            source=FileSource(official, pathlib.Path(data_dir or ".").expanduser()),
             preprocessors=TOKENIZE,
             output_features=OUTPUT_FEATURES,
             postprocess_fn=postprocess,

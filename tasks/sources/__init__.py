@@ -1,1 +1,1 @@
-"""Where raw examples come from: TFDS, official files, text files, or Python."""
+"""Sources of raw examples: TFDS, official files, text files, or Python."""

@@ -9,10 +9,10 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from tasks.sources.seqio_sources import BLOCK
 from tasks.sources.splits import parse
 
 FEATURES = ("inputs", "targets")
-BLOCK = 1024  # examples that pass from Python to TensorFlow at once: one at a time is slow
 
 
 class Generated(seqio.DataSource):
@@ -40,14 +40,7 @@ class Generated(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         return sum(len(part.range(self._sizes[part.name])) for part in parse(split, self._sizes))
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **_: Any,
-    ) -> tf.data.Dataset:
+    def get_dataset(self, split: str = "train", *_: Any, **__: Any) -> tf.data.Dataset:
         """The examples of a split, or of slices of splits, in the order in which they are generated."""
 
         def examples() -> Iterator[dict[str, str]]:

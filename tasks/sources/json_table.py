@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import tolerated
-from tasks.sources.lines import Place, text_field
+from tasks.sources.lines import Place, json_document, text_field
 from tasks.sources.official_files import Files
 
 
@@ -27,12 +27,7 @@ class JsonTable(Files):
     classes: Mapping[str, int | None]
 
     def examples(self, path: pathlib.Path, split: str) -> Iterator[tuple[Place, dict[str, Any]]]:
-        try:
-            content = json.loads(path.read_bytes())
-        except OSError as error:
-            raise TaskError(f"{path} cannot be read ({error.strerror}); check DATA_DIR") from error
-        except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError, too
-            raise TaskError(f"{path}: malformed JSON ({error}); replace the file") from error
+        content = json_document(path)
         if not isinstance(content, dict):
             raise TaskError(f"{path}: one JSON object of rows is expected, not {type(content).__name__}")
         for number, (key, row) in enumerate(content.items()):

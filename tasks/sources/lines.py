@@ -1,4 +1,4 @@
-"""Lines of a data file (JSON lines, TSV with a header), where each stands, and its checked fields."""
+"""Readers of data files (JSON, JSON lines, TSV with a header) and of their fields, checked, with the place of each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 from tasks.errors import BadLine, TaskError
 from tasks.sources.bad_lines import tolerated
+
+BYTE_ORDER_MARK = "\ufeff"  # what some spreadsheets write first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,20 @@ def _decoded(line: bytes, place: Place) -> str:
         raise place.error(f"not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
+def json_document(path: pathlib.Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      TaskError: the file cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error.strerror}); check DATA_DIR") from error
+    except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError, too
+        raise TaskError(f"{path}: malformed JSON ({error}); replace the file") from error
+
+
 def json_lines(path: pathlib.Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Place and JSON object of each line.
 
@@ -85,7 +101,7 @@ def tab_separated(
       TaskError: see `read_lines`, or a line has other fields than the header.
     """
     lines = read_lines(path)
-    header = columns or next(lines, (0, ""))[1].removeprefix("\ufeff").split("\t")
+    header = columns or next(lines, (0, ""))[1].removeprefix(BYTE_ORDER_MARK).split("\t")
     for number, line in lines:
         fields, place = line.split("\t"), Place(path, number)
         with tolerated():

@@ -8,9 +8,8 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tasks.errors import TaskError
 from tasks.sources.bad_lines import tolerated
-from tasks.sources.lines import Place, integer_field, json_lines, read_lines, text_field
+from tasks.sources.lines import Place, integer_field, json_document, json_lines, read_lines, text_field
 from tasks.sources.official_files import UNLABELLED, Files
 
 Examples = Iterator[tuple[Place, dict[str, Any]]]
@@ -123,13 +122,7 @@ def record(path: pathlib.Path) -> Examples:
 
 def squad(path: pathlib.Path) -> Examples:
     """Examples of SQuAD 1.1: a question each, with the texts of its answers."""
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror}); check DATA_DIR") from error
-    except (ValueError, RecursionError) as error:
-        raise TaskError(f"{path}: malformed JSON ({error}); replace the file") from error
-    for article in Node(document, Place(path)).objects("data"):
+    for article in Node(json_document(path), Place(path)).objects("data"):
         for paragraph in article.objects("paragraphs"):
             with tolerated():
                 context = paragraph.text("context")

@@ -112,14 +112,7 @@ class FileSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         return len(self._examples(split))
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **_: Any,
-    ) -> tf.data.Dataset:
+    def get_dataset(self, split: str = "train", *_: Any, **__: Any) -> tf.data.Dataset:
         """All examples in file order; a SeqIO task shuffles by itself.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from tasks.errors import TaskError
 
 _PART = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>[^:\]]*):(?P<stop>[^:\]]*)\])?")
-_BOUND = re.compile(r"(?P<value>-?\d+(\.\d+)?)(?P<percent>%?)")
+_BOUND = re.compile(r"(?P<value>-?\d+(\.\d+)?)%?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Part:
         Raises:
           TaskError: a bound lies outside the split.
         """
-        start = _bound(self.start, size) if self.start else 0
-        stop = _bound(self.stop, size) if self.stop else size
+        percent = "%" in self.start + self.stop  # one sign counts for both bounds, as in TFDS
+        start = _bound(self.start, size, percent) if self.start else 0
+        stop = _bound(self.stop, size, percent) if self.stop else size
         if not 0 <= start <= size or not 0 <= stop <= size:
             raise TaskError(f"split {self.name}[{self.start}:{self.stop}] reaches past its {size} examples")
         return range(start, stop)
@@ -51,10 +52,10 @@ def parse(split: str, names: Collection[str]) -> list[Part]:
     return parts
 
 
-def _bound(text: str, size: int) -> int:
+def _bound(text: str, size: int, percent: bool) -> int:
     """A bound as an index; below zero it counts from the end, as in Python."""
     match = _BOUND.fullmatch(text)
     assert match is not None  # `parse` let no other text through
     value = float(match["value"])
-    index = round(value * size / 100) if match["percent"] else int(value)
+    index = round(value * size / 100) if percent else int(value)
     return index + size if index < 0 else index

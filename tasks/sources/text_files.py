@@ -16,13 +16,12 @@ import tensorflow as tf
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import tolerated
 from tasks.sources.lines import Place
-from tasks.sources.seqio_sources import directory
+from tasks.sources.seqio_sources import BLOCK, directory
 from tasks.sources.splits import parse
 
 SPLITS = ("train", "validation")
 _OPEN: dict[str, Callable[..., Any]] = {".txt": open, ".txt.gz": gzip.open, ".txt.xz": lzma.open}
 _VALIDATION_ONE_IN = 100
-_BLOCK = 1024  # paragraphs handed to TensorFlow at once
 
 
 class TextFiles(seqio.DataSource):
@@ -62,14 +61,7 @@ class TextFiles(seqio.DataSource):
     def list_shards(self, split: str) -> Sequence[str]:
         return [split]
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **_: Any,
-    ) -> tf.data.Dataset:
+    def get_dataset(self, split: str = "train", *_: Any, **__: Any) -> tf.data.Dataset:
         """Paragraphs in file order.
 
         Raises:
@@ -83,7 +75,7 @@ class TextFiles(seqio.DataSource):
                 if part.start or part.stop:
                     kept = part.range(sum(1 for _ in read_paragraphs(files, part.name)))
                     paragraphs = itertools.islice(paragraphs, kept.start, kept.stop)
-                while block := list(itertools.islice(paragraphs, _BLOCK)):
+                while block := list(itertools.islice(paragraphs, BLOCK)):
                     yield {"text": block}
 
         signature = {"text": tf.TensorSpec([None], tf.string)}

@@ -1,1 +1,1 @@
-"""Raw examples to `inputs` and `targets`, and decoded text back to what the metrics compare."""
+"""Text of raw examples as `inputs` and `targets`, and decoded text as what the metrics compare."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jax_prompts.config import Data
 from jax_prompts.data.layout import (
@@ -16,64 +18,77 @@ from jax_prompts.data.layout import (
 )
 from jax_prompts.errors import ConfigError
 
-NO_PROMPT = np.zeros(0, np.int32)
-
 
 def settings(inputs: int, inside: bool) -> Data:
     return Data("t", "m", {"inputs": inputs, "targets": 4}, 1, prompt_inside_length=inside)
 
 
-def test_one_prompt_for_all_rows() -> None:
-    tokens_BL = encoder_tokens(RaggedTokens.of([[5, 6, 1], [7, 1], []]), np.array([100, 101]), 6)
-    assert tokens_BL.dtype == np.int32
-    assert tokens_BL.tolist() == [[100, 101, 5, 6, 1, 0], [100, 101, 7, 1, 0, 0], [100, 101, 0, 0, 0, 0]]
+def by_hand(text: list[int], prompt: list[int], length: int, tokens: SpecialTokens) -> list[int]:
+    """One row: its first tokens, its prompt, the rest of what fits with its end of sentence, padding."""
+    room = length - len(prompt)
+    ended = len(text) > room and text[-1] == tokens.eos_id
+    kept = [*text[: room - 1], tokens.eos_id] if ended else text[:room]
+    line = [*kept[: tokens.begin], *prompt, *kept[tokens.begin :]]
+    return line + [0] * (length - len(line))
 
 
-def test_each_row_its_own_prompt_of_any_length() -> None:
-    prompts = RaggedTokens.of([[100, 101, 102], [], [110]])
-    tokens_BL = encoder_tokens(RaggedTokens.of([[5, 6, 7, 1]] * 3), prompts, 5)
-    assert tokens_BL.tolist() == [[100, 101, 102, 5, 1], [5, 6, 7, 1, 0], [110, 5, 6, 7, 1]]
-
-
-def test_a_cut_row_keeps_its_end_of_sentence_only_if_it_has_one() -> None:
-    tokens_BL = encoder_tokens(RaggedTokens.of([[5, 6, 7, 8, 1], [5, 6, 7, 8, 9], [5, 6, 1]]), NO_PROMPT, 3)
-    assert tokens_BL.tolist() == [[5, 6, 1], [5, 6, 7], [5, 6, 1]]
-
-
-def test_a_prompt_stands_behind_cls() -> None:
-    special_tokens, prompts = SpecialTokens(begin=1, eos_id=3), RaggedTokens.of([[100, 101], [], [100, 101]])
-    tokens_BL = encoder_tokens(
-        RaggedTokens.of([[2, 5, 6, 3], [2, 5, 3], [2, 5, 6, 7, 3]]), prompts, 6, special_tokens
+@st.composite
+def rows(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], int, SpecialTokens]:
+    """Texts with their special tokens, a prompt of each, and a length that leaves every prompt room for text."""
+    special_tokens = draw(st.sampled_from([SpecialTokens(), SpecialTokens(begin=1, eos_id=3)]))
+    words = st.lists(st.integers(4, 90), max_size=9)
+    ends = st.sampled_from([[special_tokens.eos_id], []])
+    texts = draw(
+        st.lists(st.builds(lambda a, b: [2] * special_tokens.begin + a + b, words, ends), max_size=6)
     )
-    assert tokens_BL.tolist() == [[2, 100, 101, 5, 6, 3], [2, 5, 3, 0, 0, 0], [2, 100, 101, 5, 6, 3]]
+    prompt = st.integers(0, 4).map(lambda size: list(range(100, 100 + size)))
+    prompts = [draw(prompt) for _ in texts]
+    least = max(map(len, prompts), default=0) + special_tokens.begin + 1
+    return texts, prompts, draw(st.integers(least, 14)), special_tokens
+
+
+@given(rows())
+def test_rows_are_prompt_text_and_padding(drawn: tuple) -> None:
+    texts, prompts, length, special_tokens = drawn
+    tokens_BL = encoder_tokens(RaggedTokens.of(texts), RaggedTokens.of(prompts), length, special_tokens)
+    assert tokens_BL.dtype == np.int32 and tokens_BL.shape == (len(texts), length)
+    assert tokens_BL.tolist() == [
+        by_hand(text, prompt, length, special_tokens) for text, prompt in zip(texts, prompts, strict=True)
+    ]
+
+
+@given(rows())
+def test_one_prompt_for_all_rows_is_the_same_one_in_each(drawn: tuple) -> None:
+    texts, prompts, length, special_tokens = drawn
+    prompt_P = np.asarray(max(prompts, key=len, default=[]), np.int32)
+    np.testing.assert_array_equal(
+        encoder_tokens(RaggedTokens.of(texts), prompt_P, length, special_tokens),
+        encoder_tokens(
+            RaggedTokens.of(texts), RaggedTokens.of([prompt_P] * len(texts)), length, special_tokens
+        ),
+    )
+
+
+@given(st.lists(st.lists(st.integers(-1, 90).filter(bool), max_size=9), max_size=6), st.integers(1, 8))
+def test_targets_are_shifted_right_and_weighted(rows: list[list[int]], length: int) -> None:
+    arrays = decoder_arrays(RaggedTokens.of(rows), length)
+    targets = [by_hand(row, [], length, SpecialTokens()) for row in rows]
+    assert arrays["decoder_target_tokens"].tolist() == targets
+    assert arrays["decoder_input_tokens"].tolist() == [[0, *row[:-1]] for row in targets]
+    assert arrays["decoder_loss_weights"].tolist() == [[float(token > 0) for token in row] for row in targets]
+    assert {array.shape for array in arrays.values()} == {(len(rows), length)}
+    assert arrays["decoder_loss_weights"].dtype == np.float32
+
+
+def test_a_long_row_keeps_its_prompt_and_its_end_of_sentence() -> None:
+    special_tokens, text = SpecialTokens(begin=1, eos_id=3), RaggedTokens.of([[2, 5, 6, 7, 3]])
+    tokens_BL = encoder_tokens(text, np.array([100, 101]), 6, special_tokens)
+    assert tokens_BL.tolist() == [[2, 100, 101, 5, 6, 3]]
 
 
 def test_no_target_has_no_weight_and_class_0_has_one() -> None:
     arrays = decoder_arrays(RaggedTokens.of([[-1, 7, -1], [0]]), 4)
     assert arrays["decoder_loss_weights"].tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
-
-
-def test_against_a_plain_loop() -> None:
-    draw = np.random.default_rng(0)
-    texts = [[*draw.integers(2, 90, draw.integers(0, 12)), 1] for _ in range(200)]
-    prompts = [100 + np.arange(draw.integers(0, 5)) for _ in range(200)]
-    expected = np.zeros((200, 9), np.int32)
-    for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
-        room = 9 - len(prompt)
-        kept = text if len(text) <= room else [*text[: room - 1], 1]
-        line = [*prompt, *kept]
-        expected[row, : len(line)] = line
-    np.testing.assert_array_equal(
-        encoder_tokens(RaggedTokens.of(texts), RaggedTokens.of(prompts), 9), expected
-    )
-
-
-def test_targets_are_shifted_right_and_weighted() -> None:
-    arrays = decoder_arrays(RaggedTokens.of([[8, 9, 1], [8, 9, 9, 9, 1]]), 4)
-    assert arrays["decoder_target_tokens"].tolist() == [[8, 9, 1, 0], [8, 9, 9, 1]]
-    assert arrays["decoder_input_tokens"].tolist() == [[0, 8, 9, 1], [0, 8, 9, 9]]
-    assert arrays["decoder_loss_weights"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert arrays["decoder_loss_weights"].dtype == np.float32
 
 
 @pytest.mark.parametrize(

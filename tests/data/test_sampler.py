@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import Batch, RaggedTokens
 from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.errors import ConfigError
@@ -16,7 +17,7 @@ from jax_prompts.errors import ConfigError
 PROMPT = np.arange(1000, 1003, dtype=np.int32)
 
 
-class FakeCache:
+class FakeCache(TokenCache):
     """Example i is the tokens [first + i] * (i % 5 + 1) and an end of sentence."""
 
     def __init__(self, count: int, first: int = 10) -> None:

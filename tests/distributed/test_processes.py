@@ -143,7 +143,7 @@ def test_rows_made_here_are_those_of_the_devices_here(axes):
     np.testing.assert_array_equal(placed, batch["x"])
 
 
-# What follows takes minutes: pytest -m slow tests/test_processes.py
+# What follows takes minutes: pytest -m slow tests/distributed/test_processes.py
 
 slow = pytest.mark.slow
 

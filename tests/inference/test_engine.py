@@ -240,17 +240,21 @@ def test_nothing_to_answer(model, prompts):
         ((["a", "b"], [None]), "1 prompts for 2 texts"),
         ((["a"], "prompt.safetensors"), "a prompt is a str: give what load_prompt returns"),
         ((["a"], np.zeros((P, D))), "a prompt is a ndarray"),
-        ((["a"], Prompt(np.zeros(D))), r"the prompt has shape \(32,\)"),
         ((["a"], Prompt(np.zeros((P, 8)))), "the prompt has width 8 and the base model 32"),
         ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(model_fingerprint="x"))), "belongs to base model x"),
         ((["a"], Prompt(np.zeros((P, D)), PromptMetadata(prompt_kind="nowhere"))), "kind 'nowhere'"),
     ],
 )
-def test_what_cannot_be_answered_is_one_line(model, arguments, words):
+def test_what_cannot_be_answered_is_one_line(unchecked, model, arguments, words):
     for ask in (model.predict, lambda texts, prompt=None: model.score_labels(texts, LABELS, prompt)):
         with pytest.raises(ConfigError, match=words) as caught:
             ask(*arguments)
         assert "\n" not in str(caught.value)
+
+
+def test_a_vector_is_no_prompt(unchecked, model):
+    with pytest.raises(ConfigError, match=r"the prompt has shape \(32,\)"):
+        model.predict(["a"], Prompt(np.zeros(D)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Ranking labels: the loss of each label as a target, the likeliest one chosen, one compilation, bad settings."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +11,7 @@ from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Data, Decoding
 from jax_prompts.data.layout import RaggedTokens, SpecialTokens, decoder_arrays, encoder_tokens
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import SPECIAL, WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import device_batches
 from jax_prompts.inference.ranking import Ranked, label_arrays, make_rank, rank_labels
@@ -157,11 +156,12 @@ def test_both_ways_stand_beside_generation(vocabulary):
     assert "rank" not in plain.predictions[0]
 
 
-def test_bert_answers_with_its_likeliest_class_already():
+def test_bert_answers_with_its_likeliest_class_already(tmp_path):
     model = Bert(BertConfig(300, 32, 1, 2, 64, max_length=32), classes=2)
     cache = LabelledCache(["yes", "no", "no"], ("no", "yes"))
-    special_tokens = types.SimpleNamespace(begin_ids=(2,), eos_id=3)
-    scorer = Evaluator(model, special_tokens, [cache], data(rank_classification=True), Decoding())
+    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL))
+    vocabulary = WordPiece(str(tmp_path / "vocab.txt"))
+    scorer = Evaluator(model, vocabulary, [cache], data(rank_classification=True), Decoding())
     params = meta.unbox(model.init(jax.random.key(0), method="initialize")["params"])
     found = scorer([params], None)[0]["labelled"]
     assert found.metrics.keys() == {"accuracy"}

@@ -77,8 +77,8 @@ def test_the_originals_checkpoint_gives_its_prompt_and_takes_it_back(original, t
     model = T5(open_model(str(tmp_path / "checkpoint_8")).config)
     logits_BUV = model.apply(
         {"params": tree},
-        np.concatenate([virtual_BP, tokens], axis=1),
-        golden["decoder_input_tokens"],
+        jnp.concatenate([virtual_BP, tokens], axis=1),
+        jnp.asarray(golden["decoder_input_tokens"]),
         prompt_PD,
     )
     real_BU = golden["decoder_target_tokens"] > 0

@@ -40,10 +40,9 @@ def logits(golden):
     flat = {name: jnp.asarray(array[...]) for name, array in open_model(str(BASE)).arrays.items()}
     tree = flax.traverse_util.unflatten_dict(flat, sep="/")
     ids_BS, virtual_BP = golden["adapter.input_ids"], np.arange(96, 96 + P, dtype=np.int32)
-    tokens_BL = np.concatenate([np.tile(virtual_BP, (len(ids_BS), 1)), ids_BS], axis=1)
-    apply = jax.jit(
-        lambda p: MODEL.apply({"params": tree}, tokens_BL, golden["adapter.decoder_input_ids"], p)
-    )
+    tokens_BL = jnp.concatenate([np.tile(virtual_BP, (len(ids_BS), 1)), ids_BS], axis=1)
+    decoder_BU = jnp.asarray(golden["adapter.decoder_input_ids"])
+    apply = jax.jit(lambda p: MODEL.apply({"params": tree}, tokens_BL, decoder_BU, p))
     return lambda prompt_PD: np.asarray(apply(prompt_PD))
 
 

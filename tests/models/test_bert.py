@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.flax import load_file
 
 from jax_prompts.base_models.open import open_model
 from jax_prompts.models.bert import Bert, BertConfig
@@ -44,7 +44,7 @@ def classifier(pooled_BD):
 def test_hugging_face_parity(golden, params, typed):
     real_BL = golden["attention_mask"] == 1
     assert np.array_equal(real_BL, golden["input_ids"] > 0)
-    segments_BL = golden["token_type_ids"] if typed else np.zeros_like(golden["input_ids"])
+    segments_BL = golden["token_type_ids"] if typed else jnp.zeros_like(golden["input_ids"])
     x_BLD = MODEL.apply(params, golden["input_ids"], None, segments_BL, method="encode")
     suffix = "" if typed else "_type0"
     np.testing.assert_allclose(x_BLD[real_BL], golden[f"last_hidden_state{suffix}"][real_BL], atol=1e-4)
@@ -58,11 +58,11 @@ def test_prompt_after_cls_is_virtual_tokens(golden, params):
     """States, logits, loss and the prompt's gradient with five vectors after [CLS]."""
     ids_BL = golden["input_ids"]
     virtual_BP = np.broadcast_to(np.arange(V, V + P, dtype=np.int32), (len(ids_BL), P))
-    tokens_BL = np.concatenate([ids_BL[:, :1], virtual_BP, ids_BL[:, 1:]], axis=1)
+    tokens_BL = jnp.concatenate([ids_BL[:, :1], virtual_BP, ids_BL[:, 1:]], axis=1)
     real_BL = golden["prompted.attention_mask"] == 1
 
     def loss(prompts_QD):
-        x_BLD = MODEL.apply(params, tokens_BL, prompts_QD, np.zeros_like(tokens_BL), method="encode")
+        x_BLD = MODEL.apply(params, tokens_BL, prompts_QD, jnp.zeros_like(tokens_BL), method="encode")
         logits_BC = classifier(MODEL.apply(params, x_BLD, method="pool"))
         loss_B = -jax.nn.log_softmax(logits_BC)[np.arange(3), golden["prompted.labels"]]
         return loss_B.mean(), (x_BLD, logits_BC)
@@ -79,7 +79,7 @@ def test_prompt_after_cls_is_virtual_tokens(golden, params):
 def test_masked_lm_head(params):
     """A dense layer, exact gelu, a norm, the embedding's transpose and a bias."""
     p = params["params"]
-    x_BLD = np.random.default_rng(0).normal(size=(2, 3, 32)).astype(np.float32)
+    x_BLD = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 32)), jnp.float32)
     logits_BLV = MODEL.apply(params, x_BLD, method="predict_masked")
     h = x_BLD @ p["mlm_dense"]["kernel"] + p["mlm_dense"]["bias"][None, None]
     h = np.asarray(0.5 * h * (1 + jax.scipy.special.erf(h / np.sqrt(2))))

@@ -14,8 +14,8 @@ def test_few_queries_are_the_same_function(dropout_rate):
     """Values, dropout masks and gradients of attention without keys and values equal those with them."""
     attention = Attention(3, 8, 12, dropout_rate, jnp.float32)
     draw = np.random.default_rng(0)
-    x_BUD, attended_BMD = draw.normal(size=(2, 2, 12)), draw.normal(size=(2, 9, 12))
-    bias_B11M = np.where(draw.random((2, 1, 1, 9)) < 0.3, MASKED, 0.0)
+    x_BUD, attended_BMD = (jnp.asarray(draw.normal(size=(2, rows, 12))) for rows in (2, 9))
+    bias_B11M = jnp.asarray(np.where(draw.random((2, 1, 1, 9)) < 0.3, MASKED, 0.0))
     rngs = {"params": jax.random.key(1), "dropout": jax.random.key(2)}
 
     def with_keys(module, x_BUD, attended_BMD):

@@ -23,8 +23,8 @@ P, L = 4, 64
 
 def value_gradient_bytes(model):
     """The loss and its gradient with respect to a prompt, with dropout, and the compiler's temporary bytes."""
-    tokens_BL = np.tile(np.arange(64 - L + P, 64 + P, dtype=np.int32), (2, 1))
-    decoder_BU = np.tile(np.arange(5, 10, dtype=np.int32), (2, 1))
+    tokens_BL = jnp.tile(jnp.arange(64 - L + P, 64 + P), (2, 1))
+    decoder_BU = jnp.tile(jnp.arange(5, 10), (2, 1))
     params = nn.meta.unbox(jax.jit(lambda: model.init(jax.random.key(0), method="initialize"))())
 
     def loss(prompt_PD, params):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.flax import load_file
 
 from jax_prompts import losses
 from jax_prompts.base_models.open import open_model
@@ -57,7 +57,7 @@ def test_hugging_face_parity(folder, config, case):
 
     labels_BU = golden[f"{case}.labels"]
     weights_BU = (labels_BU != -100).astype(np.float32)
-    loss_B = losses.cross_entropy(logits_BUV, np.maximum(labels_BU, 0), weights_BU, 0.0)
+    loss_B = losses.cross_entropy(logits_BUV, jnp.maximum(labels_BU, 0), weights_BU, 0.0)
     np.testing.assert_allclose(loss_B.sum() / weights_BU.sum(), golden[f"{case}.loss"][0], rtol=1e-5)
 
     greedy_BU = make_predict(model, Decoding(), 12)(params, None, ids_BL, jax.random.key(0))
@@ -75,10 +75,10 @@ def flaxformer():
 
 def prompted_batch(golden, length):
     rows = golden["encoder_input_tokens"].shape[0]
-    virtual = np.tile(np.arange(96, 96 + length, dtype=np.int32), (rows, 1))
+    virtual = jnp.tile(jnp.arange(96, 96 + length), (rows, 1))
     names = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
     return {
-        "encoder_input_tokens": np.concatenate([virtual, golden["encoder_input_tokens"]], axis=1),
+        "encoder_input_tokens": jnp.concatenate([virtual, golden["encoder_input_tokens"]], axis=1),
         **{name: golden[name] for name in names},
     }
 
@@ -257,7 +257,7 @@ def per_layer(prompt_kind, golden, **numerics):
     tokens = golden["encoder_input_tokens"]
     first_BL = np.pad(tokens, ((0, 0), (3, 0)))
     first_BL[:, :3] = [96, 97, 98]
-    return model, jnp.asarray(prompts_QW), first_BL
+    return model, jnp.asarray(prompts_QW), jnp.asarray(first_BL)
 
 
 @pytest.mark.parametrize("prompt_kind", KINDS)
@@ -291,7 +291,7 @@ def test_rows_of_a_batch_may_use_other_per_layer_prompts(flaxformer, prompt_kind
     decoder_BU = golden["decoder_input_tokens"]
 
     def apply(tokens_BL, prompts_QW):
-        return model.apply({"params": params}, tokens_BL, decoder_BU, prompts_QW)
+        return model.apply({"params": params}, jnp.asarray(tokens_BL), decoder_BU, prompts_QW)
 
     mixed_BL = np.concatenate([tokens_BL[:1], other_BL[1:]])
     mixed_BUV = apply(mixed_BL, prompts_QW)

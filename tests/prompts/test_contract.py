@@ -106,7 +106,7 @@ def test_contract(method, frozen, tmp_path):
     loaded_PD, found = load_prompt(tmp_path / "prompt.safetensors", prompt_width=CONFIG.prompt_width)
     np.testing.assert_array_equal(loaded_PD, prompt_PD)
     assert found == metadata and prompt_PD.shape == (method.length, CONFIG.prompt_width(model.prompt_kind))
-    rows = jax.tree.map(lambda x: x[0], data)
+    rows = jax.tree.map(lambda x: jnp.asarray(x[0]), data)
     params = jax.tree.map(lambda x: x[0], end["prompt"])
     logits = jax.jit(lambda prompt_PD: model.apply(
         {"params": frozen}, rows["encoder_input_tokens"], rows["decoder_input_tokens"], prompt_PD

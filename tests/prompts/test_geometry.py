@@ -10,9 +10,9 @@ def test_means_over_vectors_and_pairs():
     prompt_PD = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     cosine = lambda a, b: a @ b / (np.linalg.norm(a) * np.linalg.norm(b))  # noqa: E731
     pairs = [cosine(a, b) for a, b in itertools.combinations(prompt_PD, 2)]
-    np.testing.assert_allclose(mean_similarity(prompt_PD), np.mean(pairs), atol=1e-6)
+    np.testing.assert_allclose(mean_similarity(jnp.asarray(prompt_PD)), np.mean(pairs), atol=1e-6)
     np.testing.assert_allclose(
-        mean_norm(prompt_PD), np.mean([np.linalg.norm(v) for v in prompt_PD]), rtol=1e-6
+        mean_norm(jnp.asarray(prompt_PD)), np.mean([np.linalg.norm(v) for v in prompt_PD]), rtol=1e-6
     )
 
 

@@ -157,7 +157,7 @@ def test_jit_vmap_and_eval_shape(initializer):
         (lambda: FromFile("/absent/p.safetensors").table_init(BASE), ["/absent/p.safetensors"]),
     ],
 )
-def test_wrong_settings_are_named(make, words):
+def test_wrong_settings_are_named(unchecked, make, words):
     with pytest.raises(ConfigError) as caught:
         make()
     message = str(caught.value)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     METHODS,
+    Base,
     Decomposed,
     Explosive,
     LSTMPrompt,
@@ -33,6 +34,8 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 GOLDEN = GOLDENS / "residual_prompt" / "golden.safetensors"
 PEFT = GOLDENS / "peft_prompt_encoder" / "golden.safetensors"
 
+NO_BASE = Base(jnp.zeros((1, 1)))
+
 each_method = pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 
 
@@ -42,7 +45,7 @@ def takes_embeddings(method):
 
 @functools.cache  # compiling is what takes the time here
 def compiled_init(method, embed_dim):
-    start = Uniform(2.0, 3.0).table_init(None) if takes_embeddings(method) else None
+    start = Uniform(2.0, 3.0).table_init(NO_BASE) if takes_embeddings(method) else None
     return jax.jit(lambda keys_E: init_members(method, keys_E, embed_dim, start))
 
 
@@ -103,7 +106,8 @@ def peft_params(tensors, prefix, dense_layers, lstm_layers):
         for number in range(dense_layers)
     }
     params = {"prompt": tensors[f"{prefix}embedding.weight"], "network": network}
-    return params | ({"lstm": lstm_params(tensors, prefix, lstm_layers)} if lstm_layers else {})
+    params |= {"lstm": lstm_params(tensors, prefix, lstm_layers)} if lstm_layers else {}
+    return jax.tree.map(jnp.asarray, params)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ def test_rank_above_the_highest_is_said():
     with pytest.warns(SettingWarning, match=r"rank 9 .* min\(P, D\) = 4"):
         Decomposed(length=4, rank=9).init(jax.random.key(0), 16)
     with pytest.raises(ConfigError, match="at most 4, or INITIALIZER"):
-        Decomposed(length=4, rank=9).init(jax.random.key(0), 16, Uniform().table_init(None))
+        Decomposed(length=4, rank=9).init(jax.random.key(0), 16, Uniform().table_init(NO_BASE))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Decomposed(length=4, rank=4).init(jax.random.key(0), 16)
@@ -307,7 +311,7 @@ def test_logical_axes():
         (lambda: Explosive(hidden=0), ["Explosive.hidden", "0"]),
     ],
 )
-def test_wrong_settings_are_named(make, words):
+def test_wrong_settings_are_named(unchecked, make, words):
     with pytest.raises(ConfigError) as caught:
         make()
     message = str(caught.value)

@@ -9,6 +9,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
 from jax_prompts.errors import ConfigError, RunError
@@ -49,11 +51,30 @@ def test_round_trip(path):
     np.testing.assert_array_equal(load_file(path)["prompt"], PROMPT_PD)
 
 
-def test_unknown_metadata_is_kept(path, tmp_path):
-    _, metadata = load_prompt(path)
-    save_prompt(tmp_path / "again.safetensors", PROMPT_PD, dataclasses.replace(metadata, step=400))
-    _, again = load_prompt(tmp_path / "again.safetensors")
-    assert again.extra == {"note": "kept"} and again.step == 400
+FIELDS = {field.name for field in dataclasses.fields(PromptMetadata)}
+PLAIN = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers() | st.text())
+TEXTS = ("method", "prompt_kind", "base_model", "task", "metric", "library_version")
+ANY_FIELDS = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(TEXTS, st.text()),
+        "settings": st.dictionaries(st.text(), PLAIN, max_size=3),
+        "labels": st.lists(st.text(), max_size=3).map(tuple),
+        "score": st.none() | st.integers() | st.floats(allow_nan=False),
+        "step": st.none() | st.integers(),
+        "extra": st.dictionaries(st.text().filter(lambda name: name not in FIELDS), st.text(), max_size=3),
+    }
+)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(ANY_FIELDS, st.lists(NUMBERS, min_size=6, max_size=6), st.sampled_from([1, 2, 3, 6]))
+def test_whatever_is_written_is_read(tmp_path_factory, fields, values, rows):
+    path, prompt_PD = tmp_path_factory.mktemp("any") / "p", np.float32(values).reshape(rows, -1)
+    metadata = PromptMetadata(**fields)
+    save_prompt(path, prompt_PD, metadata)
+    read_PD, read = load_prompt(path)
+    assert read_PD.tobytes() == prompt_PD.tobytes() and read_PD.shape == prompt_PD.shape
+    assert read == metadata
 
 
 def test_a_bare_prompt_fits_every_model_of_its_width(tmp_path):

@@ -200,7 +200,7 @@ def test_any_number_is_better_than_none():
         step for step, value in steps if selection.update(step, [{"metrics": {"a_task": {"pearson": value}}}])
     ]
     assert improved == [1, 3, 6]
-    assert selection.found() == [{"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}]
+    assert selection.chosen() == [{"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}]
 
 
 def test_majority_vote_takes_the_earliest_among_equals():

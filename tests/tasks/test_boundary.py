@@ -18,7 +18,6 @@ WITHOUT_TENSORFLOW = (
     "tasks.metrics.answers",
     "tasks.metrics.correlations",
     "tasks.metrics.labels",
-    "tasks.own.settings",
     "tasks.sources.bad_lines",
     "tasks.text.postprocessors",
 )

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, SupportsInt
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -179,7 +179,7 @@ class Vocabulary:
         plain = [text.encode(errors="replace").decode() for text in texts]
         return self._processor.encode_as_ids(plain, num_threads=os.cpu_count() or 1)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """Text up to the first end of sentence, without padding; ids past the vocabulary read as unknown."""
         kept = []
         for token in map(int, ids):

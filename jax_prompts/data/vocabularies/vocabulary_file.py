@@ -1,4 +1,4 @@
-"""Files of vocabularies, here or at a URL."""
+"""Reads files of vocabularies, here or at a URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def vocabulary_path(path: str) -> str:
 
 
 def read_content(path: str) -> bytes:
-    """A whole file of at most `MAX_BYTES`.
+    """Content of a file of at most `MAX_BYTES`.
 
     Args:
       path: a path, or a URL that fsspec understands.

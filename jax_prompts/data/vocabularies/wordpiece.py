@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, SupportsInt
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -98,7 +98,7 @@ class WordPiece:
         found = self._tokenizer.encode_batch([_plain(text) for text in texts], add_special_tokens=False)
         return [each.ids for each in found]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """Text without special tokens; ids outside the vocabulary read as unknown."""
         known = [token if 0 <= token < self.size else self.unk_id for token in map(int, ids)]
         return self._tokenizer.decode(known, skip_special_tokens=True)

@@ -11,12 +11,11 @@ import pytest
 from jax_prompts import main
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
-from jax_prompts.config import Data
+from jax_prompts.config import Data, OwnTask
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError
-from tasks.own.settings import OwnTask
 
 ROWS = [
     {"id": "a", "premise": "It rains.", "hypothesis": 'it is, "very" wet', "label": 0},

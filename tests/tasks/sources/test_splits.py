@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import tensorflow_datasets as tfds
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tasks.errors import TaskError
 from tasks.sources.splits import parse
@@ -11,21 +13,24 @@ from tasks.sources.splits import parse
 NAMES = ("train", "validation")
 
 
-@pytest.mark.parametrize("size", [1, 7, 250, 3270])
-@pytest.mark.parametrize(
-    "split",
-    [
-        "train",
-        "train[:1]",
-        "train[1:]",
-        "train[-1:]",
-        "train[:-1]",
-        "train[10%:]",
-        "train[:12.5%]",
-        "train[-50%:90%]",
-    ],
-)
-def test_slices_are_those_of_tfds(split: str, size: int):
+COUNTS = ("{}:{}", "{}:", ":{1}")
+PERCENT = ("{}%:{}%", "{}%:{}", "{}:{}%", "{}%:", ":{1}%")
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> tuple[str, int]:
+    """A slice of `train` that lies within its examples, and their number."""
+    size, form = draw(st.integers(1, 4000)), draw(st.sampled_from(COUNTS + PERCENT))
+    most = 1000 if form in PERCENT else size
+    bounds = [draw(st.integers(-most, most)) for _ in "ab"]
+    texts = [f"{bound / 10:g}" if form in PERCENT else str(bound) for bound in bounds]
+    return f"train[{form.format(*texts)}]", size
+
+
+@given(slices())
+@example(("train", 7))
+def test_slices_are_those_of_tfds(drawn: tuple[str, int]):
+    split, size = drawn
     (part,) = parse(split, NAMES)
     (expected,) = tfds.core.ReadInstruction.from_spec(split).to_absolute({"train": _info(size)})
     start, stop = expected.from_ or 0, size if expected.to is None else expected.to
