@@ -119,6 +119,8 @@ def read_companions(path: str) -> Companions:
                 raise found.error(f"{name} is {token!r}, and {found.special[name]!r} in {SETTINGS}", file)
         for name in _LISTS:
             tokens = content.get(name) or ()
+            if not isinstance(tokens, list | dict | tuple):
+                raise found.error(f"{name} is no list of tokens", file)
             listed += [
                 _token(found, file, each)
                 for each in (tokens.values() if isinstance(tokens, dict) else tokens)
@@ -129,7 +131,10 @@ def read_companions(path: str) -> Companions:
         added[_id(found, ADDED, number)] = AddedToken(
             token, normalized=token not in special, special=token in special
         )
-    for number, token in (found.settings.get("added_tokens_decoder") or {}).items():
+    decoder = found.settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict) or not all(isinstance(token, dict) for token in decoder.values()):
+        raise found.error("added_tokens_decoder is no table of tokens")
+    for number, token in decoder.items():
         flags = {name: value for name, value in token.items() if name in _FLAGS}
         added[_id(found, SETTINGS, number)] = AddedToken(_token(found, SETTINGS, token), **flags)
     return dataclasses.replace(found, added=dict(sorted(added.items())), listed=tuple(listed))

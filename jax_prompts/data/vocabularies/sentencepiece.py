@@ -133,10 +133,10 @@ class Vocabulary:
         for token in beside.listed:
             if self._id(token) is None:
                 raise beside.error(f"the special token {token!r} is not in {path}", SPECIAL)
-        found = self._special_ids(beside)
-        if found != (PAD_ID, EOS_ID):
+        pad, eos = self._special_ids(beside)
+        if (pad, eos) != (PAD_ID, EOS_ID):
             raise RunError(
-                f"{path} has pad {found[0]} and end of sentence {found[1]}, and T5 has {PAD_ID} and {EOS_ID}: "
+                f"{path} has pad {pad} and end of sentence {eos}, and T5 has {PAD_ID} and {EOS_ID}: "
                 "set VOCABULARY to the one of a T5"
             )
 
@@ -163,7 +163,7 @@ class Vocabulary:
             digest.update(f"\n{piece}\t{score:.6g}".encode())
         return digest.hexdigest()[:16]
 
-    def reads_as(self, other: Vocabulary) -> bool:
+    def reads_as(self, other: Any) -> bool:
         """Whether both make the same ids of every text."""
         return self.fingerprint == other.fingerprint
 

@@ -103,7 +103,7 @@ class WordPiece:
         known = [token if 0 <= token < self.size else self.unk_id for token in map(int, ids)]
         return self._tokenizer.decode(known, skip_special_tokens=True)
 
-    def reads_as(self, other: WordPiece) -> bool:
+    def reads_as(self, other: Any) -> bool:
         """Whether both make the same ids of every text."""
         mine, theirs = (json.loads(vocabulary._tokenizer.to_str()) for vocabulary in (self, other))
         parts = ("normalizer", "pre_tokenizer", "model")
@@ -145,7 +145,7 @@ def _of_pieces(text: str, beside: Companions, special: Mapping[str, str]) -> tup
 
 def _described(text: str, beside: Companions, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
     """The tokenizer of a `tokenizer.json`, and what a tokenizer_config.json of BERT's own classes changes of it."""
-    described, changes = json.loads(text), []
+    described, changes = json.loads(text), list[str]()
     normalizer = described.get("normalizer") or {}
     if normalizer.get("type") == "BertNormalizer" and beside.tokenizer_class() not in ANY_TOKENIZER_JSON:
         switches, changes = _switched(normalizer, beside)
