@@ -17,6 +17,7 @@ from jax_prompts.cli import arguments
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.commands import COMMANDS
 from jax_prompts.cli.run_commands import TRAIN
+from jax_prompts.data.cache import TokenCache
 from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -192,11 +193,17 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
 def test_cache_fills_what_the_run_reads(monkeypatch, capsys, run, splits):
     from jax_prompts.data import roles
 
-    class Filled(list):
+    class Filled(TokenCache):
         task, directory = "quickstart_reviews", pathlib.Path("somewhere")
         bad_lines, index_N = {"count": 0}, None
 
-    monkeypatch.setattr(roles, "open_caches", lambda data, split, vocabulary: [(1.0, Filled([0, 0, 0]))])
+        def __init__(self):
+            pass
+
+        def __len__(self):
+            return 3
+
+    monkeypatch.setattr(roles, "open_caches", lambda data, split, vocabulary: [(1.0, Filled())])
     model = "--gin_file=gin_configs/models/micro.gin"
     lengths = "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 2}"
     files = (
