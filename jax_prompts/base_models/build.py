@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import jax.numpy as jnp
 
 from jax_prompts.base_models.open import open_model, recorded_vocabulary
+from jax_prompts.base_models.token_ids import check_unknown
 from jax_prompts.config import BaseModel
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.errors import ConfigError
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.sizes import size
 from jax_prompts.models.t5 import T5, T5Config
@@ -40,12 +43,16 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
       ConfigError: unknown size, or there is no such file.
       RunError: the file cannot be read, or is of another kind.
     """
+    found = None if base.checkpoint is None else open_model(base.checkpoint)
     path = base.vocabulary
-    if path is None and base.checkpoint is not None:
-        path = open_model(base.checkpoint).vocabulary
-    if path is None:
+    if path is not None:
+        vocabulary = read_vocabulary(path, make_config(base))
+    elif found is not None and found.vocabulary is not None:
+        path, vocabulary = vocabulary_beside(found.vocabulary, make_config(base))
+    else:
         raise ConfigError(f"no vocabulary lies beside {base.checkpoint}: set VOCABULARY to a file")
-    vocabulary = read_vocabulary(path, make_config(base))
+    if found is not None:
+        check_unknown(found.described, path, vocabulary.unk_id)
     recorded = recorded_vocabulary(base.checkpoint) if base.checkpoint is not None else None
     if recorded is not None and recorded != vocabulary.fingerprint:
         raise ConfigError(
@@ -58,17 +65,46 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
 def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | WordPiece:
     """Reads a vocabulary file, WordPiece for a BERT, SentencePiece for a T5.
 
+    A T5 that has a row for each piece was trained without sentinels, and gets none.
+
     Raises:
       ConfigError: it has ids that the model has no rows for.
       RunError: the file cannot be read, or is of another kind.
     """
     vocabulary = WordPiece(path) if isinstance(config, BertConfig) else Vocabulary(path)
+    if isinstance(vocabulary, Vocabulary) and 0 < vocabulary.extra_ids == vocabulary.size - config.vocab_size:
+        vocabulary = Vocabulary(path, extra_ids=0)
     if vocabulary.size > config.vocab_size:
         raise ConfigError(
             f"{path} has {vocabulary.size} ids and the model {config.vocab_size} embedding rows: "
             "set VOCABULARY to the one the model was trained with"
         )
     return vocabulary
+
+
+def vocabulary_beside(path: str, config: T5Config | BertConfig) -> tuple[str, Vocabulary | WordPiece]:
+    """The vocabulary file beside a model and what it holds; where a tokenizer.json reads texts otherwise, that one.
+
+    Raises:
+      As `read_vocabulary`.
+    """
+    described = pathlib.Path(path).with_name("tokenizer.json")
+    if pathlib.Path(path) == described or not described.is_file():
+        return path, read_vocabulary(path, config)
+    try:
+        newer = read_vocabulary(str(described), config)
+    except (ConfigError, RunError) as error:
+        log(f"{path} is used, and not the tokenizer.json beside it ({error})")
+        return path, read_vocabulary(path, config)
+    try:
+        plain = read_vocabulary(path, config)
+    except (ConfigError, RunError) as error:
+        log(f"{described} is used, and not {pathlib.Path(path).name} beside it ({error})")
+        return str(described), newer
+    if plain.reads_as(newer):
+        return path, plain
+    log(f"{described} is used, as transformers does: it reads texts otherwise than {pathlib.Path(path).name}")
+    return str(described), newer
 
 
 def make_model(

@@ -10,13 +10,16 @@ import json
 import pathlib
 from typing import Any
 
-from jax_prompts.base_models.build import read_vocabulary
+from jax_prompts.base_models.build import read_vocabulary, vocabulary_beside
 from jax_prompts.base_models.fingerprint import combined, sample
 from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers
+from jax_prompts.base_models.token_ids import check_unknown
+from jax_prompts.data.vocabularies.companions import FILES as COMPANIONS
+from jax_prompts.data.vocabularies.companions import companion_contents
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
-from jax_prompts.data.vocabularies.vocabulary_file import read_content
+from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.arrays import ArraySource, same
@@ -26,7 +29,8 @@ from jax_prompts.storage.temporary import final_name
 
 SHARD_BYTES = 1 << 30
 _INDEX = "model.safetensors.index.json"
-_FILES = ("config.json", _INDEX, "vocabulary.model", "vocab.txt", "tokenizer.json")  # beside the weights
+_VOCABULARIES = ("vocabulary.model", "vocab.txt", "tokenizer.json")
+_FILES = ("config.json", _INDEX, *_VOCABULARIES, *COMPANIONS)  # beside the weights
 
 
 def convert_model(source: str, target: str, vocabulary: str | None = None) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
         folder.mkdir(parents=True, exist_ok=True)
         for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
             left.unlink()
-        vocabulary_file = _write_vocabulary(folder, vocabulary or found.vocabulary, found)
+        vocabulary_file = _write_vocabulary(folder, vocabulary, found)
         fingerprint, written, kept = _write_weights(source, folder, arrays)
         described = {
             **describe(found.config),
@@ -159,13 +163,21 @@ def _holds(file: pathlib.Path, arrays: ArraySource) -> bool:
 
 
 def _write_vocabulary(folder: pathlib.Path, path: str | None, found: Checkpoint) -> dict[str, str] | None:
-    if path is None:
-        return None
-    vocabulary = read_vocabulary(path, found.config)
-    if isinstance(vocabulary, Vocabulary):
-        name, content = "vocabulary.model", vocabulary.model_bytes
+    """Copies a vocabulary, that beside the source where `path` is None, and what lies beside it, and no other."""
+    if path is not None:
+        path = vocabulary_path(path)
+        vocabulary = read_vocabulary(path, found.config)
+    elif found.vocabulary is not None:
+        path, vocabulary = vocabulary_beside(found.vocabulary, found.config)
     else:
-        name, content = pathlib.Path(path).name, read_content(path)
-        name = "tokenizer.json" if name.endswith(".json") else "vocab.txt"
-    files.write(folder / name, content)
+        return None
+    check_unknown(found.described, path, vocabulary.unk_id)
+    name = "vocabulary.model" if isinstance(vocabulary, Vocabulary) else "vocab.txt"
+    if path.endswith(".json"):
+        name = "tokenizer.json"
+    contents = {name: read_content(path), **companion_contents(path)}
+    for other in {*_VOCABULARIES, *COMPANIONS} - set(contents):  # of an earlier conversion
+        (folder / other).unlink(missing_ok=True)
+    for each, content in contents.items():
+        files.write(folder / each, content)
     return {"file": name, "fingerprint": vocabulary.fingerprint}

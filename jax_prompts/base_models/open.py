@@ -10,12 +10,13 @@ from typing import Any
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models import hf, hf_bert, hf_t5, hub, t5x
 from jax_prompts.base_models.stacks import in_layers, t5_config
+from jax_prompts.base_models.token_ids import check_token_ids
+from jax_prompts.data.vocabularies.vocabulary_file import VOCABULARIES
 from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 
-VOCABULARIES = ("vocabulary.model", "spiece.model", "sentencepiece.model", "vocab.txt", "tokenizer.json")
 _ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
 _MODEL_TYPES = ("t5", "mt5")
@@ -110,6 +111,8 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
         raise ConfigError(f"{path} has a config.json and {_instead(folder)}")
     try:
         kind, config = "Hugging Face", None
+        if "architecture" not in described:
+            check_token_ids(folder, described)
         if "architecture" in described:
             kind, config = "native", _native_config(described)
         elif described.get("model_type") == "bert":

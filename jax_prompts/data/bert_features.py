@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import seqio
-import tensorflow as tf
 
+from jax_prompts.data.numpy_vocabulary import NumPyVocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from tasks.classification import label_classes
@@ -33,24 +31,7 @@ def bert_features(task: seqio.Task, vocabulary: WordPiece) -> dict[str, seqio.Fe
     return {**task.output_features, "inputs": inputs, "targets": targets}
 
 
-class _NumPyVocabulary(seqio.Vocabulary):
-    """A vocabulary whose TensorFlow form calls its Python one."""
-
-    def encode_rows(self, texts: list[str]) -> list[list[int]]:
-        """`encode` of each text."""
-        return [self._encode(text) for text in texts]
-
-    def _encode_tf(self, text: tf.Tensor) -> tf.Tensor:
-        def encode(text: bytes) -> Any:
-            return np.asarray(self._encode(text.decode()), np.int32)
-
-        return tf.ensure_shape(tf.numpy_function(encode, [text], tf.int32, stateful=False), [None])
-
-    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        raise NotImplementedError("caches are decoded without TensorFlow")
-
-
-class WordPieceVocabulary(_NumPyVocabulary):
+class WordPieceVocabulary(NumPyVocabulary):
     """WordPiece for SeqIO: [CLS] and the pieces of a text; SeqIO appends [SEP] after it has cut the row.
 
     Attributes:
@@ -82,7 +63,7 @@ class WordPieceVocabulary(_NumPyVocabulary):
         return self.wordpiece.decode(ids)
 
 
-class Labels(_NumPyVocabulary):
+class Labels(NumPyVocabulary):
     """Vocabulary of labels: each has its number; a text that is none, such as that of a hidden label, has none."""
 
     def __init__(self, labels: Sequence[str]) -> None:

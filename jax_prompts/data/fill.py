@@ -56,6 +56,7 @@ with _stderr_closed():
     import tensorflow as tf
 
     from jax_prompts.data.bert_features import bert_features
+    from jax_prompts.data.numpy_vocabulary import TokenizerVocabulary
     from jax_prompts.data.tfds_access import check_tfds_access
     from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
     from jax_prompts.data.verbalizer import verbalized
@@ -179,9 +180,12 @@ def _adapted(
     if isinstance(vocabulary, WordPiece):
         features = bert_features(task, vocabulary)
     else:
-        model = directory / "vocabulary.model"  # SeqIO reads vocabularies from files
-        model.write_bytes(vocabulary.model_bytes)
-        ours = seqio.SentencePieceVocabulary(str(model), extra_ids=vocabulary.extra_ids)
+        if vocabulary.model_bytes:
+            model = directory / "vocabulary.model"  # SeqIO reads vocabularies from files
+            model.write_bytes(vocabulary.model_bytes)
+            ours = seqio.SentencePieceVocabulary(str(model), extra_ids=vocabulary.extra_ids)
+        else:
+            ours = TokenizerVocabulary(vocabulary)
         features = {
             name: dataclasses.replace(feature, vocabulary=ours) if name in TEXTS else feature
             for name, feature in task.output_features.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -60,6 +61,15 @@ def read_requests(lines: Iterable[str], names: list[str]) -> Iterator[Request]:
         yield request
 
 
+def _open_lines(source: str) -> contextlib.AbstractContextManager[Iterable[str]]:
+    r"""The lines of a file, or of stdin, which end at \n or \r\n alone."""
+    if source != "-":
+        return open(source, encoding="utf-8", newline="\n")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(newline="\n")
+    return contextlib.nullcontext(sys.stdin)
+
+
 def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, target: str) -> dict[str, Any]:
     """Answers the lines of a file (`-`: stdin) into another (`-`: stdout), in order.
 
@@ -72,11 +82,7 @@ def infer_file(run: InferRun, prompt_files: Mapping[str, str], source: str, targ
     if run.batch_size < 1:
         raise ConfigError(f"EVAL_BATCH_SIZE is {run.batch_size}; it must be at least 1")
     try:
-        with (
-            contextlib.nullcontext(sys.stdin)
-            if source == "-"
-            else open(source, encoding="utf-8", newline="\n") as lines
-        ):
+        with _open_lines(source) as lines:
             requests = list(read_requests(lines, list(prompt_files)))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--input {source} cannot be read: {error}") from error

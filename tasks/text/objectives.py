@@ -48,7 +48,7 @@ def span_corruption(
     Segments are the longest whose inputs fit: 568 tokens for inputs of 512 and targets of 114.
 
     Raises:
-      TaskError: the lengths are too short, or the vocabulary has too few sentinels.
+      TaskError: the lengths are too short, or the vocabulary has too few sentinels behind its pieces.
     """
     length = sequence_length["inputs"]
     # From 2 tokens on, inputs grow by one or not at all with each token more.
@@ -62,16 +62,17 @@ def span_corruption(
             f"span corruption of inputs {length} needs {targets}"
         )
     vocabulary, spans = output_features["inputs"].vocabulary, noise_shape(longest)[1]
-    pieces = map(vocabulary.tokenizer.id_to_piece, range(vocabulary.vocab_size))
-    sentinels = sum("<extra_id_" in piece for piece in pieces)
-    if spans > sentinels:
+    last, piece = vocabulary.vocab_size - 1, vocabulary.tokenizer.id_to_piece
+    sentinels = itertools.takewhile(lambda i: piece(last - i).endswith(f"<extra_id_{i}>"), range(spans))
+    if spans > (count := len(list(sentinels))):
         raise TaskError(
-            f"TASK_FEATURE_LENGTHS inputs {length} needs {spans} sentinels; the vocabulary has {sentinels}"
+            f"TASK_FEATURE_LENGTHS inputs {length} needs {spans} sentinels, <extra_id_0> as the last id; the "
+            f"vocabulary has {count}"
         )
 
     def corrupt(tokens_NS: Tokens, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
         noise_NS = noise_mask(*tokens_NS.shape, rng)
-        inputs_NT, targets_NU = corrupt_spans(tokens_NS, noise_NS, vocabulary.vocab_size - 1)
+        inputs_NT, targets_NU = corrupt_spans(tokens_NS, noise_NS, last)
         return _ended(inputs_NT, vocabulary.eos_id), _ended(targets_NU, vocabulary.eos_id)
 
     return _rows(dataset, output_features, longest, corrupt)

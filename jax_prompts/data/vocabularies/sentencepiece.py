@@ -9,32 +9,44 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
-from typing import SupportsInt
+from typing import Any, SupportsInt
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Tokenizer
 
-from jax_prompts.assets import resolve_asset
-from jax_prompts.data.vocabularies.unigram import sentencepiece_model
-from jax_prompts.data.vocabularies.vocabulary_file import read_content
+from jax_prompts.data.vocabularies.companions import ANY_TOKENIZER_JSON, SPECIAL, Companions, read_companions
+from jax_prompts.data.vocabularies.unigram import (
+    UnigramProcessor,
+    of_sentencepiece,
+    read_tokenizer,
+    sentencepiece_model,
+)
+from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
 from jax_prompts.errors import RunError, first_line
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
+_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
+_REFUSED = ("do_lower_case", "sp_model_kwargs", "split_special_tokens")
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 class Vocabulary:
-    """Pieces of a SentencePiece model, then `extra_ids` sentinels in descending order.
+    """Pieces of a SentencePiece model, then `extra_ids` sentinels in descending order; or a Unigram `tokenizer.json`.
 
     `<extra_id_0>` is the last id (32,099 in T5's 32,100), as span corruption counts them. A text that
-    spells a sentinel at the start of a word encodes to its id and decodes back.
+    spells a sentinel at the start of a word encodes to its id and decodes back. A tokenizer.json says itself which
+    sentinels and other tokens there are, and where. What lies beside the file (`companions.py`) is obeyed.
 
     Attributes:
       size: number of ids, sentinels included; a model's embedding may have more rows than that.
-      fingerprint: 16 hex digits of the pieces, in whichever file, and the number of sentinels.
-      model_bytes: as SentencePiece's own file, without sentinels.
+      fingerprint: 16 hex digits of the pieces, in whichever file, and the number of sentinels; of a file that
+        SentencePiece cannot read, or with added tokens, of its bytes and those.
+      model_bytes: as SentencePiece's own file, without sentinels; empty where it would read texts otherwise.
       extra_ids: number of sentinels added to it.
       begin_ids: what stands in front of every text: nothing.
     """
@@ -48,34 +60,101 @@ class Vocabulary:
         Args:
           path: a SentencePiece model or a Unigram `tokenizer.json`: local file, `gs://` path (or any other that
             fsspec reads), or `asset:NAME` for the vocabulary of an embedded model.
-          extra_ids: sentinels to add; None adds 100, or none to a model that holds `<extra_id_0>` itself.
+          extra_ids: sentinels to add to a SentencePiece model; None adds what its tokenizer_config.json says, else
+            100, or none to a model that holds `<extra_id_0>` itself.
 
         Raises:
           ConfigError: no such file.
-          RunError: the file cannot be read, or is not a SentencePiece model.
+          RunError: the file cannot be read, is not a SentencePiece model, or has pad or end of sentence at another
+            id than T5; what lies beside it cannot be obeyed.
         """
-        if path.startswith("asset:"):
-            path = f"{resolve_asset(path)}/vocabulary.model"
-        self.model_bytes = read_content(path)
+        path = vocabulary_path(path)
+        content, beside = read_content(path), read_companions(path)
+        if extra_ids is not None:
+            beside = beside.without(_SENTINEL)
         try:
             if path.endswith(".json"):
-                self.model_bytes = sentencepiece_model(self.model_bytes.decode())
-            model = sentencepiece_model_pb2.ModelProto.FromString(self.model_bytes)  # type: ignore[attr-defined]
-            if extra_ids is None:
-                own = any(piece.piece.lstrip("▁") == "<extra_id_0>" for piece in model.pieces)
-                extra_ids = 0 if own else SENTINELS
-            for i in reversed(range(extra_ids)):
-                kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # type: ignore[attr-defined]
-                model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
-        except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError share no base
+                beside.check((*_CLASSES, *ANY_TOKENIZER_JSON), _REFUSED)
+                self._read_json(path, content.decode("utf-8-sig"), beside, extra_ids)
+            else:
+                beside.check(_CLASSES, _REFUSED)
+                self._read_model(content, beside, extra_ids)
+        except RunError:
+            raise
+        except Exception as error:  # protobuf's, SentencePiece's and tokenizers' errors share no base
             reason = first_line(error)
             raise RunError(
                 f"{path} is not a SentencePiece model ({reason}): set VOCABULARY to a sentencepiece.model"
             ) from error
-        self.extra_ids = extra_ids
         self.size = self._processor.get_piece_size()
         self.unk_id = self._processor.unk_id()
+        self._check_special(path, beside)
+
+    def _read_json(self, path: str, content: str, beside: Companions, extra_ids: int | None) -> None:
+        """A tokenizer.json, by SentencePiece where that reads it alike."""
+        tokenizer, unk_id = read_tokenizer(content)
+        if (around := tokenizer.encode("").ids) not in ([], [EOS_ID]):
+            raise RunError(
+                f"{path}: its post_processor puts {around} around texts, and T5's end in {EOS_ID}: "
+                "set VOCABULARY to the one of a T5"
+            )
+        added = beside.add_to(tokenizer)
+        if not added and (found := sentencepiece_model(content)):
+            self.model_bytes, sentinels = found
+            self.extra_ids = sentinels if extra_ids is None else extra_ids
+            self._processor = _processor(self.model_bytes, self.extra_ids)
+        else:
+            self._use(tokenizer, unk_id, content.encode(), added)
+
+    def _read_model(self, content: bytes, beside: Companions, extra_ids: int | None) -> None:
+        """A SentencePiece model; with tokens that were added to it, as `tokenizers` reads it."""
+        model = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
+        if extra_ids is None:
+            own = any(piece.piece.lstrip("▁") == "<extra_id_0>" for piece in model.pieces)
+            extra_ids = 0 if own else _extra_ids(beside)
+        self._processor = _processor(content, extra_ids)
+        self.model_bytes, self.extra_ids = content, extra_ids
+        if any(self._id(token.content) != number for number, token in beside.added.items()):
+            tokenizer = of_sentencepiece(model, extra_ids)
+            added = beside.add_to(tokenizer)
+            self._use(tokenizer, self._processor.unk_id(), content, [str(extra_ids), *added])
+
+    def _use(self, tokenizer: Tokenizer, unk_id: int, content: bytes, added: list[str]) -> None:
+        self._processor = UnigramProcessor(tokenizer, unk_id)
+        self.model_bytes, self.extra_ids = b"", 0
+        self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, added)])).hexdigest()[:16]
+
+    def _check_special(self, path: str, beside: Companions) -> None:
+        """Raises RunError unless padding, end of sentence and unknown have the ids that T5 and the file know."""
+        wanted = {"pad_token": PAD_ID, "eos_token": EOS_ID, "unk_token": self.unk_id}
+        for name, number in wanted.items():
+            if name in beside.special and self._id(beside.special[name]) != number:
+                token, found = beside.special[name], self._id(beside.special[name])
+                raise beside.error(f"{name} {token} has id {found} in {path}, and T5's is {number}", SPECIAL)
+        for token in beside.listed:
+            if self._id(token) is None:
+                raise beside.error(f"the special token {token!r} is not in {path}", SPECIAL)
+        pad, eos = self._special_ids(beside)
+        if (pad, eos) != (PAD_ID, EOS_ID):
+            raise RunError(
+                f"{path} has pad {pad} and end of sentence {eos}, and T5 has {PAD_ID} and {EOS_ID}: "
+                "set VOCABULARY to the one of a T5"
+            )
+
+    def _special_ids(self, beside: Companions) -> tuple[int | None, int | None]:
+        if not isinstance(self._processor, UnigramProcessor):
+            pad = self._processor.pad_id()
+            named = PAD_ID if pad < 0 and self._processor.id_to_piece(PAD_ID) == "<pad>" else pad
+            return named, self._processor.eos_id()
+        names = (beside.special.get("pad_token", "<pad>"), beside.special.get("eos_token", "</s>"))
+        return self._id(names[0]), self._id(names[1])
+
+    def _id(self, token: str) -> int | None:
+        """A token's id, None where it has none; of a sentinel also with the space before it."""
+        for piece in (token, f"▁{token}"):
+            if self.id_to_piece(number := self._processor.piece_to_id(piece)) == piece:
+                return number
+        return None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -84,6 +163,13 @@ class Vocabulary:
             piece, score = self._processor.id_to_piece(number), self._processor.get_score(number)
             digest.update(f"\n{piece}\t{score:.6g}".encode())
         return digest.hexdigest()[:16]
+
+    def reads_as(self, other: Any) -> bool:
+        """Whether both make the same ids of every text."""
+        return self.fingerprint == other.fingerprint
+
+    def id_to_piece(self, number: int) -> str:
+        return self._processor.id_to_piece(number)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without end of sentence; what UTF-8 cannot hold (lone surrogates) reads as `?`."""
@@ -103,3 +189,21 @@ class Vocabulary:
             if token != PAD_ID:
                 kept.append(token if token < self.size else self.unk_id)
         return self._processor.decode_ids(kept)
+
+
+def _processor(model_bytes: bytes, extra_ids: int) -> Any:
+    """SentencePiece's processor of a model and sentinels behind its pieces."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(model_bytes)  # type: ignore[attr-defined]
+    for i in reversed(range(extra_ids)):
+        kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # type: ignore[attr-defined]
+        model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
+    return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def _extra_ids(beside: Companions) -> int:
+    extra_ids = beside.settings.get("extra_ids")
+    if extra_ids is None:
+        return SENTINELS
+    if type(extra_ids) is not int or not 0 <= extra_ids <= 100_000:
+        raise beside.error(f"extra_ids {extra_ids!r} is no number of sentinels")
+    return extra_ids

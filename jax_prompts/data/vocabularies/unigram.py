@@ -1,41 +1,166 @@
-"""Makes SentencePiece models of Hugging Face's `tokenizer.json`, which may be all that lies beside a T5."""
+"""Unigram vocabularies as Hugging Face's `tokenizers` reads them, and those that SentencePiece reads alike.
+
+A T5's `tokenizer.json` describes its SentencePiece model, normally with nothing more: SentencePiece itself then gives
+the ids, so that either file makes the same vocabulary. Any other is run as it describes itself.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-_CONTROL = ("<pad>", "</s>", "<s>")
+_SPECIAL = ("<pad>", "</s>", "<unk>")
+_SPACE = "▁"
+_WORDS = {"type": "WhitespaceSplit"}
+_SINGLE_SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
 
 
-def sentencepiece_model(text: str) -> bytes:
-    """The SentencePiece model that a Unigram tokenizer was made from, without sentinels.
+class UnigramProcessor:
+    """A tokenizer with the methods of a SentencePieceProcessor that a vocabulary uses."""
 
-    Args:
-      text: of a `tokenizer.json`.
+    def __init__(self, tokenizer: Tokenizer, unk_id: int) -> None:
+        self._tokenizer = tokenizer
+        self._size, self._unk_id = max(tokenizer.get_vocab().values()) + 1, unk_id
+
+    def get_piece_size(self) -> int:
+        """One more than the highest id."""
+        return self._size
+
+    def unk_id(self) -> int:
+        return self._unk_id
+
+    def piece_to_id(self, piece: str) -> int:
+        found = self._tokenizer.token_to_id(piece)
+        return self._unk_id if found is None else found
+
+    def id_to_piece(self, number: int) -> str:
+        return self._tokenizer.id_to_token(number) or ""
+
+    def encode_as_ids(self, texts: str | list[str], num_threads: int = 0) -> Any:
+        """Ids of a text, or of each text of a list, then on all cores."""
+        if isinstance(texts, str):
+            return self._tokenizer.encode(texts, add_special_tokens=False).ids
+        return [found.ids for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def decode_ids(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def without_limits(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, its stored truncation and padding switched off: a run cuts and pads by its own lengths."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def read_tokenizer(content: str) -> tuple[Tokenizer, int]:
+    """A Unigram `tokenizer.json` as it describes itself, but that it neither cuts nor pads, and its unknown id.
 
     Raises:
       ValueError, LookupError, TypeError: it is none.
     """
-    described = json.loads(text)
-    model = described["model"]
-    if model.get("type", "Unigram") != "Unigram" or model.get("byte_fallback"):
-        raise ValueError(f"a tokenizer of type {model.get('type')}, and T5's is Unigram without bytes")
+    model = json.loads(content)["model"]
+    if model.get("type", "Unigram") != "Unigram":
+        raise ValueError(f"a tokenizer of type {model.get('type')}, and T5's is Unigram")
+    if model.get("unk_id") is None:
+        raise ValueError("a tokenizer without unk_id")
+    return without_limits(Tokenizer.from_str(content)), model["unk_id"]
+
+
+def sentencepiece_model(content: str) -> tuple[bytes, int] | None:
+    """The SentencePiece model that a tokenizer.json was made from, without sentinels, and the number of those.
+
+    None where SentencePiece would read texts otherwise: other steps than its own, tokens that were added, sentinels
+    elsewhere than behind all pieces.
+
+    Raises:
+      ValueError, LookupError, TypeError: it is no Unigram tokenizer.
+    """
+    described = json.loads(content)
+    model, added = described["model"], described.get("added_tokens") or []
+    tokens = {number: piece for number, (piece, _) in enumerate(model["vocab"])}
+    tokens |= {token["id"]: token["content"] for token in added}
+    sentinels = 0
+    while tokens.get(len(tokens) - 1 - sentinels) == f"<extra_id_{sentinels}>":
+        sentinels += 1
+    pieces = model["vocab"][: len(tokens) - sentinels]
+    charsmap = _charsmap(described.get("normalizer"))
+    whole = len(pieces) == len(tokens) - sentinels
+    plain = [tokens.get(number) for number in range(3)] == list(_SPECIAL) and model.get("unk_id") == 2
+    own = all(token["id"] < 3 or token["id"] >= len(pieces) for token in added)
+    own &= not any(
+        token.get(flag) for token in added for flag in ("lstrip", "rstrip", "normalized", "single_word")
+    )
+    hidden = any(piece.startswith("<extra_id_") for piece, _ in pieces)
+    if not (whole and plain and own) or hidden or charsmap is None or model.get("byte_fallback"):
+        return None
+    if not _is_sentencepiece(described.get("pre_tokenizer")) or not _is_metaspace(described.get("decoder")):
+        return None
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     kinds = proto.SentencePiece
-    for number, (piece, score) in enumerate(model["vocab"]):
-        if not piece.startswith("<extra_id_"):
-            special = kinds.CONTROL if piece in _CONTROL else kinds.NORMAL
-            proto.pieces.add(
-                piece=piece, score=score, type=kinds.UNKNOWN if number == model["unk_id"] else special
-            )
+    for number, (piece, score) in enumerate(pieces):
+        special = kinds.CONTROL if piece in ("<pad>", "</s>", "<s>") else kinds.NORMAL
+        proto.pieces.add(
+            piece=piece, score=score, type=kinds.UNKNOWN if number == model["unk_id"] else special
+        )
     proto.trainer_spec.unk_id = model["unk_id"]
     proto.trainer_spec.pad_id, proto.trainer_spec.eos_id, proto.trainer_spec.bos_id = 0, 1, -1
-    normalizer = described.get("normalizer") or {}
-    steps = [normalizer, *normalizer.get("normalizers", [])]
-    for step in steps:
-        if "precompiled_charsmap" in step:
-            proto.normalizer_spec.precompiled_charsmap = base64.b64decode(step["precompiled_charsmap"])
-    return proto.SerializeToString(deterministic=True)
+    proto.normalizer_spec.precompiled_charsmap = charsmap
+    return proto.SerializeToString(deterministic=True), sentinels
+
+
+def of_sentencepiece(proto: Any, sentinels: int) -> Tokenizer:
+    """The tokenizer of a SentencePiece model and its sentinels, to which tokens can be added.
+
+    Raises:
+      ValueError: it is no Unigram model.
+    """
+    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
+        raise ValueError("tokens can be added to Unigram models alone")
+    names = [f"<extra_id_{i}>" for i in reversed(range(sentinels))]
+    vocabulary = [(piece.piece, piece.score) for piece in proto.pieces] + [(name, 0.0) for name in names]
+    unk_id = next(i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN)
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id, proto.trainer_spec.byte_fallback))
+    if proto.normalizer_spec.precompiled_charsmap:
+        tokenizer.normalizer = normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    control = [piece.piece for piece in proto.pieces if piece.type in (piece.CONTROL, piece.UNKNOWN)]
+    tokenizer.add_special_tokens(
+        [AddedToken(name, normalized=False, special=True) for name in control + names]
+    )
+    return tokenizer
+
+
+def _charsmap(normalizer: dict[str, Any] | None) -> bytes | None:
+    """SentencePiece's own normalizer, None where there is another."""
+    steps = [normalizer] if normalizer else []
+    if normalizer and normalizer["type"] == "Sequence":
+        steps = normalizer["normalizers"]
+    if (
+        len(steps) not in (1, 2)
+        or steps[0]["type"] != "Precompiled"
+        or steps[1:] not in ([], [_SINGLE_SPACES])
+    ):
+        return None
+    return base64.b64decode(steps[0]["precompiled_charsmap"])
+
+
+def _is_sentencepiece(pre_tokenizer: dict[str, Any] | None) -> bool:
+    """Whether texts are cut as SentencePiece cuts them: into words that begin with a space."""
+    steps = [pre_tokenizer] if pre_tokenizer else []
+    if pre_tokenizer and pre_tokenizer["type"] == "Sequence":
+        steps = pre_tokenizer["pretokenizers"]
+    return bool(steps) and steps[:-1] in ([], [_WORDS]) and _is_metaspace(steps[-1])
+
+
+def _is_metaspace(step: dict[str, Any] | None) -> bool:
+    if not step or step["type"] != "Metaspace" or step.get("replacement") != _SPACE:
+        return False
+    return step.get("add_prefix_space", True) is True and step.get("prepend_scheme", "always") == "always"

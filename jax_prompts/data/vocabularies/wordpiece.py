@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import SupportsInt
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, SupportsInt
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from jax_prompts.data.vocabularies.companions import ANY_TOKENIZER_JSON, Companions, read_companions
 from jax_prompts.data.vocabularies.sentencepiece import PAD_ID
-from jax_prompts.data.vocabularies.vocabulary_file import read_content
+from jax_prompts.data.vocabularies.unigram import without_limits
+from jax_prompts.data.vocabularies.vocabulary_file import lines_of, read_content
 from jax_prompts.errors import RunError, first_line
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")  # one tokenizer under three names
+_REFUSED = ("never_split", "split_special_tokens")
+_SWITCHES = {  # of tokenizer_config.json -> of BertNormalizer
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+    "clean_text": "clean_text",
+}
 
 
 class WordPiece:
@@ -20,7 +37,7 @@ class WordPiece:
 
     Attributes:
       size: number of ids.
-      fingerprint: 16 hex digits of the file.
+      fingerprint: 16 hex digits of the file, and of what lies beside it where that reads texts otherwise.
       begin_ids: [CLS], in front of every text; a prompt follows it.
       eos_id: [SEP], behind every text.
       mask_id: [MASK].
@@ -29,55 +46,116 @@ class WordPiece:
     pad_id = PAD_ID
 
     def __init__(self, path: str) -> None:
-        """Reads `vocab.txt` (a piece a line, lower-case unless a piece holds a capital) or `tokenizer.json`.
+        """Reads `vocab.txt` (a piece a line) or `tokenizer.json`, and what lies beside it (`companions.py`).
+
+        Where no tokenizer_config.json says so, a vocab.txt is lower-case unless a piece holds a capital.
 
         Raises:
           ConfigError: no such file.
-          RunError: the file cannot be read, is neither, lacks a special token, or pads with another id than 0.
+          RunError: the file cannot be read, is neither, lacks a special token, or pads with another id than 0; what
+            lies beside it cannot be obeyed.
         """
-        content = read_content(path)
+        content, beside = read_content(path), read_companions(path)
+        is_json = path.endswith(".json")
+        beside.check((*_CLASSES, *(ANY_TOKENIZER_JSON if is_json else ())), _REFUSED)
+        if beside.switch("do_basic_tokenize", True) is False:
+            raise beside.error("do_basic_tokenize is false, which is not supported")
+        special = {name: beside.special.get(name, token) for name, token in SPECIAL.items()}
         try:
-            text = content.decode()
-            self._tokenizer = Tokenizer.from_str(text) if path.endswith(".json") else _of_pieces(text)
+            text = content.decode("utf-8-sig")
+            make = _described if is_json else _of_pieces
+            self._tokenizer, changes = make(text, beside, special)
+        except RunError:
+            raise
         except Exception as error:  # tokenizers raises plain Exception
             raise RunError(
                 f"{path} is no WordPiece vocabulary ({first_line(error)}): set VOCABULARY to a vocab.txt "
                 "or tokenizer.json"
             ) from error
-        pieces = self._tokenizer.get_vocab()
-        ids = {piece: pieces[piece] for piece in SPECIAL if piece in pieces}
-        missing = [piece for piece in SPECIAL if piece not in ids]
-        if missing or ids["[PAD]"] != PAD_ID:
-            problem = f"no {', '.join(missing)}" if missing else "[PAD] at another id than 0"
+        known = self._tokenizer.get_vocab(with_added_tokens=True)
+        missing = [token for token in special.values() if token not in known]
+        ids = {name: known.get(token, -1) for name, token in special.items()}
+        if missing or ids["pad_token"] != PAD_ID:
+            problem = (
+                f"no {', '.join(missing)}" if missing else f"{special['pad_token']} at another id than 0"
+            )
             raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
-        self.begin_ids: tuple[int, ...] = (ids["[CLS]"],)
-        self.eos_id, self.unk_id, self.mask_id = ids["[SEP]"], ids["[UNK]"], ids["[MASK]"]
-        self.size = len(pieces)
-        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        changes += beside.add_to(self._tokenizer)
+        self.begin_ids: tuple[int, ...] = (ids["cls_token"],)
+        self.eos_id, self.unk_id, self.mask_id = ids["sep_token"], ids["unk_token"], ids["mask_token"]
+        if (around := self._tokenizer.encode("").ids) not in ([], [*self.begin_ids, self.eos_id]):
+            raise RunError(
+                f"{path}: its post_processor puts {around} around texts, and BERT {special['cls_token']} and "
+                f"{special['sep_token']}: set VOCABULARY to the vocabulary of a BERT"
+            )
+        self.size = max(self._tokenizer.get_vocab().values()) + 1
+        self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, changes)])).hexdigest()[:16]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without [CLS] in front and [SEP] behind."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(_plain(text), add_special_tokens=False).ids
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """Ids of many texts."""
-        return [found.ids for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        found = self._tokenizer.encode_batch([_plain(text) for text in texts], add_special_tokens=False)
+        return [each.ids for each in found]
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """Text without special tokens; ids outside the vocabulary read as unknown."""
         known = [token if 0 <= token < self.size else self.unk_id for token in map(int, ids)]
         return self._tokenizer.decode(known, skip_special_tokens=True)
 
+    def reads_as(self, other: Any) -> bool:
+        """Whether both make the same ids of every text."""
+        mine, theirs = (json.loads(vocabulary._tokenizer.to_str()) for vocabulary in (self, other))
+        parts = ("normalizer", "pre_tokenizer", "model")
+        return self._tokenizer.get_vocab() == other._tokenizer.get_vocab() and all(
+            mine[part] == theirs[part] for part in parts
+        )
 
-def _of_pieces(text: str) -> Tokenizer:
-    """The tokenizer of a `vocab.txt`, as BERT's own."""
-    pieces = text.splitlines()
+
+def _plain(text: str) -> str:
+    """What UTF-8 cannot hold (lone surrogates) as `?`."""
+    return text.encode(errors="replace").decode()
+
+
+def _of_pieces(text: str, beside: Companions, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
+    """The tokenizer of a `vocab.txt`, as BERT's own, and what a tokenizer_config.json changes of it."""
+    pieces = lines_of(text)
     words = [piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]"))]
     lowercase = not any(piece != piece.lower() for piece in words)
+    alone = {"lowercase": lowercase, "strip_accents": None, "handle_chinese_chars": True, "clean_text": True}
+    switches, changes = _switched(alone, beside)
+    prefix = beside.settings.get("wordpieces_prefix", "##")
+    if prefix != "##":
+        changes.append(f"wordpieces_prefix {prefix}")
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            vocabulary,
+            unk_token=special["unk_token"],
+            max_input_chars_per_word=100,
+            continuing_subword_prefix=prefix,
+        )
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(**switches)  # type: ignore[arg-type]  # strip_accents may be None
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens([piece for piece in SPECIAL if piece in vocabulary])
-    return tokenizer
+    tokenizer.decoder = decoders.WordPiece(prefix)
+    tokenizer.add_special_tokens([piece for piece in special.values() if piece in vocabulary])
+    return tokenizer, changes
+
+
+def _described(text: str, beside: Companions, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
+    """The tokenizer of a `tokenizer.json`, and what a tokenizer_config.json of BERT's own classes changes of it."""
+    described, changes = json.loads(text), list[str]()
+    normalizer = described.get("normalizer") or {}
+    if normalizer.get("type") == "BertNormalizer" and beside.tokenizer_class() not in ANY_TOKENIZER_JSON:
+        switches, changes = _switched(normalizer, beside)
+        described["normalizer"] = {**normalizer, **switches}
+    return without_limits(Tokenizer.from_str(json.dumps(described))), changes
+
+
+def _switched(alone: Mapping[str, Any], beside: Companions) -> tuple[dict[str, bool | None], list[str]]:
+    """Settings of BertNormalizer, and those that differ from what the vocabulary alone says."""
+    switches = {ours: beside.switch(theirs, alone.get(ours)) for theirs, ours in _SWITCHES.items()}
+    return switches, [f"{name} {value}" for name, value in switches.items() if value != alone.get(name)]

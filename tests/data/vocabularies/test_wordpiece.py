@@ -1,9 +1,10 @@
 """WordPiece vocabularies against `tokenizers`' own BERT tokenizer, and bad files."""
 
+import json
 import pathlib
 
 import pytest
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import AddedToken, BertWordPieceTokenizer
 
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError, RunError
@@ -64,3 +65,89 @@ def test_bad_files(tmp_path: pathlib.Path, name: str, content: bytes, reason: st
         WordPiece(str(tmp_path / name))
     with pytest.raises(ConfigError, match="set VOCABULARY"):
         WordPiece(str(tmp_path / "absent.txt"))
+
+
+def beside(folder: pathlib.Path, **settings: object) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def test_lines_end_at_newlines_alone(tmp_path: pathlib.Path):
+    pieces = [*PIECES[:5], "\u2028", "\u0085", "\x0c", "word"]
+    for end in ("\n", "\r\n"):
+        (tmp_path / "vocab.txt").write_bytes(end.join(pieces).encode())
+        assert WordPiece(str(tmp_path / "vocab.txt")).encode("word") == [8]
+
+
+def test_stored_truncation_and_padding_are_switched_off(tmp_path: pathlib.Path, vocab_txt: str):
+    theirs = BertWordPieceTokenizer(vocab_txt)
+    theirs.enable_truncation(4)
+    theirs.enable_padding(length=4)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = WordPiece(str(tmp_path / "tokenizer.json"))
+    assert ours.encode("the") == [8]
+    assert ours.encode_all(["the " * 9]) == [[8] * 9]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_tokenizer_config_is_obeyed(tmp_path: pathlib.Path, vocab_txt: str, as_json: bool):
+    path = vocab_txt
+    if as_json:
+        path = str(tmp_path / "tokenizer.json")
+        BertWordPieceTokenizer(vocab_txt, lowercase=True).save(path)
+    alone = WordPiece(path)
+    assert alone.encode("É") == [1]  # an accent is stripped, and "e" is no piece
+    beside(tmp_path, do_lower_case=True, strip_accents=False, tokenizer_class="BertTokenizer")
+    accented = WordPiece(path)
+    assert accented.encode("É") == [11]
+    assert accented.fingerprint != alone.fingerprint
+    beside(tmp_path, do_lower_case=False)
+    assert WordPiece(path).encode("The the") == [1, 8]
+    beside(tmp_path, do_lower_case=True, model_max_length=512)
+    assert WordPiece(path).fingerprint == alone.fingerprint
+
+
+def test_added_tokens_and_other_names(tmp_path: pathlib.Path, vocab_txt: str):
+    (tmp_path / "added_tokens.json").write_text('{"<org>": 12}')
+    beside(tmp_path, added_tokens_decoder={"13": {"content": "<loc>", "special": True}})
+    vocabulary = WordPiece(vocab_txt)
+    assert vocabulary.encode("the <org> <loc>the") == [8, 12, 13, 8]
+    assert vocabulary.size == 14
+    (tmp_path / "special_tokens_map.json").write_text('{"sep_token": {"content": "[MASK]"}}')
+    assert WordPiece(vocab_txt).eos_id == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "BertJapaneseTokenizer"),
+        ("config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "BertJapaneseTokenizer"),
+        ("tokenizer_config.json", {"do_lower_case": "no"}, "do_lower_case is 'no'"),
+        ("tokenizer_config.json", {"do_basic_tokenize": False}, "do_basic_tokenize"),
+        ("tokenizer_config.json", {"never_split": ["x"]}, "never_split"),
+        ("added_tokens.json", {"<org>": 20}, "said to have id 20, and it has 12"),
+        ("special_tokens_map.json", {"additional_special_tokens": ["<org>"]}, "'<org>' is not in"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_refused_by_file(
+    tmp_path: pathlib.Path, vocab_txt: str, file: str, content: dict, reason: str
+):
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=reason) as caught:
+        WordPiece(vocab_txt)
+    assert file in str(caught.value) or file == "config.json"
+
+
+def test_a_post_processor_of_another_model_is_refused(tmp_path: pathlib.Path, vocab_txt: str):
+    BertWordPieceTokenizer(vocab_txt).save(str(tmp_path / "tokenizer.json"))
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    described["post_processor"] = {"type": "BertProcessing", "sep": ["the", 8], "cls": ["[CLS]", 2]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    with pytest.raises(RunError, match=r"puts \[2, 8\] around texts"):
+        WordPiece(str(tmp_path / "tokenizer.json"))
+
+
+def test_tokens_added_to_a_tokenizer_json(tmp_path: pathlib.Path, vocab_txt: str):
+    theirs = BertWordPieceTokenizer(vocab_txt)
+    theirs.add_tokens([AddedToken("<org>")])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    assert WordPiece(str(tmp_path / "tokenizer.json")).encode("<org>") == [12]

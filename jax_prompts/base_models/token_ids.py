@@ -1,0 +1,42 @@
+"""Token ids that a Hugging Face folder says its model was trained with; T5's and BERT's are fixed."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from jax_prompts.base_models import hf
+from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, PAD_ID
+from jax_prompts.errors import RunError
+
+_BERT = {"pad_token_id": PAD_ID}
+_T5 = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID}
+
+
+def check_token_ids(folder: pathlib.Path, described: dict[str, Any]) -> None:
+    """Compares config.json, which is `described`, and generation_config.json with what this project's models use.
+
+    Raises:
+      RunError: an id differs, or the file cannot be read.
+    """
+    wanted = _BERT if described.get("model_type") == "bert" else _T5
+    generation = folder / "generation_config.json"
+    for file, content in (
+        ("config.json", described),
+        (generation.name, hf.read_json(generation) if generation.is_file() else {}),
+    ):
+        for name, number in wanted.items():
+            if content.get(name) not in (None, number, [number]):
+                raise RunError(
+                    f"{file} has {name} {content[name]!r}; this project's models have {number}, and answers would be "
+                    "wrong"
+                )
+
+
+def check_unknown(described: dict[str, Any], path: str, unk_id: int) -> None:
+    """Raises RunError where config.json has another unknown id than the vocabulary file `path`."""
+    if described.get("unk_token_id") not in (None, unk_id):
+        raise RunError(
+            f"config.json has unk_token_id {described['unk_token_id']!r} and {path} {unk_id}: set VOCABULARY to the "
+            "one the model was trained with"
+        )

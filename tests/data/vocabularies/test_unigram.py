@@ -1,0 +1,142 @@
+"""Unigram tokenizers that SentencePiece cannot read, and what lies beside a T5's vocabulary."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+import sentencepiece
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import RunError
+
+SPECIAL = ["<pad>", "</s>", "<unk>"]
+LETTERS = ["▁", *"abcdefghijklmnopqrstuvwxyz"]
+
+
+def tokenizer(*sentinels: str) -> Tokenizer:
+    """Of single letters, ids 3 on, or behind `sentinels`."""
+    pieces = [(piece, 0.0) for piece in [*SPECIAL, *sentinels]] + [(piece, -2.0) for piece in LETTERS]
+    made = Tokenizer(models.Unigram(pieces, unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    made.decoder = decoders.Metaspace()
+    made.add_special_tokens([AddedToken(name, normalized=False) for name in [*SPECIAL, *sentinels]])
+    return made
+
+
+def saved(folder: pathlib.Path, made: Tokenizer) -> str:
+    made.save(str(folder / "tokenizer.json"))
+    return str(folder / "tokenizer.json")
+
+
+def test_normalizers_are_applied(tmp_path: pathlib.Path) -> None:
+    made = tokenizer()
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    vocabulary = Vocabulary(saved(tmp_path, made))
+    assert vocabulary.encode("ＡB") == [3, 4, 5]
+    assert vocabulary.encode_all(["ＡB", "b"]) == [[3, 4, 5], [3, 5]]
+    assert vocabulary.decode([0, 3, 4, 5, 1, 6]) == "ab"
+    assert (vocabulary.size, vocabulary.unk_id, vocabulary.extra_ids) == (30, 2, 0)
+
+
+def test_added_tokens_stay(tmp_path: pathlib.Path) -> None:
+    made = tokenizer()
+    made.add_tokens(["{", "<ORG>"])
+    made.enable_truncation(2)
+    made.enable_padding(length=2)
+    vocabulary = Vocabulary(saved(tmp_path, made))
+    assert vocabulary.encode("{ a <ORG> b") == [30, 3, 4, 31, 3, 5]
+    assert vocabulary.encode("a") == [3, 4]
+
+
+def test_sentinels_stand_where_they_stand(tmp_path: pathlib.Path) -> None:
+    vocabulary = Vocabulary(saved(tmp_path, tokenizer("<extra_id_0>", "<extra_id_1>")))
+    assert vocabulary.encode("a <extra_id_1>") == [5, 6, 4]
+    assert vocabulary.size == 32
+
+
+@pytest.fixture
+def spiece(tmp_path: pathlib.Path, train_vocabulary) -> pathlib.Path:
+    """A SentencePiece model in a folder of its own."""
+    (tmp_path / "spiece.model").write_bytes(
+        pathlib.Path(train_vocabulary("the quick brown fox")).read_bytes()
+    )
+    return tmp_path / "spiece.model"
+
+
+def test_extra_ids_are_read(spiece: pathlib.Path) -> None:
+    pieces = Vocabulary(str(spiece)).size - 100
+    spiece.with_name("tokenizer_config.json").write_text(
+        '{"extra_ids": 7, "tokenizer_class": "T5TokenizerFast"}'
+    )
+    assert Vocabulary(str(spiece)).size == pieces + 7
+    assert Vocabulary(str(spiece), extra_ids=0).size == pieces
+
+
+def test_tokens_added_to_a_sentencepiece_model(spiece: pathlib.Path) -> None:
+    alone = Vocabulary(str(spiece))
+    spiece.with_name("added_tokens.json").write_text(json.dumps({"<extra_id_0>": alone.size - 1}))
+    assert Vocabulary(str(spiece)).fingerprint == alone.fingerprint
+    spiece.with_name("added_tokens.json").write_text(json.dumps({"<ORG>": alone.size}))
+    vocabulary = Vocabulary(str(spiece))
+    fox = alone.encode("fox")
+    assert vocabulary.encode("fox <ORG> fox") == [*fox, alone.size, *fox]
+    assert vocabulary.encode("<extra_id_0>") == [alone.size - 1]
+    assert vocabulary.fingerprint != alone.fingerprint
+    assert vocabulary.model_bytes == b""
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "AlbertTokenizer"}, "AlbertTokenizer"),
+        ("tokenizer_config.json", {"do_lower_case": True}, "do_lower_case"),
+        ("tokenizer_config.json", {"extra_ids": -1}, "extra_ids -1"),
+        ("special_tokens_map.json", {"pad_token": "<unk>"}, "pad_token <unk> has id 2"),
+        ("special_tokens_map.json", {"additional_special_tokens": ["<ORG>"]}, "<ORG>"),
+        ("added_tokens.json", {"<ORG>": 5}, "<ORG>"),
+        ("added_tokens.json", [], "no JSON object"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_refused_by_file(
+    spiece: pathlib.Path, file: str, content: object, reason: str
+) -> None:
+    spiece.with_name(file).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=reason) as caught:
+        Vocabulary(str(spiece))
+    assert file in str(caught.value)
+
+
+def test_other_special_ids_are_refused(tmp_path: pathlib.Path) -> None:
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the quick brown fox"] * 20),
+        model_prefix=str(tmp_path / "spiece"),
+        vocab_size=40,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    with pytest.raises(RunError, match="has pad -1 and end of sentence 2, and T5 has 0 and 1"):
+        Vocabulary(str(tmp_path / "spiece.model"))
+
+
+def test_a_post_processor_of_another_model_is_refused(tmp_path: pathlib.Path) -> None:
+    path = pathlib.Path(saved(tmp_path, tokenizer()))
+    described = json.loads(path.read_text())
+    described["post_processor"] = {"type": "BertProcessing", "sep": ["</s>", 1], "cls": ["a", 4]}
+    path.write_text(json.dumps(described))
+    with pytest.raises(RunError, match=r"post_processor puts \[4, 1\] around texts"):
+        Vocabulary(str(path))
+
+
+@pytest.mark.parametrize("name", ["unigram_normalizer", "added_tokens", "sentinels_first"])
+def test_reported_cases(shared: pathlib.Path, name: str) -> None:
+    cases = shared / "cases"
+    if not cases.is_dir():
+        pytest.skip(f"no reported cases at {cases}")
+    vocabulary = Vocabulary(str(cases / name / "tokenizer.json"))
+    for text, ids in json.loads((cases / "expected.json").read_text())[name].items():
+        assert vocabulary.encode(text) == ids
