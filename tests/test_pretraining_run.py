@@ -10,6 +10,7 @@ pytest.importorskip("seqio")
 
 from jax_prompts.main import main
 
+pytestmark = pytest.mark.slow
 TEXT = "A quick brown fox jumps over the lazy dog near the old river bank every morning.\n"
 
 

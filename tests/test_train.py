@@ -40,6 +40,19 @@ def t5x(name, *flags, **macros):
     )
 
 
+def without_tensorflow(command):
+    """Runs a command in a Python that cannot import TensorFlow or SeqIO."""
+    program = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = sys.modules['seqio'] = None\n"  # importing them now raises
+        "from jax_prompts.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *command[3:]], env=ENV, capture_output=True, text=True
+    )
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory, compile_cache):
     ENV.update(compile_cache)
@@ -99,7 +112,8 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert summary["checkpoint_bytes"] < 200_000  # tuned parameters and their optimiser, not the 16 MB model
 
 
-@pytest.mark.parametrize("after", ["checkpoints/18", pytest.param("checkpoints/6", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["checkpoints/6", "checkpoints/18"])
 def test_killed_and_started_again_ends_with_the_same_numbers(uninterrupted, tmp_path, cache, after):
     directory = tmp_path / "killed"
     run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
@@ -117,6 +131,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(uninterrupted, tmp_
 
 
 def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
+    """It resumes without TensorFlow, since the cache is filled."""
     directory = tmp_path / "stopped"
     run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
     process = subprocess.Popen(run, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -127,32 +142,19 @@ def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
     assert "run the same command again" in stderr.splitlines()[-1]
-    done = t5x("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    done = without_tensorflow(run)
     assert done.returncode == 0, done.stderr
     assert numbers(directory) == numbers(uninterrupted[0])
 
 
-def test_train_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
-    program = (
-        "import sys\n"
-        "sys.modules['tensorflow'] = None\n"  # importing it now raises
-        "sys.modules['seqio'] = None\n"
-        "from jax_prompts.main import main\n"
-        "main(sys.argv[1:])\n"
-    )
-    run = command("train", **SHORT, MODEL_DIR=tmp_path / "run", CACHE_DIR=cache)
-    done = subprocess.run([sys.executable, "-c", program, *run[3:]], env=ENV, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert numbers(tmp_path / "run") == numbers(uninterrupted[0])
-
+def test_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
+    run, _ = uninterrupted
     score = command("eval", gin_file="gin_configs/quickstart.gin", **SHORT, CACHE_DIR=cache, MODEL_DIR="None",
-                    PROMPT_FILES=f"('{tmp_path / 'run' / 'prompt.safetensors'}',)")  # fmt: skip
+                    PROMPT_FILES=f"('{run / 'prompt.safetensors'}',)")  # fmt: skip
     score.insert(-1, "--gin_file=gin_configs/runs/eval.gin")
-    done = subprocess.run(
-        [sys.executable, "-c", program, *score[3:]], env=ENV, capture_output=True, text=True
-    )
+    done = without_tensorflow(score)
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
     (found,) = json.loads(done.stdout.splitlines()[-1])["metrics"].values()
     assert found["quickstart_reviews"]["accuracy"] == summary["best_metric"]
 
@@ -160,7 +162,7 @@ def test_train_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterru
     source.write_text("the soup was cold.\nwhat a lovely song!\n")
     flags = (
         "--prompt",
-        f"p={tmp_path / 'run' / 'prompt.safetensors'}",
+        f"p={run / 'prompt.safetensors'}",
         "--input",
         source,
         "--output",
@@ -168,7 +170,7 @@ def test_train_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterru
     )
     ask = command("infer", *map(str, flags), gin_file="gin_configs/quickstart_infer.gin",
                   INITIAL_CHECKPOINT_PATH="None")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", program, *ask[3:]], env=ENV, capture_output=True, text=True)
+    done = without_tensorflow(ask)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     assert [answer["text"] for answer in answers] == ["the soup was cold.", "what a lovely song!"]

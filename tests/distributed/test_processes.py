@@ -257,6 +257,7 @@ def test_a_process_that_hangs_counts_as_dead(tmp_path, cache):
     begun = time.monotonic()
     (_, stderr), seconds = several[0].communicate(timeout=120), time.monotonic() - begun
     several[1].kill()  # and its child with it
+    several[1].communicate()
     print(f"{seconds:.0f} s: {stderr.splitlines()[-1]}")
     assert several[0].returncode == 1
     assert "process 1 stopped" in stderr.splitlines()[-1]

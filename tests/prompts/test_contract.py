@@ -1,4 +1,4 @@
-"""What every method keeps: one body, one line of `methods.TABLE` each."""
+"""What every method keeps: one line of `methods.TABLE` each."""
 
 import dataclasses
 
@@ -66,6 +66,10 @@ def tune(method, frozen, seeds, data, config=CONFIG, mesh=None):
     return start, jax.tree.map(np.asarray, tuned), np.stack(losses)
 
 
+def member(tree, e):
+    return jax.tree.map(lambda x: x[e : e + 1], tree)
+
+
 def close(a, b, atol=2e-5):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=atol), a, b)
 
@@ -86,21 +90,8 @@ def test_contract(method, frozen, tmp_path):
         assert np.isfinite(b).all() and not np.array_equal(a, b), path
     assert np.isfinite(losses).all()
 
-    # Members side by side on one device are separate runs on eight, the optimiser included; so are seeds.
-    one = lambda tree, e: jax.tree.map(lambda x: x[e : e + 1], tree)  # noqa: E731
-    assert jax.device_count() == 8
-    _, alone, losses_alone = tune(method, frozen, SEEDS[1:2], one(data, 1), mesh=partition.make_mesh({}))
-    close(one(end, 1), alone)
-    np.testing.assert_allclose(losses[:, 1:2], losses_alone, rtol=1e-5)
-
-    # bfloat16 activations: parameters stay float32, the loss is near.
-    narrow = dataclasses.replace(CONFIG, dtype=jnp.bfloat16)
-    _, end_narrow, losses_narrow = tune(method, frozen, SEEDS[1:2], one(data, 1), config=narrow)
-    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(end_narrow))
-    np.testing.assert_allclose(losses_narrow[0], losses_alone[0], rtol=0.02)
-
     # The folded prompt, also from its file, is the prompt: loss and logits are equal to the bit.
-    prompt_PD = jax.jit(lambda p: fold(method, p, D))(one(end["prompt"], 0))[0]
+    prompt_PD = jax.jit(lambda p: fold(method, p, D))(member(end["prompt"], 0))[0]
     metadata = PromptMetadata(base_model="tiny", prompt_kind=model.prompt_kind)
     save_prompt(tmp_path / "prompt.safetensors", np.asarray(prompt_PD), metadata)
     loaded_PD, found = load_prompt(tmp_path / "prompt.safetensors", prompt_width=CONFIG.prompt_width)
@@ -113,3 +104,28 @@ def test_contract(method, frozen, tmp_path):
     ))  # fmt: skip
     unfolded_PD = jax.jit(lambda p: method.apply({"params": p}, D))(params)
     np.testing.assert_array_equal(logits(unfolded_PD), logits(loaded_PD))
+
+
+ONE_OF_A_KIND = ("prompt_tuning", "residual", "lstm", "prefix")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ONE_OF_A_KIND else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
+)
+def test_members_are_separate_runs_whatever_devices_and_activations(name, frozen):
+    method = for_model(TABLE[name], CONFIG.prompt_width)
+    data = batch(method.length, len(SEEDS))
+    _, end, losses = tune(method, frozen, SEEDS, data)
+
+    # Side by side on one device, or each for itself on eight, the optimiser included.
+    assert jax.device_count() == 8
+    seed, rows = SEEDS[1:2], member(data, 1)
+    _, alone, losses_alone = tune(method, frozen, seed, rows, mesh=partition.make_mesh({}))
+    close(member(end, 1), alone)
+    np.testing.assert_allclose(losses[:, 1:2], losses_alone, rtol=1e-5)
+
+    # bfloat16 activations: parameters stay float32, the loss is near.
+    narrow = dataclasses.replace(CONFIG, dtype=jnp.bfloat16)
+    _, end_narrow, losses_narrow = tune(method, frozen, seed, rows, config=narrow)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(end_narrow))
+    np.testing.assert_allclose(losses_narrow[0], losses_alone[0], rtol=0.02)
