@@ -15,6 +15,8 @@ from jax_prompts.storage.home import expand_fields
 if TYPE_CHECKING:
     from jax_prompts.prompts import Initializer, Method
 
+MOST_RESAMPLES = 1_000_000  # a value of each is kept
+
 
 @dataclasses.dataclass(frozen=True)
 class BaseModel:
@@ -141,6 +143,8 @@ class Data:
     bootstrap: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.bootstrap <= MOST_RESAMPLES:
+            raise ConfigError(f"BOOTSTRAP is {self.bootstrap}: set it from 0 to {MOST_RESAMPLES:,}")
         expand_fields(self, "data_dir", "tfds_data_dir", "cache_dir")
 
 
@@ -252,9 +256,15 @@ class Training:
     metric: str | None = None
 
     def in_steps(self, examples: int, batch_size: int) -> tuple[int, int]:
-        """(steps, evaluation period); an epoch of `examples` takes steps enough for all of them."""
+        """(steps, evaluation period); an epoch of `examples` takes steps enough for all of them.
+
+        Raises:
+          ConfigError: more steps than can be counted.
+        """
         epoch = -(-examples // batch_size)
         steps = max(1, round((self.epochs or 0) * epoch)) if self.steps is None else self.steps
+        if steps >= 1 << 31:
+            raise ConfigError(f"TRAIN_EPOCHS = {self.epochs} are {steps:.3g} steps: set it to fewer")
         return steps, epoch if self.eval_period is None else self.eval_period
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any, Literal, Union
 from jax_prompts.config import OwnTask
 from jax_prompts.prompts import Initializer, Method
 
+_INT32 = 1 << 31  # what counters and token ids fit into
 _NAMES = {"Method": Method, "Initializer": Initializer}  # config.py imports them for type checkers only
 _WORDS = {
     int: "a whole number",
@@ -36,7 +38,10 @@ def type_errors(settings: Any) -> Iterator[tuple[str, Any, str]]:
     for field in dataclasses.fields(settings):
         value, hint = getattr(settings, field.name), hints[field.name]
         if not _fits(value, hint):
-            yield f"{type(settings).__name__}.{field.name}", value, _words(hint, field.name)
+            wanted = _words(hint, field.name)
+            if _is_number(value, int | float):  # of the right kind, and too large
+                wanted += f" below {_INT32:,}" if isinstance(value, int) else " that is finite"
+            yield f"{type(settings).__name__}.{field.name}", value, wanted
         elif dataclasses.is_dataclass(hint) or isinstance(value, OwnTask):
             yield from type_errors(value)
 
@@ -55,9 +60,15 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple | list) and all(_fits(item, parts[0]) for item in value)
     if kind is str:
         return isinstance(value, str) and bool(value)
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
+    if kind is int:
+        return _is_number(value, int) and abs(value) < _INT32
+    if kind is float:
+        return _is_number(value, int | float) and math.isfinite(value)
     return isinstance(value, kind)
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _words(hint: Any, field: str) -> str:

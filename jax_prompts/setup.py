@@ -33,6 +33,7 @@ Tree = Any
 Labels = tuple[str, ...]
 
 UNKNOWN_STEPS = 1 << 30  # stands for the steps of a run that counts epochs, until its data are known
+MAX_SEED = (1 << 31) - 1
 UNKNOWN_CLASSES = 2  # stand for those of a BERT's classifier, until its data are known
 
 
@@ -120,7 +121,7 @@ def set_up(
     Raises:
       ConfigError: settings that cannot work.
     """
-    check(run, mesh)
+    _check(run, mesh)
     known = tuple((labels[0] if labels else None) or ())
     classes = UNKNOWN_CLASSES if labels is None and run.method is not None else len(known)
     model = make_model(
@@ -173,13 +174,22 @@ def prompt_length(method: Method | None) -> int:
     return 0 if method is None else method.length
 
 
-def check(run: TrainRun, mesh: Mesh) -> None:
+def _check(run: TrainRun, mesh: Mesh) -> None:
     """Raises ConfigError for settings that no data or model could make work."""
     settings = run.training
     if settings.steps is None and settings.epochs is None:
         raise ConfigError("neither TRAIN_STEPS nor TRAIN_EPOCHS is set; set one")
     if settings.epochs is not None and not settings.epochs > 0:
         raise ConfigError(f"TRAIN_EPOCHS is {settings.epochs}; it must be above 0")
+    if not 0 <= run.model.dropout_rate < 1:
+        raise ConfigError(f"DROPOUT_RATE is {run.model.dropout_rate}: set it to at least 0 and below 1")
+    last_seed = settings.seed + max(settings.members, 1) - 1
+    if settings.seed < 0 or last_seed > MAX_SEED:
+        raise ConfigError(
+            f"RANDOM_SEED is {settings.seed}: set it, and that of the last member, from 0 to {MAX_SEED:,}"
+        )
+    if settings.z_loss < 0:
+        raise ConfigError(f"Training.z_loss is {settings.z_loss}: set it to at least 0")
     optim.make_optimizer(run.optimizer, settings.steps or UNKNOWN_STEPS)
     for name, value in (
         ("TRAIN_STEPS", settings.steps),
@@ -189,6 +199,7 @@ def check(run: TrainRun, mesh: Mesh) -> None:
         ("CHECKPOINT_PERIOD", settings.checkpoint_period),
         ("PATIENCE", settings.patience),
         ("Training.log_period", settings.log_period),
+        ("Training.keep", settings.keep),
     ):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")

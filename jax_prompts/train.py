@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from jax_prompts import best, optim, partition
+from jax_prompts import best, memory, optim, partition
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import TrainRun
@@ -33,7 +33,7 @@ from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.summary import one_line, summarize
 from jax_prompts.scoring.task_evaluator import check_metrics, report
-from jax_prompts.setup import check, set_up
+from jax_prompts.setup import set_up
 from jax_prompts.state import for_evaluation, initial_state
 from jax_prompts.step import dropout_keys, jit_train_step
 
@@ -53,7 +53,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     settings, data = run.training, run.data
     processes.assert_equal_settings(config_text)
     mesh = partition.mesh_of(run.model)
-    check(run, mesh)
+    memory.check_training(set_up(run, mesh))
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
@@ -65,6 +65,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     # The run made ready, and its two trees: what is tuned, and what is only read.
     labels = [cache.labels for cache in caches["train"]]
     setup = set_up(run, mesh, vocabulary=vocabulary, labels=labels, steps=steps)
+    memory.check_training(setup, caches)
     cuts = count_cuts(caches, setup.inputs_length)
     choosing = choosing_tasks(caches["validation"])
     check_metrics(settings.metric, caches["validation"], ranked=data.rank_classification)

@@ -1,5 +1,7 @@
 """The papers' parameter counts, from the gin files that users give."""
 
+import sys
+
 import pytest
 
 from jax_prompts.cli.arguments import parse
@@ -134,3 +136,30 @@ def test_rows_that_microbatches_and_mesh_do_not_divide_are_refused():
     for macro in ("BATCH_SIZE", "EVAL_BATCH_SIZE"):
         with pytest.raises(ConfigError, match=rf"^{macro} is 0; it must be at least 1"):
             dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", f"{macro}=0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["DROPOUT_RATE=1.0"], "DROPOUT_RATE is 1.0: set it to at least 0 and below 1"),
+        (["DROPOUT_RATE=-0.1"], "DROPOUT_RATE is -0.1"),
+        (["RANDOM_SEED=-1"], "RANDOM_SEED is -1"),
+        (["RANDOM_SEED=2147483647", "MEMBERS=2"], "RANDOM_SEED is 2147483647: set it, and that of the last member"),
+        (["Training.z_loss=-1.0"], "z_loss is -1.0"),
+        (["Training.keep=0"], "keep is 0; it must be at least 1"),
+        (["MIXTURE_OR_TASK_NAME=super_glue_rte"], "super_glue_rte is not registered .* use .*super_glue_rte_v102"),
+        (["MIXTURE_OR_TASK_MODULE=tasks.no_such"], "no module tasks.no_such"),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_and_tasks_that_do_not_exist(settings, words):
+    files = ["models/micro", "prompts/residual", "recipes/residual2023", "runs/train"]
+    dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102")
+    with pytest.raises(ConfigError, match=words):
+        dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", *settings)
+
+
+def test_without_seqio_the_task_is_not_checked(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jax_prompts.data.fill", None)
+    files = ["models/micro", "prompts/residual", "recipes/residual2023", "runs/train"]
+    dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte")
+    assert "whether there is a task super_glue_rte is not checked" in capsys.readouterr().err

@@ -123,8 +123,10 @@ def _statement(binding: str) -> str:
     if value.startswith(("@", "%")) or re.match(r"[\[({].*[@%]", value):
         return f"{name} = {value}"
     try:
-        return f"{name} = {ast.literal_eval(value.strip())!r}"
-    except (ValueError, SyntaxError):
+        literal = repr(ast.literal_eval(value.strip()))
+        ast.literal_eval(literal)  # 1e999 is a literal, and what Python shows of it is not
+        return f"{name} = {literal}"
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return f"{name} = {value!r}"
 
 
@@ -158,11 +160,34 @@ def _references(value: Any) -> Iterator[tuple[str, bool]]:
         yield (scope, True) if selector == "gin.macro" else (selector.rpartition(".")[2], False)
 
 
+def _macros_in(value: Any) -> set[str]:
+    return {name for name, is_macro in _references(value) if is_macro}
+
+
+def _reached(macros: dict[str, Any], name: str) -> set[str]:
+    """The macros that a macro's value takes in, and so on.
+
+    Raises:
+      ConfigError: it takes in itself.
+    """
+    reached: set[str] = set()
+    waiting = _macros_in(macros.get(name))
+    while waiting:
+        reached |= waiting
+        waiting = {further for macro in waiting for further in _macros_in(macros.get(macro))} - reached
+    if name in reached:
+        raise ConfigError(f"macro {name} stands for itself, by way of {', '.join(sorted(reached))}")
+    return reached
+
+
 def _check_macros(gin: Any, documented: set[str]) -> None:
     """Raises ConfigError for a macro that nothing uses, which gin ignores, or nothing defines (gin fails late)."""
-    defined = set(_macros(gin))
-    bound = [list(values.values()) for values in gin.config._CONFIG.values()]
-    used = {name for name, is_macro in _references(bound) if is_macro}
+    macros = _macros(gin)
+    bound = [list(values.values()) for (_, of), values in gin.config._CONFIG.items() if of != "gin.macro"]
+    used = _macros_in(bound)
+    reached = {name: _reached(macros, name) for name in macros}
+    used = used.union(*(reached.get(name, ()) for name in documented | used))
+    defined = set(macros)
     for name in sorted(defined - used - documented):
         raise ConfigError(f"macro {name} is unknown; did you mean {nearest(name, documented | used)}?")
     for name in sorted(used - defined):
@@ -216,6 +241,8 @@ def _one_line(gin: Any, where: str = "") -> Iterator[None]:
 
 def _explain(gin: Any, error: Exception) -> str:
     """Reason of an error of gin: the field to set, the nearest name, or the line that gin cannot read."""
+    if isinstance(error, RecursionError):
+        return "it includes itself, or a value in it is nested without end"
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"

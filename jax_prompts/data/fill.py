@@ -94,7 +94,7 @@ def fill(
     """
     with contextlib.suppress(RuntimeError, ValueError):  # too late where TensorFlow already runs
         tf.config.set_visible_devices([], "GPU")  # the GPU's memory is JAX's
-    provider = _provider(data)
+    provider = find_task(data)
     tasks = _tasks(provider, split)
     for task in tasks:
         if usable(task.name):
@@ -116,8 +116,13 @@ def fill(
             (temporary / "mixture.json").write_text(json.dumps(parts) + "\n")
 
 
-def _provider(data: Data) -> seqio.Task | seqio.Mixture:
-    """The registered task or mixture, or the task of the user's own files."""
+def find_task(data: Data) -> seqio.Task | seqio.Mixture:
+    """The registered task or mixture, or the task of the user's own files.
+
+    Raises:
+      ConfigError: no such task or module, or one that registers none.
+      RunError: the module cannot be imported.
+    """
     try:
         importlib.import_module(data.task_module)
     except (ConfigError, RunError, TaskError):

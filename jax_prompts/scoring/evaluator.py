@@ -53,8 +53,6 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a setting that cannot work."""
-        if self.data.bootstrap < 0:
-            raise ConfigError(f"BOOTSTRAP is {self.data.bootstrap}: set it to a number of resamples, or to 0")
         if self.data.rank_classification and all(cache.labels is None for cache in self.caches):
             raise ConfigError(
                 f"RANK_CLASSIFICATION is True, but {self.data.task} answers with free text: set it to False"
