@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jax_prompts import decoding, partition
+from jax_prompts import decoding, model_dir, partition
 from jax_prompts.base_models.build import make_model, make_vocabulary
 from jax_prompts.base_models.classifier import load_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
@@ -41,6 +41,8 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     decoding.check(run.decoding)
     mesh = partition.mesh_of(run.model)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
+    if run.output_dir is not None:
+        processes.by_primary(model_dir.check_writable)(run.output_dir)
     vocabulary = make_vocabulary(run.model)
     caches = processes.in_turns(lambda: open_role(run.data, vocabulary, run.role))
     split = split_of(run.data, run.role)

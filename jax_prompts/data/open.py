@@ -30,6 +30,11 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
         raise ConfigError(
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
         )
+    root = cache_root(data.cache_dir)
+    if root.exists() and not root.is_dir():
+        raise ConfigError(
+            f"CACHE_DIR {root} is not a directory: set it to one, which is made where it is missing"
+        )
     package = data.task_module.partition(".")[0]
     directory = cache_directory(data, split, vocabulary)
 
