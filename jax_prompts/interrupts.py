@@ -46,16 +46,23 @@ def obeyed(interrupted: threading.Event, end: Callable[[], None]) -> Iterator[No
                 left = True
                 continue
             interrupted.set()
-            sys.unraisablehook = lambda _: None  # Python would print a traceback of what a callback loses
             if not done.wait(_GRACE_SECONDS):
                 end()
         os.close(read)
 
+    def show(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is not KeyboardInterrupt:  # of which Python would print a traceback
+            shown_before(lost)
+
+    shown_before, sys.unraisablehook = sys.unraisablehook, show
     before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         done.set()
         signal.set_wakeup_fd(before)
+        sys.unraisablehook = shown_before
         os.close(write)
+        watcher.join()  # so that `interrupted` is set, whatever ended the block

@@ -108,18 +108,19 @@ def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: st
             f"MODEL_DIR {directory} holds a run with another configuration "
             f"({_first_difference(there, here)}); choose another MODEL_DIR, or remove it to start again"
         )
-    old, new = ({name: _settings(text).get(name) for name in _LENGTH} for text in (before, now))
+    old, new = _settings(before), _settings(now)
+    changed = [name for name in _LENGTH if old.get(name) != new.get(name)]
     trained = _newest_step(directory)
-    if old == new or trained is None:
+    if not changed or trained is None:
         return
-    if reason := optim.depends_on_steps(run.optimizer):
-        length = ", ".join(f"{name} = {value}" for name, value in old.items() if name.isupper() and value)
-        raise ConfigError(
-            f"MODEL_DIR {directory} holds a run whose learning rates depend on the number of steps ({reason}): "
-            f"leave it at {length}, or start another one from its prompt, with INITIALIZER = @FromFile()"
-        )
     if run.training.steps is not None:
         check_steps(run.model_dir, run.training.steps, trained)
+    if reason := optim.depends_on_steps(run.optimizer):
+        was = ", ".join(f"{name} = {old.get(name)}" for name in changed)
+        raise ConfigError(
+            f"MODEL_DIR {directory} holds a run whose learning rates depend on its number of steps ({reason}): "
+            f"leave it at {was}, or start another run from its prompt, with INITIALIZER = @FromFile()"
+        )
 
 
 def _newest_step(directory: pathlib.Path) -> int | None:

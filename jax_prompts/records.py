@@ -116,7 +116,7 @@ class Records:
 
     def summary(self) -> dict[str, Any] | None:
         """What summary.json holds; None before the run has finished."""
-        return _summary(self.directory / "summary.json")
+        return read_summary(self.directory / "summary.json")
 
     def renamed(self, summary: dict[str, Any], best_files: Sequence[pathlib.Path]) -> dict[str, Any]:
         """The summary of a finished run with the paths that its members' files have now; summary.json has them, too."""
@@ -161,13 +161,13 @@ def _check_shared(config: pathlib.Path) -> None:
 
 def check(directory: pathlib.Path) -> None:
     """Raises RunError for a summary.json, or a line of metrics, that no run has written; it says which."""
-    _summary(directory / "summary.json")
+    read_summary(directory / "summary.json")
     for file in sorted((directory / "metrics").glob("*.jsonl")):
         list(_complete_lines(file))
 
 
-def _summary(file: pathlib.Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None where there is none."""
+def read_summary(file: pathlib.Path) -> dict[str, Any] | None:
+    """The summary.json of a finished run; None where there is none. Raises RunError for a damaged one."""
     try:
         summary = json_text.loads(file.read_text(encoding="utf-8"))
         if isinstance(summary["last_step"], int) and all("file" in each for each in summary["members"]):
@@ -176,7 +176,7 @@ def _summary(file: pathlib.Path) -> dict[str, Any] | None:
         return None
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise RunError(f"{file} is damaged: remove it, and the same command writes it again")
+    raise RunError(f"{file} is damaged: remove it, and start the run's command again, which writes it")
 
 
 def _complete_lines(file: pathlib.Path) -> Iterator[tuple[int, str]]:
