@@ -150,7 +150,8 @@ def _comparable(config_text: str) -> list[str]:
         return found[0] if inside.split(os.sep)[0] == os.pardir else repr(os.path.join("MODEL_DIR", inside))
 
     free = (*_ADDRESS, *_PLACEMENT, *_LENGTH)
-    return [f"{name} = {_TEXT.sub(relative, value)}" for name, value in settings.items() if name not in free]
+    lines = [line for line in config_text.splitlines() if line.partition(" = ")[0] not in free]
+    return [_TEXT.sub(relative, line) for line in lines]
 
 
 def _absolute(path: str) -> str:
