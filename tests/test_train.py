@@ -134,7 +134,7 @@ def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
 
 def test_ctrl_c_saves_and_meanwhile_nobody_else_writes_there(tmp_path, cache, capsys):
     directory = tmp_path / "stopped"
-    run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
+    run = command("train", **SHORT | {"TRAIN_STEPS": 100_000}, MODEL_DIR=directory, CACHE_DIR=cache)
     process = subprocess.Popen(run, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 300
     while not (directory / "checkpoints" / "6").exists() and time.monotonic() < deadline:
