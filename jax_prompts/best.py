@@ -1,22 +1,30 @@
-"""Saves the best of each member, a prompt or the whole model, and loads it again to be tested."""
+"""Saves the best of each member, a prompt or the whole model, and loads it again to be tested.
+
+Checkpoints hold the best prompts, too, so that files which are gone, or of a later step, can be written again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
+from jax_prompts import partition
 from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
 from jax_prompts.base_models.weights import load_saved, save_model
+from jax_prompts.display import log
 from jax_prompts.distributed.global_arrays import gathered
-from jax_prompts.distributed.processes import by_primary
-from jax_prompts.errors import hide_secrets
-from jax_prompts.prompts import PromptMetadata, load_prompt, prompt_kind_of, save_prompt
+from jax_prompts.distributed.processes import by_primary, from_primary
+from jax_prompts.errors import ConfigError, RunError, hide_secrets
+from jax_prompts.prompts import PromptMetadata, fold, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.setup import Setup
 
@@ -49,6 +57,40 @@ def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str
     )
 
 
+def scored(metadata: PromptMetadata, chosen: dict[str, Any]) -> PromptMetadata:
+    """Metadata of a run's prompt file with score and step of the evaluation that chose it (`BestTracker.best`)."""
+    return dataclasses.replace(metadata, score=chosen["value"], step=chosen["step"])
+
+
+def none_yet(setup: Setup) -> Tree:
+    """`{"prompt", "head"}` of zeros on every device, for `keep`; empty where the whole model is tuned."""
+    method = setup.method
+    if method is None:
+        return {}
+
+    def folded(tuned: Tree) -> Tree:
+        prompts_EPD = fold(method, tuned["prompt"], setup.model.config.emb_dim)
+        return {"prompt": prompts_EPD, "head": tuned.get("head", {})}
+
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(folded, setup.tuned))
+    return jax.device_put(zeros, partition.replicated(setup.mesh))
+
+
+def keep(
+    setup: Setup, best: Tree, prompts_EPD: Float[Array, "E P D"] | None, tuned: Tree, improved: Sequence[int]
+) -> Tree:
+    """`best` with the prompts and heads of now for the members that improved, in arrays of its own."""
+    if prompts_EPD is None or not improved:
+        return best
+    now = {"prompt": prompts_EPD, "head": tuned.get("head", {})}
+    improved_E = np.isin(np.arange(len(prompts_EPD)), improved)
+    return jax.jit(_chosen, out_shardings=partition.replicated(setup.mesh))(improved_E, now, best)
+
+
+def _chosen(improved_E: Bool[Array, " E"], now: Tree, best: Tree) -> Tree:
+    return jax.tree.map(lambda x, y: jnp.where(improved_E.reshape(-1, *(1,) * (x.ndim - 1)), x, y), now, best)
+
+
 def save(
     file: pathlib.Path,
     setup: Setup,
@@ -76,6 +118,56 @@ def save(
         head = {name: tree for name, tree in params.items() if name == CLASSIFIER}
         arrays = flax.traverse_util.flatten_dict(gathered(head), sep="/")
         by_primary(save_prompt)(file, gathered(prompt_PD), metadata, arrays)
+
+
+def restore(
+    files: Sequence[pathlib.Path],
+    setup: Setup,
+    metadata: PromptMetadata,
+    chosen_E: Sequence[dict[str, Any] | None],
+    best: Tree,
+    tuned: Tree,
+    step: int,
+) -> None:
+    """Writes files of a resumed run again, as they were: those that are gone, damaged, or of another evaluation.
+
+    Args:
+      files: of the members, see `files_of`.
+      setup, metadata: of the run.
+      chosen_E: `BestTracker.best` of the checkpoint.
+      best, tuned, step: what the checkpoint holds.
+
+    Raises:
+      RunError: the whole model is tuned, its directory is gone, and the checkpoint holds a later step than its best.
+    """
+    stale = [
+        member
+        for member, (file, chosen) in enumerate(zip(files, chosen_E, strict=True))
+        if chosen is not None and not _holds(file, chosen["step"])
+    ]
+    for member in json.loads(from_primary("stale files", json.dumps(stale))):
+        file, chosen = files[member], chosen_E[member]
+        assert chosen is not None
+        if best:
+            head, prompt_PD = jax.tree.map(lambda x, e=member: x[e], (best["head"], best["prompt"]))
+            save(file, setup, head, prompt_PD, scored(metadata, chosen))
+        elif chosen["step"] == step:
+            save(file, setup, jax.tree.map(lambda x: x[0], tuned["model"]), None, scored(metadata, chosen))
+        else:
+            raise RunError(
+                f"{file} is gone, which was the best at step {chosen['step']}, and the checkpoint holds step {step}: "
+                "bring it back, or remove MODEL_DIR to start again"
+            )
+        log(f"{file} is written again, from the checkpoint of step {step}")
+
+
+def _holds(file: pathlib.Path, step: int) -> bool:
+    if file.suffix != ".safetensors":  # a whole model, which a run writes again when it comes to its step
+        return (file / "config.json").is_file() and (file / "model.safetensors").is_file()
+    try:
+        return load_prompt(file)[1].step == step
+    except (ConfigError, RunError):
+        return False
 
 
 def load(

@@ -1,10 +1,10 @@
-"""Checkpoints of what is tuned: parameters, optimiser state, step and the run's progress.
+"""Checkpoints of what is tuned: parameters, optimiser state, the best so far, step and the run's progress.
 
 `<directory>/<step>/` is an Orbax checkpoint: item `state` holds the arrays under flat names
-(`tuned/prompt/down/kernel`, `opt_state/0/count`), item `progress` a JSON text with the run's progress and a
-table of the arrays (shape, dtype, sha256), itself under a sha256. A checkpoint counts only when every bit is
-as it was saved (an array that no process holds whole has Orbax's checks alone). Nothing is pickled, and
-saving goes on in the background.
+(`tuned/prompt/down/kernel`, `opt_state/0/count`, `best/prompt`), item `progress` a JSON text with the run's
+progress and a table of the arrays (shape, dtype, sha256), itself under a sha256. A checkpoint counts only when
+every bit is as it was saved (an array that no process holds whole has Orbax's checks alone). Nothing is pickled,
+and saving goes on in the background.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Checkpoints:
         """Steps with a complete checkpoint, ascending; one being saved counts once it is complete."""
         return sorted(self._manager.all_steps(read=True))
 
-    def save(self, step: int, tuned: Any, opt_state: Any, progress: dict[str, Any]) -> None:
+    def save(self, step: int, tuned: Any, opt_state: Any, best: Any, progress: dict[str, Any]) -> None:
         """Saves in the background, waiting for the save before; does nothing if `step` is saved already.
 
         The arrays are copied before this returns: the caller may donate them to the next step.
@@ -70,13 +70,14 @@ class Checkpoints:
           step: optimiser steps done.
           tuned: tree of arrays, of any dtype and sharding.
           opt_state: any optax state.
+          best: tree of arrays, of the best so far.
           progress: what else resuming needs, in JSON's own types (lists, not tuples); floats come back exact.
 
         Raises:
           RunError: this save, or the one before it, failed. Earlier checkpoints are intact.
         """
         self.wait()
-        arrays = _flatten(tuned, opt_state)
+        arrays = _flatten(tuned, opt_state, best)
         content = json.dumps({"step": step, "progress": progress, "arrays": _table(arrays, digests=True)})
         item = {"content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), progress=ocp.args.JsonSave(item))
@@ -89,24 +90,24 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def restore_latest(
-        self, tuned_like: Any, opt_state_like: Any
-    ) -> tuple[int, Any, Any, dict[str, Any]] | None:
+        self, tuned_like: Any, opt_state_like: Any, best_like: Any
+    ) -> tuple[int, Any, Any, Any, dict[str, Any]] | None:
         """The newest whole checkpoint, bit for bit; None where there is no checkpoint.
 
         A damaged checkpoint is passed over with a warning, and removed by the next save.
 
         Args:
-          tuned_like, opt_state_like: trees of arrays or ShapeDtypeStructs with the structure, shapes, dtypes
+          tuned_like, opt_state_like, best_like: trees of arrays or ShapeDtypeStructs with the structure, shapes, dtypes
             and shardings wanted; without a sharding, arrays come back on the first device.
 
         Returns:
-          step, tuned, opt_state, progress.
+          step, tuned, opt_state, best, progress.
 
         Raises:
           RunError: arrays of other names, shapes or dtypes than wanted, or checkpoints but no whole one.
         """
         self.wait()
-        wanted = _flatten(tuned_like, opt_state_like)
+        wanted = _flatten(tuned_like, opt_state_like, best_like)
         reasons = []
         # Of process 0: others may see a listing of before.
         for step in reversed(json.loads(from_primary("steps", json.dumps(self.steps())))):
@@ -118,7 +119,7 @@ class Checkpoints:
                 reasons.append(f"{path} is damaged ({damage})")
                 _log.warning("%s: trying the checkpoint before it", reasons[-1])
             else:
-                return step, *_unflatten(arrays, tuned_like, opt_state_like), progress
+                return step, *_unflatten(arrays, tuned_like, opt_state_like, best_like), progress
         if reasons:
             self._damaged.clear()
             raise RunError(f"no whole checkpoint: {'; '.join(reasons)}; use a copy, or another MODEL_DIR")
@@ -215,19 +216,22 @@ def _bytes(directory: epath.Path) -> int:
     return sum(_bytes(path) if path.is_dir() else path.stat().length for path in directory.iterdir())
 
 
-def _flatten(tuned: Any, opt_state: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path({"tuned": tuned, "opt_state": opt_state})
+def _flatten(tuned: Any, opt_state: Any, best: Any) -> dict[str, Any]:
+    trees = {"tuned": tuned, "opt_state": opt_state, "best": best}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(trees)
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     if len(arrays) != len(leaves):
-        raise ValueError("two arrays of the tuned parameters or the optimiser state have one name")
+        raise ValueError("two arrays of a checkpoint have one name")
     return {name: x if hasattr(x, "dtype") else np.asarray(x) for name, x in arrays.items()}
 
 
-def _unflatten(arrays: dict[str, Any], tuned_like: Any, opt_state_like: Any) -> tuple[Any, Any]:
-    names = _flatten(tuned_like, opt_state_like)
-    structure = jax.tree.structure({"tuned": tuned_like, "opt_state": opt_state_like})
+def _unflatten(
+    arrays: dict[str, Any], tuned_like: Any, opt_state_like: Any, best_like: Any
+) -> tuple[Any, ...]:
+    names = _flatten(tuned_like, opt_state_like, best_like)
+    structure = jax.tree.structure({"tuned": tuned_like, "opt_state": opt_state_like, "best": best_like})
     tree = jax.tree.unflatten(structure, [arrays[name] for name in names])
-    return tree["tuned"], tree["opt_state"]
+    return tree["tuned"], tree["opt_state"], tree["best"]
 
 
 def _table(arrays: dict[str, Any], digests: bool) -> dict[str, dict[str, Any]]:

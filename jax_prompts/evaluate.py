@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jax_prompts import decoding, memory, partition
+from jax_prompts import decoding, memory, model_dir, partition
 from jax_prompts.base_models.build import make_model, make_vocabulary
 from jax_prompts.base_models.classifier import load_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
@@ -43,6 +43,8 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
     rows, beams = run.data.eval_batch_size, run.decoding.num_decodes
     memory.check_answering(make_model(run.model), run.model, mesh, rows, beams)
+    if run.output_dir is not None:
+        processes.by_primary(model_dir.check_writable)(run.output_dir)
     vocabulary = make_vocabulary(run.model)
     caches = processes.in_turns(lambda: open_role(run.data, vocabulary, run.role))
     split = split_of(run.data, run.role)

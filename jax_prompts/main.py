@@ -1,7 +1,7 @@
 """The command line `t5x` (also `jax-prompts`).
 
 The last line on stdout is one JSON object; everything else goes to stderr. Exit status: 0 done, 1 failed,
-2 wrong usage or configuration, 75 stopped by SIGTERM after saving.
+2 wrong usage or configuration, 75 stopped by SIGTERM or Ctrl-C after saving, 130 by Ctrl-C at any other moment.
 """
 
 from __future__ import annotations
@@ -10,42 +10,58 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 import traceback
 import warnings
 from typing import Any, NoReturn
 
-from jax_prompts.cli.arguments import parse
+from jax_prompts import interrupts
 from jax_prompts.cpu import restart_with_huge_pages
-from jax_prompts.distributed.supervisor import one_of_several, supervise
 from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line, printable
-from jax_prompts.storage import json_text
+
+_STOPPED = "stopped by Ctrl-C"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits; without `argv`, the one this process was started with."""
-    if argv is None:
-        restart_with_huge_pages()
-    args = parse(sys.argv[1:] if argv is None else argv)
-    args.several = False
-    warnings.showwarning = _show_warning
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
+    args, interrupted = argparse.Namespace(command="", debug=False, several=False), threading.Event()
+
+    def end_now() -> None:
+        _say(args, _STOPPED)
+        _end(130)
+
     try:
+        if argv is None:
+            interrupts.hold()
+            restart_with_huge_pages()
+        from jax_prompts.cli.arguments import parse
+        from jax_prompts.distributed.supervisor import one_of_several, supervise
+
+        args = parse(sys.argv[1:] if argv is None else argv)
+        args.several = False
         if one_of_several(args):
             supervise(args)
             args.several = True
-            from jax_prompts.distributed.processes import joined
-        with joined(args) if args.several else contextlib.nullcontext(True) as printing:
-            report = args.run(args)
-            if printing:
-                print(json_text.report(report), flush=True)
-    except ConfigError as error:
-        _fail(args, error, 2)
-    except Preempted as error:
-        _fail(args, error, 75)
-    except KeyboardInterrupt as error:
-        _fail(args, error, 130)
-    except Exception as error:
-        _fail(args, error, 1)
+        with interrupts.obeyed(interrupted, end_now):
+            _run(args)
+    except (Exception, KeyboardInterrupt) as error:
+        status = _fail(args, KeyboardInterrupt() if interrupted.is_set() else error)
+        if status == 130 and argv is None:
+            _end(status)  # without waiting for threads of libraries
+        sys.exit(status)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from jax_prompts.storage import json_text
+
+    warnings.showwarning = _show_warning
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where a cache is filled, talks a lot
+    if args.several:
+        from jax_prompts.distributed.processes import joined
+    with joined(args) if args.several else contextlib.nullcontext(True) as printing:
+        report = args.run(args)
+        if printing:
+            print(json_text.report(report), flush=True)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -59,19 +75,36 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 _shown_by_python = warnings.showwarning
 
 
-def _fail(args: argparse.Namespace, error: BaseException, status: int) -> NoReturn:
+def _fail(args: argparse.Namespace, error: BaseException) -> int:
+    """Says why the command failed, to other processes, too; returns the exit status."""
     if args.debug:
         for line in "".join(traceback.format_exception(error)).split("\n"):
             print(printable(line), file=sys.stderr)
-    reason = printable(first_line(error))
-    if not isinstance(error, ConfigError | RunError | Preempted | KeyboardInterrupt):
+    reason, status = printable(first_line(error)), 1
+    if isinstance(error, KeyboardInterrupt):
+        reason, status = _STOPPED, 130
+    elif isinstance(error, Preempted):
+        status = 75
+    elif isinstance(error, ConfigError):
+        status = 2
+    elif not isinstance(error, RunError):
         reason = f"{type(error).__name__}: {reason} (--debug shows where)"
     if args.several:
         from jax_prompts.distributed.processes import abandon
 
         abandon(args.command, error, status, reason)
-    print(f"t5x {args.command}: {reason}", file=sys.stderr)
-    sys.exit(status)
+    _say(args, reason)
+    return status
+
+
+def _say(args: argparse.Namespace, reason: str) -> None:
+    print(f"{f't5x {args.command}'.strip()}: {reason}", file=sys.stderr)
+
+
+def _end(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

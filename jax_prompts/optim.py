@@ -130,6 +130,15 @@ def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
+def depends_on_steps(config: Optimizer) -> str | None:
+    """The setting by which rates depend on how many steps a run has; None where a run may be made longer."""
+    if config.schedule == "linear":
+        return "Optimizer.schedule = 'linear'"
+    if config.warmup_fraction:
+        return f"Optimizer.warmup_fraction = {config.warmup_fraction}"
+    return None
+
+
 def _check(config: Optimizer, steps: int) -> None:
     if config.name not in tuple(_KNOWN):
         names = nearest(str(config.name), _KNOWN)

@@ -7,7 +7,6 @@ file of a run stopped at any moment ends as that of an uninterrupted one.
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ class Records:
     """The files of one run, which of several processes the primary one writes."""
 
     def __init__(self, model_dir: str, config_text: str | None, *, numbered: bool = False) -> None:
-        """Opens MODEL_DIR, making it for a new run.
+        """Opens MODEL_DIR (`model_dir.py` has checked it), making it for a new run.
 
         Args:
           model_dir: path of the directory.
@@ -37,11 +36,9 @@ class Records:
           numbered: whether lines and predictions say which member's they are.
 
         Raises:
-          ConfigError: it holds a run with another configuration.
+          ConfigError: it is another directory for process 0.
           RunError: it cannot be written.
         """
-        if "://" in model_dir:
-            raise ConfigError(f"MODEL_DIR {model_dir} is no directory: mount it, and give the path")
         self.directory = pathlib.Path(model_dir)
         self._numbered = numbered
         self._tensorboard: SummaryWriter | None = None
@@ -51,26 +48,18 @@ class Records:
 
     @by_primary
     def _open(self, config_text: str | None) -> None:
-        config = self.directory / "config.gin"
-        if config_text is not None and config.exists():
-            before, now = _without_placement(config.read_text()), _without_placement(config_text)
-            if before != now:
-                raise ConfigError(
-                    f"MODEL_DIR {self.directory} holds a run with another configuration "
-                    f"({_first_difference(before, now)}); choose another MODEL_DIR, or remove it to start again"
-                )
         with _writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
             if config_text is not None:
-                files.write(config, config_text)
+                files.write(self.directory / "config.gin", config_text)
 
     @by_primary
     def truncate(self, step: int) -> None:
         """Drops what was recorded after `step`, then continues from it."""
         for file in (self.directory / "metrics").glob("*.jsonl"):
-            kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= step]
+            kept = [line for recorded, line in _complete_lines(file) if recorded <= step]
             files.write(file, "".join(kept))
         self._tensorboard = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step + 1)
 
@@ -125,10 +114,23 @@ class Records:
         with _writing(self.directory):
             files.write(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """The object of a JSON file written before; None where there is none."""
-        file = self.directory / name
-        return json.loads(file.read_text()) if file.is_file() else None
+    def summary(self) -> dict[str, Any] | None:
+        """What summary.json holds; None before the run has finished."""
+        return read_summary(self.directory / "summary.json")
+
+    def renamed(self, summary: dict[str, Any], best_files: Sequence[pathlib.Path]) -> dict[str, Any]:
+        """The summary of a finished run with the paths that its members' files have now; summary.json has them, too."""
+        members = zip(summary["members"], map(str, best_files), strict=True)
+        here = {**summary, "members": [{**member, "file": file} for member, file in members]}
+        if here != summary:
+            self.write("summary.json", here)
+        return here
+
+    @by_primary
+    def unfinish(self) -> None:
+        """Removes the summary of a run that goes on."""
+        with _writing(self.directory):
+            (self.directory / "summary.json").unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Brings to disk what TensorBoard's writer still holds, which an ended process would lose."""
@@ -157,24 +159,39 @@ def _check_shared(config: pathlib.Path) -> None:
         time.sleep(0.1)
 
 
-def _complete_lines(file: pathlib.Path) -> list[str]:
-    """The lines of a file that were written whole: a killed run may leave half of a last one."""
-    return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+def check(directory: pathlib.Path) -> None:
+    """Raises RunError for a summary.json, or a line of metrics, that no run has written; it says which."""
+    read_summary(directory / "summary.json")
+    for file in sorted((directory / "metrics").glob("*.jsonl")):
+        list(_complete_lines(file))
 
 
-def _without_placement(config_text: str) -> str:
-    """The configuration without the mesh: a run may go on with other devices, with the same numbers up to rounding."""
-    lines = config_text.splitlines()
-    return "\n".join(
-        line for line in lines if not line.startswith(("PARTITIONS =", "BaseModel.partitions ="))
-    )
+def read_summary(file: pathlib.Path) -> dict[str, Any] | None:
+    """The summary.json of a finished run; None where there is none. Raises RunError for a damaged one."""
+    try:
+        summary = json_text.loads(file.read_text(encoding="utf-8"))
+        if isinstance(summary["last_step"], int) and all("file" in each for each in summary["members"]):
+            return summary
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise RunError(f"{file} is damaged: remove it, and start the run's command again, which writes it")
 
 
-def _first_difference(old: str, new: str) -> str:
-    for before, now in zip(old.splitlines(), new.splitlines(), strict=False):
-        if before != now:
-            return f"there {before.strip()!r}, here {now.strip()!r}"
-    return "one is longer than the other"
+def _complete_lines(file: pathlib.Path) -> Iterator[tuple[int, str]]:
+    """(step, line) of the lines that were written whole: a killed run may leave half of a last one."""
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            text = line.decode()
+            step = json_text.loads(text)["step"]
+            if not isinstance(step, int):
+                raise ValueError("no step")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise RunError(
+                f"{file} line {number} is no record of a run: remove that line, or the file, and start again"
+            ) from error
+        yield step, f"{text}\n"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Runs one training, top to bottom: data, setup, two trees, loop, summary."""
+"""Runs one training, top to bottom: MODEL_DIR, data, setup, two trees, loop, summary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import json
 import time
 from typing import Any
 
-from jax_prompts import best, memory, optim, partition
+from jax.sharding import Mesh
+
+from jax_prompts import best, memory, model_dir, optim, partition
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import TrainRun
@@ -42,18 +44,23 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     """Tunes a prompt (or, without a method, the whole model) and returns what summary.json holds.
 
     Resumes by itself when MODEL_DIR holds a checkpoint of the same configuration; a resumed run ends with
-    the numbers of an uninterrupted one.
+    the numbers of an uninterrupted one. A finished one goes on where it is given more steps.
 
     Raises:
       ConfigError: settings that cannot work, or MODEL_DIR holds another run.
-      RunError: a file that cannot be read or written, or a loss that is not finite.
-      Preempted: SIGTERM arrived; everything is saved.
+      RunError: a file that cannot be read or written, a loss that is not finite, or another process in MODEL_DIR.
+      Preempted: SIGTERM or Ctrl-C arrived; everything is saved.
     """
-    started = time.monotonic()
-    settings, data = run.training, run.data
     processes.assert_equal_settings(config_text)
     mesh = partition.mesh_of(run.model)
     memory.check_training(set_up(run, mesh))
+    with model_dir.claimed(run, config_text):
+        return _train(run, config_text, mesh)
+
+
+def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
+    started = time.monotonic()
+    settings, data = run.training, run.data
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
@@ -87,7 +94,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     if subsets := subset_record(data, roles):
         records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
-    restored = checkpoints.restore_latest(tuned, opt_state)
+    files, best_E = best.files_of(records.directory, setup), best.none_yet(setup)
+    restored = checkpoints.restore_latest(tuned, opt_state, best_E)
     processes.assert_equal("checkpoints", {"the newest": str(restored and restored[0])})
     accumulator = MetricAccumulator(settings.members)
     if restored is None:
@@ -98,16 +106,22 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         records.evaluation(step, split, untuned)
         untuned_metrics = report(untuned[0])["metrics"]
     else:
-        step, tuned, opt_state, progress = restored
+        step, tuned, opt_state, best_E, progress = restored
         assert_same_data(run.model_dir, progress["data"], mixture_record(roles["train"]))
+        if progress["steps"] != steps:
+            model_dir.check_steps(run.model_dir, steps, step)
         tracker = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         accumulator.sums = progress["window"]
         records.truncate(step)
         log(f"resuming at step {step}")
-        done = json.loads(processes.from_primary("summary", json.dumps(records.read("summary.json"))))
-        if done is not None and done["last_step"] == step:
-            return done
+        best.restore(files, setup, metadata, tracker.best, best_E, tuned, step)
+        done = json.loads(processes.from_primary("summary", json.dumps(records.summary())))
+        if (step >= steps or tracker.exhausted(settings.patience)) and done and done["last_step"] == step:
+            if step < steps:
+                log(f"PATIENCE {settings.patience} ended this run at step {step}: more steps change nothing")
+            return records.renamed(done, files)
+        records.unfinish()
     log(f"before tuning: {one_line(untuned_metrics)}")
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
@@ -124,7 +138,6 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         rows_here_K=global_arrays.rows_here(batch_sharding, data.batch_size, axis=1),
     )
     train_step, schedule = jit_train_step(setup), optim.learning_rate_schedule(run.optimizer, steps)
-    files = best.files_of(records.directory, setup)
     steps_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
     with StepDisplay(step, steps, setup.rows) as display, processes.stop_requests() as stop_requested:
         while step < steps and not tracker.exhausted(settings.patience):
@@ -136,6 +149,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
             display.advance(step)
 
             last, stopping = step == steps, stop_requested(step)
+            if stopping and not last:
+                log(f"{stopping}: saving step {step}")
             evaluating = last or step % eval_period == 0
             saving = last or step % (settings.checkpoint_period or eval_period) == 0
             if last or step % settings.log_period == 0:
@@ -150,9 +165,11 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                 results_E = evaluator(params_E, prompts_EPD)
                 records.evaluation(step, split, results_E)
                 reports_E = [report(results) for results in results_E]
-                for member in tracker.update(step, reports_E):
-                    scored = dataclasses.replace(metadata, score=tracker.values()[member], step=step)
+                improved = tracker.update(step, reports_E)
+                best_E = best.keep(setup, best_E, prompts_EPD, tuned, improved)
+                for member in improved:
                     prompt_PD = None if prompts_EPD is None else prompts_EPD[member]
+                    scored = best.scored(metadata, tracker.chosen()[member])
                     best.save(files[member], setup, params_E[member], prompt_PD, scored)
                 display.status(step, f"validation {one_line(reports_E[0]['metrics'])}")
                 begun = time.monotonic()
@@ -163,12 +180,13 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
                     "selection": dataclasses.asdict(tracker),
                     "untuned": untuned_metrics,
                     "window": accumulator.sums,
+                    "steps": steps,
                 }
                 records.flush()
-                checkpoints.save(step, tuned, opt_state, progress)
+                checkpoints.save(step, tuned, opt_state, best_E, progress)
             if stopping and not last:
                 checkpoints.wait()
-                raise Preempted(f"stopped by SIGTERM at step {step}; run the same command again to resume")
+                raise Preempted(f"stopped by {stopping} at step {step}; run the same command again to resume")
     tuning_seconds += time.monotonic() - begun
     checkpoints.close()
 

@@ -2,8 +2,9 @@
 """Runs t5x in several processes on this machine: `launch_local.py 2 train --gin_file=...`.
 
 With `--gpus_each 1` before the number, each process has its own GPUs. SIGTERM and Ctrl-C go to all of them, as
-SIGTERM. When one fails, the others have 75 s to end by themselves. The exit status is 0 when all succeed, and else
-that of the first that did not (128 + N where signal N ended it). On Linux no process outlives this one.
+SIGTERM; a second Ctrl-C ends them at once. When one fails, the others have 75 s to end by themselves. The exit status
+is 0 when all succeed, and else that of the first that did not (128 + N where signal N ended it). On Linux no process
+outlives this one.
 """
 
 import argparse
@@ -58,13 +59,15 @@ def _start(args: argparse.Namespace, address: str, index: int) -> subprocess.Pop
 
 def _watch(running: list[subprocess.Popen], stops: list[int]) -> int:
     """Waits for all and returns the status of the first failure; each entry that comes into `stops` ends them."""
-    failed, deadline = 0, math.inf
+    failed, deadline, interrupted = 0, math.inf, False
     while running:
         time.sleep(_POLL_SECONDS)
         if stops:
+            kill = interrupted and signal.SIGINT in stops
+            interrupted = interrupted or signal.SIGINT in stops
             stops.clear()
             for process in running:
-                process.terminate()
+                process.kill() if kill else process.terminate()
         for process in running:
             status = process.poll()
             if status and not failed:

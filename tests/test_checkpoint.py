@@ -31,7 +31,8 @@ def state():
         }
     }
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1), optax.scale_by_factored_rms())
-    return tuned, jax.vmap(optimizer.init)({"table": tuned["prompt"]["prompt"]})
+    best = {"prompt": jnp.asarray([[-0.0, np.nan]], jnp.float32), "head": {}}
+    return tuned, jax.vmap(optimizer.init)({"table": tuned["prompt"]["prompt"]}), best
 
 
 @pytest.fixture
@@ -62,10 +63,10 @@ def test_exact_bits_and_structure(checkpoints, state):
         reader = checkpoints()
         while not reader.steps():
             time.sleep(0.01)
-        step, tuned, opt_state, restored = reader.restore_latest(*like)
+        step, *trees, restored = reader.restore_latest(*like)
         assert step == 7 and json.dumps(restored) == json.dumps(progress)
-        assert_same_bits((tuned, opt_state), state)
-        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((tuned, opt_state)))
+        assert_same_bits(tuple(trees), state)
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(trees))
 
 
 def test_what_was_tuned_is_read_without_knowing_the_run(checkpoints, state):
@@ -88,10 +89,10 @@ def test_arrays_may_be_donated_while_being_saved(checkpoints):
     advance = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
     for step in range(1, 4):
         tuned = advance(tuned)
-        saver.save(step, tuned, (), {})
+        saver.save(step, tuned, (), (), {})
         for _ in range(10):
             tuned = advance(tuned)
-    step, restored, _, _ = saver.restore_latest(tuned, ())
+    step, restored, *_ = saver.restore_latest(tuned, (), ())
     assert step == 3 and (restored["table"] == 23).all()
 
 
@@ -102,7 +103,7 @@ def test_the_newest_are_kept(checkpoints, state):
     saver.save(100, *state, {"again": True})
     saver.wait()
     assert saver.steps() == [30, 40, 100]
-    step, _, _, progress = saver.restore_latest(*state)
+    step, *_, progress = saver.restore_latest(*state)
     assert step == 100 and progress == {}
     with pytest.raises(ConfigError, match="keep is 0"):
         checkpoints(keep=0)
@@ -116,21 +117,21 @@ def test_restores_onto_the_sharding_asked_for(checkpoints, tmp_path):
     table = jax.device_put(np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32), rows)
 
     saver = checkpoints(directory=tmp_path / "a #%?b")
-    saver.save(1, {"table": table}, (), {})
+    saver.save(1, {"table": table}, (), (), {})
     like = {"table": jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=columns)}
-    _, tuned, _, _ = saver.restore_latest(like, ())
+    _, tuned, *_ = saver.restore_latest(like, (), ())
     assert tuned["table"].sharding.is_equivalent_to(columns, 2)
     assert_same_bits(tuned["table"], table)
 
 
 def test_a_different_tree_is_listed(checkpoints, state):
-    tuned, opt_state = state
+    tuned, opt_state, best = state
     saver = checkpoints()
-    saver.save(1, tuned, opt_state, {})
+    saver.save(1, tuned, opt_state, best, {})
     other = {"prompt": {**tuned["prompt"], "prompt": jnp.zeros((2, 9, 16)), "new": jnp.zeros(3)}}
     del other["prompt"]["half"]
     with pytest.raises(RunError) as caught:
-        saver.restore_latest(other, opt_state)
+        saver.restore_latest(other, opt_state, best)
     message = str(caught.value)
     assert "\n" not in message and f"{saver.directory}/1 does not fit" in message
     for line in (
@@ -142,9 +143,9 @@ def test_a_different_tree_is_listed(checkpoints, state):
     assert "tuned/prompt/odd" not in message and "opt_state" not in message
 
     with pytest.raises(RunError, match=r"- opt_state/.*mu/table float32\[2, 6, 16\]"):
-        saver.restore_latest(tuned, optax.sgd(0.1).init(tuned))
+        saver.restore_latest(tuned, optax.sgd(0.1).init(tuned), best)
     with pytest.raises(RunError, match=r"\+ tuned/prompt/key int32\[2\]"):
-        saver.restore_latest({"prompt": {**tuned["prompt"], "key": jnp.zeros(2, jnp.int32)}}, opt_state)
+        saver.restore_latest({"prompt": {**tuned["prompt"], "key": jnp.zeros(2, jnp.int32)}}, opt_state, best)
 
 
 def flip_a_bit(path):
@@ -167,13 +168,17 @@ def two_steps(tmp_path_factory):
     saver = Checkpoints(directory, 2)
     for step in (1, 2):
         saver.save(
-            step, {"table": jnp.full((1, 6, 16), step, jnp.float32)}, optax.adam(0.1).init(0.0), {"at": step}
+            step,
+            {"table": jnp.full((1, 6, 16), step, jnp.float32)},
+            optax.adam(0.1).init(0.0),
+            (),
+            {"at": step},
         )
     saver.close()
     return directory
 
 
-LIKE = {"table": jnp.zeros((1, 6, 16))}, optax.adam(0.1).init(0.0)
+LIKE = {"table": jnp.zeros((1, 6, 16))}, optax.adam(0.1).init(0.0), ()
 
 
 def files(directory):
@@ -190,7 +195,7 @@ def test_any_damaged_file_gives_exact_bits_or_the_checkpoint_before(
         damage(directory / "2" / name)
         caplog.clear()
         checkpoints = Checkpoints(directory, 2)
-        step, tuned, _, progress = checkpoints.restore_latest(*LIKE)
+        step, tuned, *_, progress = checkpoints.restore_latest(*LIKE)
         assert progress == {"at": step} and (tuned["table"] == step).all()
         messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
         assert bool(messages) == (step == 1)
@@ -234,9 +239,9 @@ def test_a_damaged_checkpoint_is_replaced_by_the_run_and_left_alone_by_readers(t
     assert reader.steps() == [1, 2]
 
     run = Checkpoints(directory, 2)
-    _, tuned, opt_state, _ = run.restore_latest(*LIKE)
-    run.save(2, {"table": tuned["table"] + 1}, opt_state, {"at": 2})
-    step, tuned, _, _ = run.restore_latest(*LIKE)
+    _, tuned, opt_state, *_ = run.restore_latest(*LIKE)
+    run.save(2, {"table": tuned["table"] + 1}, opt_state, (), {"at": 2})
+    step, tuned, *_ = run.restore_latest(*LIKE)
     assert step == 2 and (tuned["table"] == 2).all() and run.steps() == [1, 2]
     run.close()
 
@@ -282,7 +287,7 @@ if moment == "commit":  # the last moment before the second checkpoint would cou
     pathlib.Path.rename = lambda self, target: die_at_the_second(self, target)
 print("ready", flush=True)
 for step in range(1, 1000):
-    checkpoints.save(step, {"table": jnp.full((1, 50, 512), step, jnp.float32)}, (), {"at": step})
+    checkpoints.save(step, {"table": jnp.full((1, 50, 512), step, jnp.float32)}, (), (), {"at": step})
 """
 
 
@@ -303,16 +308,16 @@ def test_a_killed_save_leaves_no_half_checkpoint(tmp_path, caplog, moment):
 
     like = {"table": jnp.zeros((1, 50, 512))}
     checkpoints = Checkpoints(tmp_path, 2)
-    restored = checkpoints.restore_latest(like, ())
+    restored = checkpoints.restore_latest(like, (), ())
     assert not [record for record in caplog.records if "damaged" in record.getMessage()]
     step = 0
     if restored is not None:
-        step, tuned, _, progress = restored
+        step, tuned, *_, progress = restored
         assert progress == {"at": step} and (tuned["table"] == step).all()
     if moment == "commit":
         assert step == 1 and len(list(tmp_path.iterdir())) == 2  # the second lies beside, unfinished
 
-    checkpoints.save(step + 5, like, (), {})
+    checkpoints.save(step + 5, like, (), (), {})
     checkpoints.close()
     assert all(path.name.isdigit() for path in tmp_path.iterdir())
 
@@ -325,17 +330,17 @@ from jax_prompts.errors import RunError
 
 checkpoints = Checkpoints(sys.argv[1], 2)
 for step in (1, 2):
-    checkpoints.save(step, {"table": jnp.full((10, 10), step, jnp.float32)}, (), {"at": step})
+    checkpoints.save(step, {"table": jnp.full((10, 10), step, jnp.float32)}, (), (), {"at": step})
 checkpoints.wait()
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 try:
-    checkpoints.save(3, {"table": jax.random.normal(jax.random.key(0), (500, 500))}, (), {})
-    checkpoints.wait() if sys.argv[2] == "wait" else checkpoints.save(4, {}, (), {})
+    checkpoints.save(3, {"table": jax.random.normal(jax.random.key(0), (500, 500))}, (), (), {})
+    checkpoints.wait() if sys.argv[2] == "wait" else checkpoints.save(4, {}, (), (), {})
 except RunError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
 if sys.argv[2] == "wait":
-    checkpoints.save(3, {"table": jnp.full((10, 10), 3, jnp.float32)}, (), {"at": 3})
+    checkpoints.save(3, {"table": jnp.full((10, 10), 3, jnp.float32)}, (), (), {"at": 3})
     checkpoints.wait()
     print(checkpoints.steps())
 """
@@ -352,7 +357,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, noticed_by):
         "are intact"
     )
     checkpoints = Checkpoints(tmp_path, 2)
-    step, tuned, _, progress = checkpoints.restore_latest({"table": jnp.zeros((10, 10))}, ())
+    step, tuned, *_, progress = checkpoints.restore_latest({"table": jnp.zeros((10, 10))}, (), ())
     checkpoints.close()
     assert progress == {"at": step} and (tuned["table"] == step).all()
     assert step == (3 if noticed_by == "wait" else 2)  # a later save works once there is space again

@@ -106,7 +106,7 @@ def test_named_prompts_are_read_in_order():
         (Preempted("stopped"), 75, "t5x train: stopped"),
         (ZeroDivisionError("by\nzero"), 1, "t5x train: ZeroDivisionError: by (--debug shows where)"),
         (RuntimeError(), 1, "t5x train: RuntimeError: RuntimeError (--debug shows where)"),
-        (KeyboardInterrupt(), 130, "t5x train: KeyboardInterrupt"),
+        (KeyboardInterrupt(), 130, "t5x train: stopped by Ctrl-C"),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])

@@ -14,14 +14,6 @@ def test_a_model_dir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
         records.Records(str(tmp_path), "A = 1\n")
 
 
-def test_a_run_goes_on_with_other_partitions_but_not_with_other_settings(tmp_path):
-    text = "PARTITIONS = {'fsdp': 2}\nSEED = 1\nBaseModel.partitions = %PARTITIONS\n"
-    records.Records(str(tmp_path), text)
-    records.Records(str(tmp_path), text.replace("'fsdp': 2", "'model': 4"))
-    with pytest.raises(ConfigError, match="there 'SEED = 1', here 'SEED = 2'"):
-        records.Records(str(tmp_path), text.replace("SEED = 1", "SEED = 2"))
-
-
 def test_a_flush_leaves_events_on_disk(tmp_path):
     kept = records.Records(str(tmp_path), "A = 1\n")
     kept.truncate(-1)

@@ -147,6 +147,72 @@ def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
     assert numbers(directory) == numbers(uninterrupted[0])
 
 
+@pytest.mark.slow
+def test_ctrl_c_saves_and_meanwhile_nobody_else_writes_there(tmp_path, cache, capsys):
+    directory = tmp_path / "stopped"
+    run = command("train", **SHORT | {"TRAIN_STEPS": 100_000}, MODEL_DIR=directory, CACHE_DIR=cache)
+    process = subprocess.Popen(run, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 300
+    while not (directory / "checkpoints" / "6").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(SystemExit) as status:
+        main(run[3:])
+    assert status.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"is in use by another run (process {process.pid} on " in line
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert "stopped by Ctrl-C at step" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
+    assert not (directory / "run.lock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["examples of", "frozen parameters", "before tuning"])
+def test_ctrl_c_before_the_first_step_is_one_line(tmp_path, cache, moment):
+    run = command("train", **SHORT, MODEL_DIR=tmp_path / "run", CACHE_DIR=cache)
+    uncompiled = {name: value for name, value in ENV.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    process = subprocess.Popen(run, env=uncompiled, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while moment not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.splitlines()[-1] == "t5x train: stopped by Ctrl-C"
+    assert "Traceback" not in stderr
+
+
+def test_a_run_that_moved_writes_its_prompt_again_without_a_step(uninterrupted, tmp_path, cache):
+    directory = tmp_path / "moved"
+    shutil.copytree(uninterrupted[0], directory)
+    prompt = directory / "prompt.safetensors"
+    before = prompt.read_bytes()
+    prompt.unlink()
+    done = t5x("train", **SHORT, MODEL_DIR=f"{tmp_path}/./moved/", CACHE_DIR=cache)
+    assert done.returncode == 0, done.stderr
+    assert f"{prompt} is written again, from the checkpoint of step 24" in done.stderr
+    assert "step 24/24" not in done.stderr
+    assert prompt.read_bytes() == before
+    assert numbers(directory) == numbers(uninterrupted[0])
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary == json.loads((directory / "summary.json").read_text())
+    assert summary == uninterrupted[1] | {"members": [uninterrupted[1]["members"][0] | {"file": str(prompt)}]}
+
+
+@pytest.mark.slow
+def test_a_longer_run_goes_on_as_if_it_had_been_so_from_the_start(tmp_path, cache):
+    settings = SHORT | {"Optimizer.schedule": "constant", "Optimizer.warmup_steps": 2, "CACHE_DIR": cache}
+    whole = t5x("train", **settings, MODEL_DIR=tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    for steps in (12, 24):
+        longer = t5x("train", **settings | {"TRAIN_STEPS": steps}, MODEL_DIR=tmp_path / "longer")
+        assert longer.returncode == 0, longer.stderr
+    assert "resuming at step 12" in longer.stderr
+    assert numbers(tmp_path / "longer") == numbers(tmp_path / "whole")
+    assert "TRAIN_STEPS = 24" in (tmp_path / "longer" / "config.gin").read_text()
+
+
 def test_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
     run, _ = uninterrupted
     score = command("eval", gin_file="gin_configs/quickstart.gin", **SHORT, CACHE_DIR=cache, MODEL_DIR="None",
@@ -203,8 +269,6 @@ def test_prompt_of_another_model_is_refused(tmp_path):
 def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, cache):
     directory = tmp_path / "damaged"
     shutil.copytree(uninterrupted[0], directory)
-    config = directory / "config.gin"
-    config.write_text(config.read_text().replace(str(uninterrupted[0]), str(directory)))
     newest = max((directory / "checkpoints").iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
     for file in (newest / "state").rglob("*"):
         if file.is_file() and file.stat().st_size > 1000:

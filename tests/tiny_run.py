@@ -80,9 +80,9 @@ def tiny_run(directory, devices=None):
         tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, batch, dropout_keys(SEEDS, number))
         losses.append(global_arrays.gathered(metrics["loss_sum"]))
     checkpoints = Checkpoints(directory / "checkpoints", keep=1)
-    checkpoints.save(5, tuned, opt_state, {})
+    checkpoints.save(5, tuned, opt_state, (), {})
     checkpoints.wait()
-    found = checkpoints.restore_latest(tuned, opt_state)
+    found = checkpoints.restore_latest(tuned, opt_state, ())
     checkpoints.close()
 
     @jax.jit

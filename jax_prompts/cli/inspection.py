@@ -16,6 +16,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
 from jax_prompts.prompts import load_prompt
+from jax_prompts.records import read_summary
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def describe(path: str) -> dict[str, Any]:
         return {"kind": "prompt", **_rows(prompt_PD), **dataclasses.asdict(metadata)}
     if npy.is_array(place):
         return {"kind": "NumPy array of a prompt", **_rows(npy.read_array(place).prompt_PD)}
-    if (place / "summary.json").is_file():
-        return {"kind": "finished run", **json.loads((place / "summary.json").read_text())}
+    if (summary := read_summary(place / "summary.json")) is not None:
+        return {"kind": "finished run", **summary}
     if (place / "checkpoints").is_dir():
         steps = sorted(int(p.name) for p in (place / "checkpoints").iterdir() if p.name.isdigit())
         return {"kind": "unfinished run", "checkpoints": steps}

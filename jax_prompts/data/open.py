@@ -7,6 +7,7 @@ DATA_DIR are compared by content.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -29,6 +30,11 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
     if data.data_dir is not None and not pathlib.Path(data.data_dir).is_dir():
         raise ConfigError(
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
+        )
+    root = cache_root(data.cache_dir)
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise ConfigError(
+            f"CACHE_DIR {root} is not a directory: set it to one, which is made where it is missing"
         )
     package = data.task_module.partition(".")[0]
     directory = cache_directory(data, split, vocabulary)

@@ -212,20 +212,33 @@ def in_turns(work: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[int], bool]]:
-    """`stop(step)`, asked after every step: whether SIGTERM wants this run to save and leave now.
+def stop_requests() -> Iterator[Callable[[int], str | None]]:
+    """`stop(step)`, asked after every step: which signal wants this run to save and leave now, if any.
 
-    Of several processes all stop at the same step, whichever got the signal.
+    Of several processes all stop at the same step, whichever got the signal; of these it is SIGTERM
+    (`supervisor.py` makes it of Ctrl-C). Ctrl-C before the first step, and a second one, raises KeyboardInterrupt.
     """
     if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
+        yield lambda step: "SIGTERM" if multihost_utils.reached_preemption_sync_point(step) else None
         return
-    requested = threading.Event()
-    previous = signal.signal(signal.SIGTERM, lambda *_: requested.set())
+    requests: list[str] = []
+
+    def interrupted(*_: object) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append("Ctrl-C")
+
+    def stop(step: int) -> str | None:
+        signal.signal(signal.SIGINT, interrupted)
+        return requests[0] if requests else None
+
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    sigterm = signal.signal(signal.SIGTERM, lambda *_: requests.append("SIGTERM"))
     try:
-        yield lambda step: requested.is_set()
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGTERM, sigterm)
+        signal.signal(signal.SIGINT, ctrl_c)
 
 
 def _check_port(address: str | None) -> None:

@@ -8,6 +8,7 @@ none answered in time; Python cannot catch that. So a process that belongs to a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import glob
 import importlib.util
@@ -51,9 +52,12 @@ def one_of_several(args: argparse.Namespace) -> bool:
 def supervise(args: argparse.Namespace) -> None:
     """Returns in a child process; the parent stays, passes SIGTERM on and exits as the child does.
 
+    Ctrl-C, which a terminal sends to both, reaches the child as SIGTERM, a second one as SIGKILL.
+
     What native code writes to stdout or stderr goes to stderr, without the runtime's lines unless `--debug`.
     """
     read, write = os.pipe()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the child
     parent, child = os.getpid(), os.fork()
     if child == 0:
         _die_with(parent)
@@ -64,8 +68,7 @@ def supervise(args: argparse.Namespace) -> None:
         os.close(write)
         return
     os.close(write)
-    signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child, too
+    by_ctrl_c = _pass_on_to(child)
     native = _Native(read, args.debug)
     native.start()
     _, status = os.waitpid(child, 0)
@@ -73,10 +76,30 @@ def supervise(args: argparse.Namespace) -> None:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         _exit(code)
+    if by_ctrl_c:
+        print(f"t5x {args.command}: stopped by Ctrl-C", file=sys.stderr)
+        _exit(130)
     killed = signal.Signals(-code).name
     reason = native.fatal and how_it_ended(native.fatal, args.initialization_timeout)
     print(f"t5x {args.command}: {printable(reason) or f'ended by {killed}'}", file=sys.stderr)
     _exit(1)
+
+
+def _pass_on_to(child: int) -> list[int]:
+    """Passes SIGTERM and Ctrl-C on; the list holds each Ctrl-C."""
+    interrupts: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        kill = number == signal.SIGINT and bool(interrupts)
+        if number == signal.SIGINT:
+            interrupts.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL if kill else signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return interrupts
 
 
 def how_it_ended(fatal: str, timeout: int) -> str:

@@ -48,6 +48,23 @@ def atomic_directory(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def directory_for(folder: pathlib.Path) -> Iterator[None]:
+    """Makes a directory, and its parents, for what the block writes; those that stay empty go again.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
 def check_new(target: pathlib.Path) -> None:
     """Raises ConfigError for a file, or a directory that holds something."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

@@ -197,6 +197,12 @@ def test_data_files_are_compared_by_content(
 def test_bad_data_is_named_and_leaves_no_cache(toy: Data, small_vocabulary: Vocabulary, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"DATA_DIR .*nowhere is not a directory"):
         only(dataclasses.replace(toy, data_dir=str(tmp_path / "nowhere")), small_vocabulary)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=r"CACHE_DIR .*file is not a directory"):
+        only(dataclasses.replace(toy, cache_dir=str(tmp_path / "file")), small_vocabulary)
+    for place in ("file/below", "n" * 300):
+        with pytest.raises(RunError, match=r"^token cache .* cannot be written \("):
+            only(dataclasses.replace(toy, cache_dir=str(tmp_path / place)), small_vocabulary)
     malformed = files_task(toy, tmp_path / "bad", "the fox\tyes\nthe dog\n")
     with pytest.raises(ConfigError, match=r"^.*bad/train\.tsv:2: no tab in this line$"):
         only(malformed, small_vocabulary)

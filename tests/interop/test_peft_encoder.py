@@ -54,7 +54,7 @@ def model_dir(tmp_path_factory):
     method = PTuningMLP(P, hidden=D)
     params_E = init_members(method, jax.random.split(jax.random.key(1), 2), D)
     checkpoints = Checkpoints(directory / "checkpoints", keep=1)
-    checkpoints.save(STEP, {"prompt": params_E}, (), {})
+    checkpoints.save(STEP, {"prompt": params_E}, (), (), {})
     checkpoints.close()
     metadata = PromptMetadata(method="PTuningMLP", settings=settings_of(method), step=STEP)
     for member, prompt_PD in enumerate(fold(method, params_E, D)):

@@ -98,7 +98,7 @@ def test_p_tuning_unfolded_goes_on_in_peft(pair, tmp_path, method):
     params_E = init_members(method, jax.random.split(jax.random.key(2), 2), width)
     prompt_PD = np.asarray(fold(method, params_E, width)[1])
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    checkpoints.save(7, {"prompt": params_E}, (), {})
+    checkpoints.save(7, {"prompt": params_E}, (), (), {})
     checkpoints.close()
     metadata = PromptMetadata(method=type(method).__name__, settings=settings_of(method), step=7)
     save_prompt(tmp_path / "prompt-1.safetensors", prompt_PD, metadata)

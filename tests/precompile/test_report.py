@@ -90,7 +90,12 @@ def test_the_checkpoint_of_an_xxl_run_is_small(tmp_path):
     random = np.random.default_rng(0)
     arrays = jax.tree.map(lambda x: jax.numpy.asarray(random.random(x.shape), x.dtype), (tuned, state))
     checkpoints = Checkpoints(tmp_path, keep=1)
-    checkpoints.save(1, *arrays, {})
+    best = {
+        "prompt": jax.numpy.asarray(
+            random.random((1, method.length, model.config.emb_dim)), jax.numpy.float32
+        )
+    }
+    checkpoints.save(1, *arrays, best, {})
     checkpoints.close()
     size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     assert 3 * sum(x.size for x in jax.tree.leaves(tuned)) < size < 25e6  # stored compressed

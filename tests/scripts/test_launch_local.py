@@ -86,6 +86,16 @@ def test_asked_to_stop_it_asks_all(launch, number):
     assert finished(process)[0] == 75
 
 
+def test_a_second_ctrl_c_ends_all_at_once(launch):
+    stubborn = f"signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True)); {FOREVER}"
+    process = launch("2", stubborn)
+    assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    process.send_signal(signal.SIGINT)
+    assert [process.stdout.readline() for _ in range(2)] == ["asked\n"] * 2
+    process.send_signal(signal.SIGINT)
+    assert finished(process)[0] == 128 + signal.SIGKILL
+
+
 def test_asked_to_stop_at_its_start_it_asks_all(launch):
     at_once = """
 class Popen(subprocess.Popen):

@@ -1,0 +1,165 @@
+"""Claims MODEL_DIR for one run, before data and weights are read: usable, of the same run, and nobody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+from jax_prompts import optim, records
+from jax_prompts.config import TrainRun
+from jax_prompts.distributed.processes import primary
+from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
+from jax_prompts.storage import run_lock
+from jax_prompts.storage.directories import directory_for
+from jax_prompts.storage.temporary import temporary_path
+
+_PARTS = ("checkpoints", "metrics", "predictions", "tensorboard")
+_ADDRESS = ("MODEL_DIR", "TrainRun.model_dir")
+_PLACEMENT = ("PARTITIONS", "BaseModel.partitions")  # other devices give the same numbers up to rounding
+_LENGTH = ("TRAIN_STEPS", "Training.steps", "TRAIN_EPOCHS", "Training.epochs")
+_TEXT = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
+
+
+@contextlib.contextmanager
+def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
+    """Keeps MODEL_DIR for this run while the block runs; of several processes the primary one does.
+
+    Raises:
+      ConfigError: it cannot be written, holds a run with another configuration, or one that cannot have these steps.
+      RunError: another process has it, or something in it is damaged.
+    """
+    if not primary():
+        yield
+        return
+    directory = _local(run.model_dir)
+    with contextlib.ExitStack() as stack:
+        with _usable(directory):
+            stack.enter_context(run_lock.held(directory))
+            for name in _PARTS:
+                _check_part(directory / name)
+            records.check(directory)
+            if (config := directory / "config.gin").exists():
+                _check_same_run(run, directory, _text_of(config), config_text)
+        yield
+
+
+def check_writable(path: str) -> None:
+    """Raises ConfigError where a directory cannot be made or written into; leaves nothing there."""
+    directory = _local(path)
+    with _usable(directory), directory_for(directory):
+        probe = temporary_path(directory / "probe")
+        probe.touch()
+        probe.unlink()
+
+
+def check_steps(model_dir: str, steps: int, trained: int) -> None:
+    """Raises ConfigError unless a run that has trained for some steps, towards another number, has some left."""
+    if steps <= trained:
+        raise ConfigError(
+            f"MODEL_DIR {model_dir} holds a run that has trained for {trained} steps, and this one has {steps}: "
+            f"set TRAIN_STEPS above {trained}, or choose another MODEL_DIR"
+        )
+
+
+def _local(path: str) -> pathlib.Path:
+    if "://" in path:
+        raise ConfigError(f"MODEL_DIR {path} is no directory: mount it, and give the path")
+    return pathlib.Path(path)
+
+
+@contextlib.contextmanager
+def _usable(directory: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else system_reason(error)
+        raise ConfigError(
+            f"MODEL_DIR {directory} cannot be used ({reason}): set it to a directory that can be written"
+        ) from error
+
+
+def _check_part(part: pathlib.Path) -> None:
+    if part.exists() and not part.is_dir():
+        raise ConfigError(
+            f"{part} is a file, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
+        )
+    if part.exists() and not os.access(part, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{part.name} in it cannot be written")
+
+
+def _text_of(config: pathlib.Path) -> str:
+    try:
+        return config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{config} cannot be read ({first_line(error)}): bring it back, or choose another MODEL_DIR"
+        ) from error
+
+
+def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: str) -> None:
+    """Raises ConfigError unless a run may go on with these settings: those that the numbers depend on are the same."""
+    there, here = _comparable(before), _comparable(now)
+    if there != here:
+        raise ConfigError(
+            f"MODEL_DIR {directory} holds a run with another configuration "
+            f"({_first_difference(there, here)}); choose another MODEL_DIR, or remove it to start again"
+        )
+    old, new = _settings(before), _settings(now)
+    changed = [name for name in _LENGTH if old.get(name) != new.get(name)]
+    trained = _newest_step(directory)
+    if not changed or trained is None:
+        return
+    if run.training.steps is not None:
+        check_steps(run.model_dir, run.training.steps, trained)
+    if reason := optim.depends_on_steps(run.optimizer):
+        was = ", ".join(f"{name} = {old.get(name)}" for name in changed)
+        raise ConfigError(
+            f"MODEL_DIR {directory} holds a run whose learning rates depend on its number of steps ({reason}): "
+            f"leave it at {was}, or start another run from its prompt, with INITIALIZER = @FromFile()"
+        )
+
+
+def _newest_step(directory: pathlib.Path) -> int | None:
+    return max(
+        (int(path.name) for path in (directory / "checkpoints").glob("*") if path.name.isdigit()),
+        default=None,
+    )
+
+
+def _settings(config_text: str) -> dict[str, str]:
+    """Values by name, as text."""
+    lines = (line.partition(" = ") for line in config_text.splitlines())
+    return {name: value for name, equals, value in lines if equals}
+
+
+def _comparable(config_text: str) -> list[str]:
+    """Lines of the settings that must agree, in which paths inside MODEL_DIR do not say where that is."""
+    settings = _settings(config_text)
+    addresses = [text.strip("'\"") for name in _ADDRESS if (text := settings.get(name)) and text[0] in "'\""]
+    root = _absolute(addresses[0]) if addresses else None
+
+    def relative(found: re.Match[str]) -> str:
+        path = found[0][1:-1]
+        if root is None or "/" not in path or "://" in path:
+            return found[0]
+        inside = os.path.relpath(_absolute(path), root)
+        return found[0] if inside.split(os.sep)[0] == os.pardir else repr(os.path.join("MODEL_DIR", inside))
+
+    free = (*_ADDRESS, *_PLACEMENT, *_LENGTH)
+    lines = [line for line in config_text.splitlines() if line.partition(" = ")[0] not in free]
+    return [_TEXT.sub(relative, line) for line in lines]
+
+
+def _absolute(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _first_difference(there: list[str], here: list[str]) -> str:
+    for before, now in zip(there, here, strict=False):
+        if before != now:
+            return f"there {before!r}, here {now!r}"
+    return "one is longer than the other"

@@ -1,0 +1,235 @@
+"""MODEL_DIR before a run: usable, of the same run, whole; whatever is wrong is one line, and nothing is left there."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+
+from jax_prompts import config, model_dir
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.model_dir import claimed
+from jax_prompts.records import Records
+
+TEXT = """# Parameters for FromFile:
+FromFile.path = '{path}'
+MODEL_DIR = '{directory}'
+PARTITIONS = {{'fsdp': 2}}
+SEED = 1
+TRAIN_STEPS = 24
+BaseModel.partitions = %PARTITIONS
+Training.steps = %TRAIN_STEPS
+TrainRun.model_dir = %MODEL_DIR
+"""
+
+
+def run_in(directory, steps=24, **optimizer):
+    return config.TrainRun(
+        model_dir=str(directory),
+        model=config.BaseModel(None, "asset:micro", None),
+        data=config.Data("task", "tasks.registry", {"inputs": 8, "targets": 2}, 8),
+        optimizer=config.Optimizer("adamw", 0.1, **optimizer),
+        training=config.Training(steps=steps, eval_period=12),
+    )
+
+
+def begun(directory, text=None, step=None):
+    """A run that has left its configuration and perhaps a checkpoint."""
+    text = text or TEXT.format(directory=directory, path="start.safetensors")
+    Records(str(directory), text)
+    if step is not None:
+        (directory / "checkpoints" / str(step)).mkdir(parents=True)
+    return text
+
+
+def refused(error, match, run, text):
+    """What is said of a run that MODEL_DIR cannot have, in one line."""
+    with pytest.raises(error, match=match) as caught, claimed(run, text):
+        pytest.fail("it goes on")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# A directory that can be written
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("file", "it is a file"),
+        ("file/below", "Not a directory"),
+        ("n" * 300, "File name too long"),
+        ("new/" + "n" * 300, "File name too long"),
+        ("gs://bucket/run", "no directory"),
+    ],
+)
+def test_what_is_no_directory(tmp_path, monkeypatch, name, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    assert f"MODEL_DIR {name}" in refused(ConfigError, reason, run_in(name), "A = 1\n")
+    with pytest.raises(ConfigError, match=reason):
+        model_dir.check_writable(name)
+    assert [(path.name, path.read_text()) for path in tmp_path.rglob("*")] == [("file", "mine")]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")]
+)
+def test_what_cannot_be_written(tmp_path, monkeypatch, error):
+    def refuses(*_):
+        raise error
+
+    monkeypatch.setattr(os, "open", refuses)
+    refused(ConfigError, rf"\({error.strerror}\): set it to", run_in(tmp_path), "A = 1\n")
+
+
+@pytest.mark.parametrize("part", ["checkpoints", "metrics", "predictions", "tensorboard"])
+def test_parts_that_are_files_or_cannot_be_written(tmp_path, monkeypatch, part):
+    (tmp_path / part).write_text("mine")
+    refused(ConfigError, f"{part} is a file.*move it away", run_in(tmp_path), "A = 1\n")
+    assert [path.name for path in tmp_path.iterdir()] == [part]
+    (tmp_path / part).unlink()
+    (tmp_path / part).mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused(ConfigError, f"{part} in it cannot be written", run_in(tmp_path), "A = 1\n")
+
+
+def test_a_run_that_fails_before_it_writes_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), claimed(run_in(tmp_path / "runs" / "x"), "A = 1\n"):
+        assert (tmp_path / "runs" / "x").is_dir()
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    model_dir.check_writable(str(tmp_path / "runs" / "x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_run_at_a_time(tmp_path):
+    with claimed(run_in(tmp_path), "A = 1\n"):
+        refused(RunError, f"process {os.getpid()} on ", run_in(tmp_path), "A = 1\n")
+
+
+# What lies there is whole
+
+
+SUMMARY = {"last_step": 24, "members": [{"file": "runs/x/prompt.safetensors"}]}
+
+
+@pytest.mark.parametrize(
+    "summary",
+    ["", "{", "[]", "null", "{}", '{"last_step": "24", "members": []}', '{"last_step": 24}', "[" * 10**5],
+)
+def test_a_damaged_summary_is_named(tmp_path, summary):
+    (tmp_path / "summary.json").write_text(summary)
+    refused(RunError, r"summary\.json is damaged: remove it", run_in(tmp_path), "A = 1\n")
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    with claimed(run_in(tmp_path), "A = 1\n"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b"", b"{}", b'{"step": "4"}', b"\xff", b'{"step": NaN}', b"[" * 10**5]
+)
+def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
+    (tmp_path / "metrics").mkdir()
+    whole = b'{"step": 4}\n'
+    (tmp_path / "metrics" / "eval.jsonl").write_bytes(whole + line + b"\n" + whole)
+    refused(RunError, r"metrics/eval\.jsonl line 2 is no record", run_in(tmp_path), "A = 1\n")
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"step": 8}', b"\xff", b"\0" * 100])
+def test_half_of_a_last_line_is_what_a_kill_leaves(tmp_path, torn):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "eval.jsonl").write_bytes(b'{"step": 4}\n' + torn)
+    with claimed(run_in(tmp_path), "A = 1\n"):
+        records = Records(str(tmp_path), "A = 1\n")
+        records.truncate(6)
+        records.close()
+    assert (tmp_path / "metrics" / "eval.jsonl").read_bytes() == b'{"step": 4}\n'
+
+
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "config.gin").write_bytes(b"A = '\xff'\n")
+    refused(RunError, r"config\.gin cannot be read.*bring it back", run_in(tmp_path), "A = 1\n")
+
+
+# The same run, wherever it lies
+
+
+def test_other_settings_are_refused_and_other_devices_are_not(tmp_path):
+    text = begun(tmp_path)
+    with claimed(run_in(tmp_path), text.replace("'fsdp': 2", "'model': 4")):
+        pass
+    refused(
+        ConfigError,
+        "there 'SEED = 1', here 'SEED = 2'",
+        run_in(tmp_path),
+        text.replace("SEED = 1", "SEED = 2"),
+    )
+    refused(ConfigError, "one is longer", run_in(tmp_path), f"{text}ZERO = 0\n")
+    assert (tmp_path / "config.gin").read_text() == text
+
+
+@pytest.mark.parametrize("before", ["runs/x", "./runs/x/", "{tmp}/runs/x", "~/runs/x", "elsewhere/../runs/x"])
+@pytest.mark.parametrize("now", ["runs/y", "{tmp}/runs/y/", "runs/../runs/y", "~/runs/y"])
+def test_a_run_may_have_another_name(tmp_path, monkeypatch, before, now):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before, now = before.format(tmp=tmp_path), now.format(tmp=tmp_path)
+    begun(tmp_path / "runs" / "x", TEXT.format(directory=before, path=f"{before}/start.safetensors"))
+    (tmp_path / "runs" / "x").rename(tmp_path / "runs" / "y")
+    run = run_in(now)
+    with claimed(run, TEXT.format(directory=now, path=f"{now}/start.safetensors")):
+        pass
+    for other in ("other/start.safetensors", f"{now}/other.safetensors"):
+        refused(ConfigError, "another configuration", run, TEXT.format(directory=now, path=other))
+
+
+def test_the_address_of_a_real_configuration_is_free(tmp_path):
+    def resolved(directory):
+        place = f"--gin.MODEL_DIR={directory}"
+        return resolve(parse(["train", "--gin_file=gin_configs/quickstart.gin", place]), "TrainRun")
+
+    run, text = resolved(tmp_path)
+    begun(tmp_path, text)
+    with claimed(dataclasses.replace(run, model_dir=f"{tmp_path}/."), resolved(f"{tmp_path}/.")[1]):
+        pass
+
+
+# More steps
+
+
+def more(text, steps):
+    return text.replace("TRAIN_STEPS = 24", f"TRAIN_STEPS = {steps}")
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"warmup_steps": 3}, {"schedule": "rsqrt", "warmup_steps": 3}])
+def test_a_run_may_be_made_longer(tmp_path, optimizer):
+    text = begun(tmp_path, step=24)
+    with claimed(run_in(tmp_path, 36, **optimizer), more(text, 36)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "setting"),
+    [({"schedule": "linear"}, "schedule = 'linear'"), ({"warmup_fraction": 0.1}, "warmup_fraction = 0.1")],
+)
+def test_rates_that_depend_on_the_number_of_steps_forbid_it(tmp_path, optimizer, setting):
+    text = begun(tmp_path)
+    with claimed(run_in(tmp_path, 36, **optimizer), more(text, 36)):
+        pass  # it has not trained yet
+    begun(tmp_path, text, step=12)
+    with claimed(run_in(tmp_path, 24, **optimizer), text):
+        pass
+    words = rf"Optimizer\.{setting}.*leave it at TRAIN_STEPS = 24, or"
+    refused(ConfigError, words, run_in(tmp_path, 36, **optimizer), more(text, 36))
+
+
+@pytest.mark.parametrize("steps", [6, 12])
+def test_a_run_cannot_have_fewer_steps_than_it_has_trained(tmp_path, steps):
+    text = begun(tmp_path, step=12)
+    with claimed(run_in(tmp_path, 18), more(text, 18)):
+        pass
+    words = f"trained for 12 steps.* has {steps}: set TRAIN_STEPS above 12"
+    refused(ConfigError, words, run_in(tmp_path, steps), more(text, steps))
