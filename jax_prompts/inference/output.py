@@ -6,6 +6,7 @@ there; then it takes the name `FILE`. With `--resume` a run goes on behind the l
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import fcntl
 import io
@@ -14,8 +15,8 @@ import os
 import pathlib
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
@@ -24,7 +25,7 @@ from jax_prompts.storage.temporary import sync
 Row = dict[str, Any]
 
 
-class Output(Protocol):
+class Output(abc.ABC):
     """Takes the rows of one chunk after another.
 
     Attributes:
@@ -32,11 +33,14 @@ class Output(Protocol):
     """
 
     @property
+    @abc.abstractmethod
     def hint(self) -> str: ...
 
+    @abc.abstractmethod
     def agree(self, settings: Mapping[str, Any]) -> None:
         """Raises ConfigError unless the answers that are there were made with these settings."""
 
+    @abc.abstractmethod
     def standing(self, asked: Sequence[Row]) -> list[Row] | None:
         """The next rows, where those of all that is asked are there: each with what `asked` has in it; else None.
 
@@ -44,9 +48,11 @@ class Output(Protocol):
           ConfigError: a row that answers something else.
         """
 
+    @abc.abstractmethod
     def write(self, rows: Sequence[Row]) -> None:
         """Appends rows. Raises RunError where that fails."""
 
+    @abc.abstractmethod
     def finish(self) -> None:
         """Gives the file its name. Raises ConfigError for rows that nothing asked for, RunError where it fails."""
 
@@ -74,7 +80,8 @@ def _opened(target: str, source: BinaryIO, resume: bool, closing: contextlib.Exi
     if named.is_dir() or target.endswith(os.sep):
         raise ConfigError(f"--output {target} is a directory: name a file in it")
     if named.exists():
-        stream = closing.enter_context(named.open("ab"))
+        # Unbuffered: what cannot be written would be tried again, and fail, when the file is closed.
+        stream = closing.enter_context(named.open("ab", buffering=0))
         _check_other(source, stream, target)
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):  # a pipe, /dev/null
             if resume:
@@ -92,7 +99,6 @@ def _partial(
     partial = path.with_name(path.name + ".partial")
     if resume and path.exists() and not partial.exists():
         raise ConfigError(f"--output {target} is finished: leave out --resume to answer all lines again")
-    # Unbuffered, so that an answer which cannot be written is not tried again when the file is closed.
     file = closing.enter_context(partial.open("a+b", buffering=0))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,7 +121,7 @@ def _partial(
     return output
 
 
-class _Partial:
+class _Partial(Output):
     """A file that takes its name when all answers are in it."""
 
     def __init__(self, path: pathlib.Path, target: str, file: io.FileIO) -> None:
@@ -174,14 +180,12 @@ class _Partial:
         return rows
 
     def write(self, rows: Sequence[Row]) -> None:
-        with _write_errors(self._target, self.hint):
-            left = memoryview(_lines(rows))
-            while left:
-                left = left[self._file.write(left) :]
+        with _write_errors(self._target, lambda: self.hint):
+            _append(self._file, rows)
         self._rows += len(rows)
 
     def finish(self) -> None:
-        with _write_errors(self._target, self.hint):
+        with _write_errors(self._target, lambda: self.hint):
             if self._reading and self._standing.read(1):
                 raise ConfigError(
                     f"{self._partial} holds more than the {self._rows} lines of this input: give the one that it was "
@@ -200,12 +204,12 @@ class _Partial:
                 self._partial.unlink(missing_ok=True)
 
 
-class _Stream:
+class _Stream(Output):
     """Stdout, a pipe or a device."""
 
     hint = ""
 
-    def __init__(self, stream: BinaryIO, target: str) -> None:
+    def __init__(self, stream: BinaryIO | io.FileIO, target: str) -> None:
         self._stream, self._target = stream, target
 
     def agree(self, settings: Mapping[str, Any]) -> None:
@@ -217,8 +221,7 @@ class _Stream:
     def write(self, rows: Sequence[Row]) -> None:
         with _write_errors(self._target):
             try:
-                self._stream.write(_lines(rows))
-                self._stream.flush()
+                _append(self._stream, rows)
             except BrokenPipeError:  # who reads has gone; what is left in the buffer would fail again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
                 raise
@@ -227,8 +230,11 @@ class _Stream:
         pass
 
 
-def _lines(rows: Sequence[Row]) -> bytes:
-    return "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+def _append(file: BinaryIO | io.FileIO, rows: Sequence[Row]) -> None:
+    left = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    while left:
+        left = left[file.write(left) :]
+    file.flush()
 
 
 def _whole(line: bytes) -> Row | None:
@@ -249,9 +255,9 @@ def _check_other(source: BinaryIO, output: BinaryIO | io.FileIO, name: str) -> N
 
 
 @contextlib.contextmanager
-def _write_errors(target: str, hint: str = "") -> Iterator[None]:
+def _write_errors(target: str, hint: Callable[[], str] = str) -> Iterator[None]:
     """Turns an OSError into a RunError which says that the output cannot be written, and why."""
     try:
         yield
     except OSError as error:
-        raise RunError(f"--output {target} cannot be written: {system_reason(error)}{hint}") from error
+        raise RunError(f"--output {target} cannot be written: {system_reason(error)}{hint()}") from error
