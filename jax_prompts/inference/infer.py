@@ -99,8 +99,10 @@ def infer_file(
                 counts.add(rows)
         output.finish()
     if counts.cut:
-        lengths = f"TASK_FEATURE_LENGTHS inputs {run.task_feature_lengths['inputs']}"
-        told = f"{lengths} cuts {counts.cut} of {counts.lines - counts.bad} texts; their answers are marked"
+        length, examples = run.task_feature_lengths["inputs"], counts.lines - counts.bad
+        told = (
+            f"TASK_FEATURE_LENGTHS inputs {length} cuts {counts.cut} of {examples} texts; their rows say so"
+        )
         warnings.warn(SettingWarning(told), stacklevel=2)
     return {
         "examples": counts.lines - counts.bad,
