@@ -86,15 +86,17 @@ class LineDisplay:
         self._bar.stop()
 
     def begin(self, done: int) -> None:
-        """Counts on from `done` lines; the rate is of those that follow."""
+        """Counts on from `done` lines; the rate is of those that follow, but for the first, which waits for XLA."""
         self._first = self._done = done
-        self._begun = self._shown = time.monotonic()
+        self._begun: float | None = None
         self._bar.reset(self._task, total=self._total, completed=done)
 
     def advance(self, lines: int) -> None:
         """Counts lines: shown at once beside a bar, else every ten seconds."""
         self._done += lines
         now = time.monotonic()
+        if self._begun is None:
+            self._first, self._begun, self._shown = self._done, now, now
         if now - self._shown < (_SECONDS_BETWEEN_LINES if self._bar.disable else _SECONDS_BETWEEN_FRAMES):
             return
         self._shown = now
