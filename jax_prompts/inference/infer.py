@@ -180,7 +180,6 @@ def _answer(
     """The rows of a chunk with their answers."""
     rows = [request.row for request in chunk]
     asked = [(row, request) for row, request in zip(rows, chunk, strict=True) if isinstance(request, Request)]
-    display.advance(len(rows) - len(asked))
     each = [None if request.prompt is None else prompts[request.prompt] for _, request in asked]
     texts = [request.text for _, request in asked]
     for answer in engine.answers(texts, each, decoding=run.decoding, seed=seed):
@@ -189,6 +188,7 @@ def _answer(
         if answer.cut:
             row["cut"] = True
         display.advance(1)
+    display.advance(len(rows) - len(asked))
     return rows
 
 
