@@ -20,7 +20,23 @@ from rich.table import Column, Table
 from jax_prompts.errors import printable
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+_SECONDS_BETWEEN_LINES, _SECONDS_BETWEEN_FRAMES = 10, 0.1
 _WIDE = 1000  # characters: wider than any table, so that none is wrapped
+
+
+def _bar(unit: str) -> Progress:
+    """A bar that counts units, with a text of its task's field `status`; off where there is no terminal."""
+    return Progress(
+        TextColumn(unit),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not sys.stderr.isatty(),
+    )
 
 
 class StepDisplay:
@@ -29,17 +45,7 @@ class StepDisplay:
     def __init__(self, start: int, total: int, examples_per_step: int) -> None:
         self._start, self._total, self._rows = start, total, examples_per_step
         self._begun = time.monotonic()
-        self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not sys.stderr.isatty(),
-        )
+        self._bar = _bar("step")
         self._task = self._bar.add_task("steps", total=total, completed=start, status="")
 
     def __enter__(self) -> StepDisplay:
@@ -61,6 +67,47 @@ class StepDisplay:
         if self._bar.disable:
             left = (self._total - step) / rate if rate else 0.0
             console.print(f"step {step}/{self._total}  {text}  {left:.0f} s left")
+
+
+class LineDisplay:
+    """Counts lines of text, of `total` where that is known. Use as a context manager."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._bar = _bar("line")
+        self._task = self._bar.add_task("lines", total=total, status="")
+        self.begin(0)
+
+    def __enter__(self) -> LineDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, done: int) -> None:
+        """Counts on from `done` lines; the rate is of those that follow, but for the first, which waits for XLA."""
+        self._first = self._done = done
+        self._begun: float | None = None
+        self._bar.reset(self._task, total=self._total, completed=done)
+
+    def advance(self, lines: int) -> None:
+        """Counts lines: shown at once beside a bar, else every ten seconds."""
+        self._done += lines
+        now = time.monotonic()
+        if self._begun is None:
+            self._first, self._begun, self._shown = self._done, now, now
+        if now - self._shown < (_SECONDS_BETWEEN_LINES if self._bar.disable else _SECONDS_BETWEEN_FRAMES):
+            return
+        self._shown = now
+        rate = (self._done - self._first) / (now - self._begun)
+        status = f"{rate:.1f} lines/s"
+        self._bar.update(self._task, completed=self._done, status=status)
+        if self._bar.disable:
+            of, left = "", ""
+            if self._total is not None and rate:
+                of, left = f"/{self._total}", f"  {(self._total - self._done) / rate:.0f} s left"
+            console.print(f"line {self._done}{of}  {status}{left}")
 
 
 def log(text: str) -> None:

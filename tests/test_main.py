@@ -67,7 +67,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
         (["inspect"], "PATH"),
         (["inspect", "x", "--gin.MODEL_DIR=y"], "--gin.MODEL_DIR=y means nothing here"),
         (["tasks", "--gin_file=x.gin"], "unknown argument --gin_file=x.gin"),
-        (["infer", "--input=-", "--output=-", "--skip_bad_lines"], "unknown argument --skip_bad_lines"),
+        (["infer", "--input=i", "--output=-", "--resume"], "--resume needs a file"),
+        (["inspect", "x", "--skip_bad_lines"], "unknown argument --skip_bad_lines"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(argv, words, capsys):
@@ -157,8 +158,8 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
     calls = {}
 
     def note(name):
-        def noted(*arguments):
-            calls[name] = arguments
+        def noted(*arguments, **options):
+            calls[name] = (*arguments, options) if options else arguments
             return {"called": name}
 
         return noted
@@ -180,7 +181,7 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
     assert calls["dry_run"][0].model_dir == "never"
     assert calls["eval"][0].prompt_files == ("a", "b")
     assert isinstance(calls["infer"][0], config.InferRun)
-    assert calls["infer"][1:] == ({"a": "b"}, "i", "-")
+    assert calls["infer"][1:] == ({"a": "b"}, "i", "-", {"resume": False, "skip_bad_lines": False})
     main.main(["pretrain", "--gin_file=gin_configs/micro_pretrain.gin"])
     assert calls["train"][0].method is None
     with pytest.raises(SystemExit) as end:

@@ -42,7 +42,9 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "InferRun")
     from jax_prompts.inference.infer import infer_file
 
-    return infer_file(run, args.prompt, args.input, args.output)
+    return infer_file(
+        run, args.prompt, args.input, args.output, resume=args.resume, skip_bad_lines=args.skip_bad_lines
+    )
 
 
 def _infer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +52,14 @@ def _infer_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable")
     add("--input", required=True, type=path, metavar="FILE", help="lines of text or JSON; - for stdin")
     add("--output", required=True, type=path, metavar="FILE", help="JSON lines; - for stdout")
+    add("--resume", action="store_true", help="go on behind the answers of a run that ended early")
+    add("--skip_bad_lines", action="store_true", help="an error in place of the answer to each bad line")
 
 
 def _infer_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.prompt = named_files(args.prompt, parser)
+    if args.resume and args.output == "-":
+        parser.error("--resume needs a file: --output - keeps nothing to go on from")
 
 
 def _cache(args: argparse.Namespace) -> dict[str, Any]:

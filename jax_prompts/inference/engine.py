@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import os
 import reprlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.inference import inputs
 from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
@@ -59,10 +60,25 @@ class Prompt:
 Prompts = Prompt | None | Sequence[Prompt | None]  # for all texts, or one for each; None: the bare model
 
 
+class Answer(NamedTuple):
+    """The answer to one text.
+
+    Attributes:
+      number: of the text among those that were asked, from 0.
+      text: what the model says.
+      cut: whether the model read only the first tokens of the question.
+    """
+
+    number: int
+    text: str
+    cut: bool
+
+
 class _Batch(NamedTuple):
     """Texts that one program answers: their numbers, and what it is given; rows beyond them fill the batch."""
 
     texts: list[int]
+    cut: list[bool]
     model: Model
     params: Tree
     prompts_QD: Float[Array, "Q D"] | None
@@ -96,11 +112,11 @@ class Engine:
         self._model = make_model(base, vocabulary=self._vocabulary, classes=1)
         self._bert = isinstance(self._model, Bert)
         self._params = load_weights(base, self._model, mesh=self._mesh)
-        self._base: dict[str, Any] = {
-            "prompt_width": self._model.config.prompt_width,
+        self.fingerprints = {
             "model_fingerprint": fingerprint(self._params),
             "tokenizer_fingerprint": self._vocabulary.fingerprint,
         }
+        self._base: dict[str, Any] = {"prompt_width": self._model.config.prompt_width, **self.fingerprints}
         self._inputs_length, self._targets_length = inputs_length, targets_length
         self._batch_size = batch_size
         self._programs: dict[Any, Callable[..., Array]] = {}
@@ -129,19 +145,37 @@ class Engine:
 
         Raises:
           ConfigError: settings that cannot work, a prompt that does not fit.
+
+        Warns:
+          SettingWarning: texts that were cut.
+        """
+        texts = inputs.strings(texts, "texts")
+        answers, cut = [""] * len(texts), 0
+        for answer in self.answers(texts, prompt, decoding=decoding, seed=seed):
+            answers[answer.number] = answer.text
+            cut += answer.cut
+        self._warn_of_cuts(cut, len(texts))
+        return answers
+
+    def answers(
+        self, texts: Sequence[str], prompt: Prompts = None, *, decoding: Decoding = GREEDY, seed: int = 0
+    ) -> Iterator[Answer]:
+        """The answers of `predict` as they come: a batch at a time, short texts first, without a word on cuts.
+
+        Args, Raises: as `predict`.
         """
         inputs.typed(decoding, Decoding, "decoding")
         ways_of_decoding.check(decoding)
         texts, first_key = inputs.strings(texts, "texts"), inputs.random_key(seed)
-        answers = [""] * len(texts)
         for number, batch in enumerate(self._batches(texts, self._each(texts, prompt))):
             key = jax.random.fold_in(first_key, number)
             program = self._program(make_predict, batch, decoding, self._targets_length)
             ids_BU = np.asarray(program(batch.params, batch.prompts_QD, batch.tokens_BL, key))
             read = label_of(batch.labels) if self._bert else self._vocabulary.decode
-            for text, ids_U in zip(batch.texts, ids_BU, strict=False):  # filling rows are left
-                answers[text] = read(ids_U)
-        return answers
+            for text, ids_U, cut in zip(
+                batch.texts, ids_BU, batch.cut, strict=False
+            ):  # filling rows are left
+                yield Answer(text, read(ids_U), cut)
 
     def score_labels(
         self, texts: Sequence[str], labels: Sequence[str] | None = None, prompt: Prompts = None
@@ -155,19 +189,29 @@ class Engine:
 
         Raises:
           ConfigError: labels that are one to the model, or that a BERT's classifier has not; as `predict`.
+
+        Warns:
+          SettingWarning: texts that were cut.
         """
         texts = inputs.strings(texts, "texts")
         prompts = self._each(texts, prompt)
         labels = _labels_of(prompts) if labels is None else inputs.strings(labels, "labels")
         arrays = {} if self._bert else label_arrays(labels, self._vocabulary)
-        log_p_NC = np.zeros((len(texts), len(labels)), np.float32)
+        log_p_NC, cut = np.zeros((len(texts), len(labels)), np.float32), 0
         for batch in self._batches(texts, prompts):
             program = self._program(make_rank, batch)
             log_p_BC = np.asarray(program(batch.params, batch.prompts_QD, batch.tokens_BL, arrays))
             if self._bert:
                 log_p_BC = log_p_BC[:, _columns(labels, batch.labels)]
             log_p_NC[batch.texts] = log_p_BC[: len(batch.texts)]
+            cut += sum(batch.cut)
+        self._warn_of_cuts(cut, len(texts))
         return log_p_NC
+
+    def _warn_of_cuts(self, cut: int, texts: int) -> None:
+        if cut:
+            told = f"{cut} of {texts} texts were cut to what the model reads: inputs_length is {self._inputs_length}"
+            warnings.warn(SettingWarning(told), stacklevel=3)
 
     def _each(self, texts: Sequence[str], prompt: Prompts) -> list[Prompt | None]:
         """One prompt for each text, all of which fit."""
@@ -206,8 +250,9 @@ class Engine:
             each = [prompts[number] for number in numbers]
             prompts_QD, ids = self._table(dict.fromkeys(prompt for prompt in each if prompt is not None))
             limit = self._text_limit(max(map(len, ids.values())))
+            tokens, cut = self._tokens([texts[number] for number in numbers], limit)
             found = text_batches(
-                self._tokens([texts[number] for number in numbers], limit),
+                tokens,
                 [ids[prompt] for prompt in each],
                 batch_size=self._batch_size,
                 limit=limit,
@@ -218,7 +263,8 @@ class Engine:
             sharding = partition.batch_sharding(self._mesh, members=False)
             for rows, tokens_BL in found:
                 tokens_BL = jax.device_put(tokens_BL, sharding)
-                yield _Batch([numbers[row] for row in rows], model, params, prompts_QD, tokens_BL, labels)
+                texts_B, cut_B = [numbers[row] for row in rows], [cut[row] for row in rows]
+                yield _Batch(texts_B, cut_B, model, params, prompts_QD, tokens_BL, labels)
 
     def _table(
         self, prompts: Iterable[Prompt]
@@ -248,10 +294,12 @@ class Engine:
             )
         return min(self._inputs_length, left)
 
-    def _tokens(self, texts: list[str], limit: int) -> list[list[int]]:
+    def _tokens(self, texts: list[str], limit: int) -> tuple[list[list[int]], list[bool]]:
+        """The tokens of each text, `limit` at most, and whether it had more."""
         begin, eos = self._vocabulary.begin_ids, self._vocabulary.eos_id
         room = max(0, limit - len(begin) - 1)
-        return [[*begin, *ids[:room], eos] for ids in self._vocabulary.encode_all(texts)]
+        whole = self._vocabulary.encode_all(texts)
+        return [[*begin, *ids[:room], eos] for ids in whole], [len(ids) > room for ids in whole]
 
     def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
         """The program that `make` compiles for a batch's model, kept for the next one."""

@@ -21,8 +21,10 @@ def strings(values: Any, what: str) -> list[str]:
       ConfigError: no strings, or text that is no Unicode.
     """
     unordered = str | bytes | collections.abc.Mapping | collections.abc.Set
-    listed = hasattr(values, "__iter__") and not isinstance(values, unordered)
-    found: list[Any] = list(values) if listed else [None]
+    try:
+        found: list[Any] = [None] if isinstance(values, unordered) else list(values)
+    except TypeError:  # NumPy's arrays of no axes have __iter__, too
+        found = [None]
     if not all(isinstance(value, str) for value in found):
         raise ConfigError(f"{what} are no list of strings: give one, even for a single text")
     for number, text in enumerate(found):

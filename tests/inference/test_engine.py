@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from jax_prompts.base_models.weights import random_weights, save_model
 from jax_prompts.config import BaseModel, Data, InferRun
 from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.errors import SettingWarning
 from jax_prompts.inference.infer import infer_file
 from jax_prompts.main import main
 from jax_prompts.models.sizes import SIZES
@@ -32,6 +34,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 SIZES["t5_of_tests"] = T5Config(4096, 32, 4, 1, 1, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
 D, P = 32, 4
 LABELS = ("negative", "positive")
+# One of the texts is cut, of which a test of its own tells.
+pytestmark = pytest.mark.filterwarnings("ignore:.* texts were cut|.* cuts 1 of 4 texts")
 TEXTS = ["the soup was cold.", "what a lovely song!", "a film about " * 9, ""]  # one batch; one is cut
 
 
@@ -123,7 +127,8 @@ def test_the_command_gives_the_same_answers(micro, of_micro, tmp_path, capsys):
             f"--output={tmp_path / 'out.jsonl'}",
         ]
     )
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == len(TEXTS)
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["examples"], report["cut"]) == (len(TEXTS), 1)
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["text"] for row in found] == TEXTS
     wanted = micro.predict(TEXTS, [named[row["prompt"]] for row in rows])
@@ -227,6 +232,28 @@ def test_a_prompt_is_an_array_that_can_be_changed(model, files, prompts):
     assert (model.score_labels(TEXTS, LABELS, changed) != wanted_NC).any()
 
 
+def test_texts_that_are_cut_are_told_of(model, prompts):
+    ask = model.predict, lambda texts, prompt: model.score_labels(texts, LABELS, prompt)
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        for each in ask:
+            each(TEXTS[:2], prompts[0])
+            each(["a " * 8, "a " * 99], prompts[0])
+            each(TEXTS * 2, [*prompts, None] * 2)
+    counted = ["1 of 2", "2 of 8"] * 2
+    assert [str(each.message) for each in caught] == [
+        f"{count} texts were cut to what the model reads: inputs_length is 16" for count in counted
+    ]
+    assert {each.category for each in caught} == {SettingWarning}
+
+
+def test_anything_in_order_is_a_list(unchecked, model, prompts):
+    wanted = model.predict(TEXTS, prompts[0])
+    for texts in (iter(TEXTS), tuple(TEXTS), np.array(TEXTS), (np.str_(text) for text in TEXTS)):
+        assert model.predict(texts, prompts[0]) == wanted
+    wanted_NC = model.score_labels(TEXTS, LABELS, prompts[0])
+    np.testing.assert_array_equal(model.score_labels(TEXTS, np.array(LABELS), prompts[0]), wanted_NC)
+
+
 def test_nothing_to_answer(model, prompts):
     assert model.predict([]) == [] and model.predict([], prompts[0]) == []
     assert model.score_labels([], LABELS, prompts[0]).shape == (0, 2)
@@ -240,9 +267,12 @@ def test_nothing_to_answer(model, prompts):
         ((None,), "texts are no list of strings"),
         ((5,), "texts are no list of strings"),
         ((b"text",), "texts are no list of strings"),
+        (([b"text"],), "texts are no list of strings"),
+        ((np.array("text"),), "texts are no list of strings"),
         (({"text": None},), "texts are no list of strings"),
         ((["a", "\ud800"],), r"texts\[1\] holds half a surrogate pair"),
         ((["a"], 5), "a prompt is a int"),
+        ((["a"], (each for each in [None])), "a prompt is a generator"),
         ((["a"], Prompt(np.full((P, D), np.nan))), "the prompt holds values that are not finite"),
         ((["a", "b"], [None]), "1 prompts for 2 texts"),
         ((["a"], "prompt.safetensors"), "a prompt is a str: give what load_prompt returns"),
