@@ -11,10 +11,14 @@ import numpy as np
 
 from jax_prompts.base_models import open as models
 from jax_prompts.base_models import t5x
+from jax_prompts.base_models.build import vocabulary_beside
 from jax_prompts.base_models.finite import check_all_finite
+from jax_prompts.data.vocabularies.tokenizer_config import tokenizer_files
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
+from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import load_prompt
 
 
@@ -58,7 +62,8 @@ def _model(path: str) -> dict[str, Any]:
     """Of a model in another form than the native one.
 
     Raises:
-      RunError: a number is not finite, which is said, or cannot be read.
+      ConfigError: its vocabulary has ids that the model has no rows for.
+      RunError: a number is not finite, which is said, or something cannot be read.
     """
     found = models.open_model(path)
     arrays = found.arrays
@@ -68,7 +73,18 @@ def _model(path: str) -> dict[str, Any]:
         **models.describe(found.config),
         "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
         "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
-        "vocabulary": found.vocabulary,
+        "vocabulary": None if found.vocabulary is None else _vocabulary(found.vocabulary, found.config),
+    }
+
+
+def _vocabulary(path: str, config: T5Config | BertConfig) -> dict[str, Any]:
+    """The file that is used of those beside a model, what it holds, and what else there is obeyed."""
+    path, vocabulary = vocabulary_beside(path, config)
+    return {
+        "file": path,
+        "ids": vocabulary.size,
+        "fingerprint": vocabulary.fingerprint,
+        "obeyed": [file.name for file in tokenizer_files(path)],
     }
 
 

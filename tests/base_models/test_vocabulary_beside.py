@@ -44,24 +44,32 @@ def test_convert_keeps_added_tokens(tmp_path: pathlib.Path) -> None:
     (source / "tokenizer_config.json").write_text(
         json.dumps({"added_tokens_decoder": {"91": {"content": "<LOC>"}}})
     )
+    described = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(
+        json.dumps({**described, "tokenizer_class": "PreTrainedTokenizerFast"})
+    )
     done = convert_model(str(source), str(tmp_path / "own"))
+    assert done["tokenizer_class"] == "PreTrainedTokenizerFast"
     for folder in (source, tmp_path / "own"):
         assert vocabulary_of(folder).encode("a <ORG> <LOC>")[-1] == 91
         assert vocabulary_of(folder).fingerprint == done["vocabulary"]["fingerprint"]
 
 
-def test_a_row_for_each_piece_means_no_sentinels(tmp_path: pathlib.Path, train_vocabulary) -> None:
+@pytest.mark.parametrize("pieces", [96, 90])  # of 96 rows; tables are also filled up to a round number
+def test_a_row_for_each_piece_means_no_sentinels(
+    tmp_path: pathlib.Path, train_vocabulary, pieces: int
+) -> None:
     from sentencepiece import sentencepiece_model_pb2
 
     source = copied("t5_v1_1_hf", tmp_path / "source")
     model = sentencepiece_model_pb2.ModelProto.FromString(
         pathlib.Path(train_vocabulary("the quick brown fox")).read_bytes()
     )
-    while len(model.pieces) < 96:
+    while len(model.pieces) < pieces:
         model.pieces.add(piece=f"word{len(model.pieces)}", score=-9.0)
     (source / "spiece.model").write_bytes(model.SerializeToString())
     convert_model(str(source), str(tmp_path / "own"))
-    assert vocabulary_of(source).size == vocabulary_of(tmp_path / "own").size == 96
+    assert vocabulary_of(source).size == vocabulary_of(tmp_path / "own").size == pieces
 
 
 def test_a_tokenizer_json_that_differs_is_used_and_said(
