@@ -65,17 +65,15 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
 def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | WordPiece:
     """Reads a vocabulary file, WordPiece for a BERT, SentencePiece for a T5.
 
-    A T5 that has a row for each piece, and none for all sentinels, was trained without these, and gets none.
+    A T5 that has a row for each piece was trained without sentinels, and gets none.
 
     Raises:
       ConfigError: it has ids that the model has no rows for.
       RunError: the file cannot be read, or is of another kind.
     """
     vocabulary = WordPiece(path) if isinstance(config, BertConfig) else Vocabulary(path)
-    if isinstance(vocabulary, Vocabulary):
-        pieces = vocabulary.size - vocabulary.extra_ids
-        if pieces <= config.vocab_size < vocabulary.size:
-            vocabulary = Vocabulary(path, extra_ids=0)
+    if isinstance(vocabulary, Vocabulary) and 0 < vocabulary.extra_ids == vocabulary.size - config.vocab_size:
+        vocabulary = Vocabulary(path, extra_ids=0)
     if vocabulary.size > config.vocab_size:
         raise ConfigError(
             f"{path} has {vocabulary.size} ids and the model {config.vocab_size} embedding rows: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -20,6 +19,7 @@ from jax_prompts.interop import npy
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import load_prompt
+from jax_prompts.storage.json_file import read_object
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -36,14 +36,16 @@ def describe(path: str) -> dict[str, Any]:
     if npy.is_array(place):
         return {"kind": "NumPy array of a prompt", **_rows(npy.read_array(place).prompt_PD)}
     if (place / "summary.json").is_file():
-        return {"kind": "finished run", **json.loads((place / "summary.json").read_text())}
+        return {"kind": "finished run", **read_object(place / "summary.json")}
     if (place / "checkpoints").is_dir():
         steps = sorted(int(p.name) for p in (place / "checkpoints").iterdir() if p.name.isdigit())
         return {"kind": "unfinished run", "checkpoints": steps}
-    if (place / "config.json").is_file() and list(place.glob("model*.safetensors")):
-        return {"kind": "model", **json.loads((place / "config.json").read_text()), "files": _checked(place)}
-    if (place / "config.json").is_file() or t5x.open_checkpoint(str(place)) is not None:
-        return _model(str(place))
+    if (place / "config.json").is_file():
+        described = read_object(place / "config.json")
+        native = "architecture" in described and list(place.glob("model*.safetensors"))
+        return {"kind": "model", **described, "files": _checked(place)} if native else _model(path)
+    if t5x.open_checkpoint(str(place)) is not None:
+        return _model(path)
     raise ConfigError(
         f"{path} is no prompt file (.safetensors), NumPy array, model directory, T5X checkpoint or MODEL_DIR"
     )

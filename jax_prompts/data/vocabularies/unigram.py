@@ -144,9 +144,8 @@ def of_sentencepiece(proto: Any, sentinels: int) -> Tokenizer:
     plain = spaces.add_dummy_prefix and spaces.remove_extra_whitespaces and spaces.escape_whitespaces
     if not plain or proto.trainer_spec.treat_whitespace_as_suffix:
         raise ValueError("tokens can be added to models alone that begin words with one space")
-    user_defined = [piece.piece for piece in proto.pieces if piece.type == piece.USER_DEFINED]
-    if any(_SPACE in piece for piece in user_defined):
-        raise ValueError("tokens cannot be added to a model that defines pieces with a space")
+    if any(piece.type == piece.USER_DEFINED for piece in proto.pieces):
+        raise ValueError("tokens cannot be added to a model with pieces that its user defined")
     names = [f"<extra_id_{i}>" for i in reversed(range(sentinels))]
     vocabulary = [(piece.piece, piece.score) for piece in proto.pieces] + [(name, 0.0) for name in names]
     unk_id = next(i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN)
@@ -157,7 +156,6 @@ def of_sentencepiece(proto: Any, sentinels: int) -> Tokenizer:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
     )
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
-    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in user_defined])
     control = [piece.piece for piece in proto.pieces if piece.type in (piece.CONTROL, piece.UNKNOWN)]
     tokenizer.add_special_tokens(
         [AddedToken(name, normalized=False, special=True) for name in control + names]

@@ -74,15 +74,8 @@ class WordPiece:
                 f"{path} is no WordPiece vocabulary ({first_line(error)}): set VOCABULARY to a vocab.txt "
                 "or tokenizer.json"
             ) from error
-        known = self._tokenizer.get_vocab(with_added_tokens=True)
-        missing = [token for token in special.values() if token not in known]
-        ids = {name: known.get(token, -1) for name, token in special.items()}
-        if missing or ids["pad_token"] != PAD_ID:
-            problem = (
-                f"no {', '.join(missing)}" if missing else f"{special['pad_token']} at another id than 0"
-            )
-            raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
         changes += config.add_to(self._tokenizer)
+        ids = self._special_ids(path, special)
         self.begin_ids: tuple[int, ...] = (ids["cls_token"],)
         self.eos_id, self.unk_id, self.mask_id = ids["sep_token"], ids["unk_token"], ids["mask_token"]
         if (around := self._tokenizer.encode("").ids) not in ([], [*self.begin_ids, self.eos_id]):
@@ -92,6 +85,17 @@ class WordPiece:
             )
         self.size = max(self._tokenizer.get_vocab().values()) + 1
         self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, changes)])).hexdigest()[:16]
+
+    def _special_ids(self, path: str, special: Mapping[str, str]) -> dict[str, int]:
+        """Ids of special tokens by the names of `SPECIAL`; raises RunError where one is missing or padding is not 0."""
+        known = self._tokenizer.get_vocab(with_added_tokens=True)
+        if missing := [token for token in special.values() if token not in known]:
+            problem = f"no {', '.join(missing)}"
+        elif known[special["pad_token"]] != PAD_ID:
+            problem = f"{special['pad_token']} at another id than {PAD_ID}"
+        else:
+            return {name: known[token] for name, token in special.items()}
+        raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without [CLS] in front and [SEP] behind."""
