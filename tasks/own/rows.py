@@ -56,6 +56,8 @@ def has_quotes(path: pathlib.Path, tsv_quotes: bool | None) -> bool:
     """
     if path.suffix != ".tsv" or tsv_quotes is not None:
         return path.suffix != ".tsv" or bool(tsv_quotes)
+    if not re.search(r'(?:^|\t)"', _content(path), re.MULTILINE):
+        return False
     reader = _reader(path)
     try:
         rows = sum(1 for _ in reader)
@@ -88,6 +90,10 @@ def _quoted_fields(path: pathlib.Path) -> Iterator[tuple[Place, list[str]]]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if str(error) == "unexpected end of data":  # no bad line: the rest of the file is in one cell
+                    raise TaskError(
+                        f"{path}, {place.where}: a quote opens there and never closes; close it"
+                    ) from error
                 raise place.error(f"malformed {path.suffix[1:].upper()} ({error})") from error
             except UnicodeEncodeError as error:
                 raise place.error("not UTF-8") from error
@@ -98,12 +104,15 @@ def _quoted_fields(path: pathlib.Path) -> Iterator[tuple[Place, list[str]]]:
 def _reader(path: pathlib.Path) -> Any:
     """Python's reader of the lines; `_LONE_RETURN` in place of carriage returns that it would take for line ends."""
     csv.field_size_limit(LONGEST_FIELD)
-    # Bytes that are not UTF-8 stay recognisable, so that the row that holds them can be named.
-    try:
-        content = path.read_bytes().removeprefix(BYTE_ORDER_MARK.encode()).decode(errors="surrogateescape")
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror})") from error
-    lines = re.sub(r"\r(?!\n|\Z)", _LONE_RETURN, content).split("\n")
+    lines = re.sub(r"\r(?!\n|\Z)", _LONE_RETURN, _content(path)).split("\n")
     return csv.reader(
         [f"{line}\n" for line in lines[:-1]] + lines[-1:], delimiter=SEPARATORS[path.suffix], strict=True
     )
+
+
+def _content(path: pathlib.Path) -> str:
+    """The text of a file; bytes that are not UTF-8 stay recognisable, so that the row that holds them can be named."""
+    try:
+        return path.read_bytes().removeprefix(BYTE_ORDER_MARK.encode()).decode(errors="surrogateescape")
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error.strerror})") from error

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.errors import TaskError
 from tasks.own.rows import has_quotes, open_rows
+from tasks.sources.bad_lines import skipping
 
 # What a cell may hold that needs quotes: quotes, separators and line ends.
 CELLS = [
@@ -74,6 +75,16 @@ def test_a_setting_decides(tmp_path: pathlib.Path):
     path.write_text('text\tlabel\n"a" b\t1\n')
     with pytest.raises(TaskError, match="line 2: malformed TSV"):
         rows(path, True)
+
+
+def test_a_quote_that_never_closes_takes_no_rows_along(tmp_path: pathlib.Path):
+    path = tmp_path / "x.csv"
+    path.write_text('text,label\na,1\n"b,1\nc,1\n')
+    with (
+        skipping(True),
+        pytest.raises(TaskError, match=r"x\.csv, line 3: a quote opens there and never closes"),
+    ):
+        rows(path)
 
 
 def test_the_quoted_case(shared: pathlib.Path):
