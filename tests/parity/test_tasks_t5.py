@@ -144,6 +144,16 @@ ALIKE = [
         "super_glue_wsc_v102_simple_eval",
         WSC | {"text": 'Ann smiled. "Good for him," he said. ', "span2_text": "he", "span2_index": 5},
     ),
+    (
+        "super_glue_wsc_v102_simple_eval",
+        WSC
+        | {
+            "text": "The boy continued to whip the pony , and eventually the pony threw him over. John laughed out "
+            'quite loud. "Good for him," he said. ',
+            "span2_text": "him",
+            "span2_index": 20,
+        },
+    ),
 ]
 DIFFERENT = {
     "WNLI: T5 marks another word behind two blanks": (

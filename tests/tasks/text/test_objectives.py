@@ -156,7 +156,7 @@ def test_sentinels_that_are_not_the_last_ids_are_refused(vocabulary):
     first = First(vocabulary.sentencepiece_model_file, extra_ids=100)
     with pytest.raises(TaskError, match=r"needs 1 sentinels, .*; the vocabulary has 0"):
         span_corruption(
-            tf.data.Dataset.from_tensors({}),
+            tf.data.Dataset.range(1),
             {"inputs": 16, "targets": 16},
             dict.fromkeys(("inputs", "targets"), seqio.Feature(first)),
         )
