@@ -150,8 +150,10 @@ def test_sentinels_that_are_not_the_last_ids_are_refused(vocabulary):
 
         @property
         def tokenizer(self):
-            names = {number: f"<extra_id_{number}>" for number in range(100)}
-            return types.SimpleNamespace(id_to_piece=lambda number: names.get(number, "piece"))
+            return types.SimpleNamespace(
+                GetPieceSize=lambda: 400,
+                id_to_piece=lambda number: f"<extra_id_{number}>" if number < 100 else "piece",
+            )
 
     first = First(vocabulary.sentencepiece_model_file, extra_ids=100)
     with pytest.raises(TaskError, match=r"needs 1 sentinels, .*; the vocabulary has 0"):
