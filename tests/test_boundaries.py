@@ -77,6 +77,7 @@ FILLING = {  # run where a token cache is filled, and imported there alone
     "jax_prompts.data.fill",
     "jax_prompts.data.token_rows",
     "jax_prompts.data.bert_features",
+    "jax_prompts.data.numpy_vocabulary",
     "jax_prompts.data.verbalizer",
     "jax_prompts.data.tfds_access",
 }

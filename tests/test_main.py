@@ -196,10 +196,13 @@ def test_cache_fills_what_the_run_reads(monkeypatch, capsys, run, splits):
 
     class Filled(TokenCache):
         task, directory = "quickstart_reviews", pathlib.Path("somewhere")
-        bad_lines, index_N = {"count": 0}, None
+        bad_lines, index_N, labels = {"count": 0}, None, None
 
         def __init__(self):
             pass
+
+        def cut(self):
+            return {"inputs": 2, "targets": 0}
 
         def __len__(self):
             return 3
@@ -214,6 +217,7 @@ def test_cache_fills_what_the_run_reads(monkeypatch, capsys, run, splits):
     found = json.loads(capsys.readouterr().out)["caches"]
     assert [row["split"] for row in found] == splits
     assert found[0]["examples"] == 3
+    assert found[0]["cut"] == {"inputs": 2, "targets": 0}
 
 
 def test_inspect_describes_a_prompt_file(tmp_path, capsys):

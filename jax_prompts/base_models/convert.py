@@ -16,9 +16,9 @@ from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers
 from jax_prompts.base_models.token_ids import check_unknown
-from jax_prompts.data.vocabularies.companions import FILES as COMPANIONS
-from jax_prompts.data.vocabularies.companions import companion_contents
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.tokenizer_config import FILES as TOKENIZER_FILES
+from jax_prompts.data.vocabularies.tokenizer_config import tokenizer_files
 from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
@@ -30,7 +30,7 @@ from jax_prompts.storage.temporary import final_name
 SHARD_BYTES = 1 << 30
 _INDEX = "model.safetensors.index.json"
 _VOCABULARIES = ("vocabulary.model", "vocab.txt", "tokenizer.json")
-_FILES = ("config.json", _INDEX, *_VOCABULARIES, *COMPANIONS)  # beside the weights
+_FILES = ("config.json", _INDEX, *_VOCABULARIES, *TOKENIZER_FILES)  # beside the weights
 
 
 def convert_model(source: str, target: str, vocabulary: str | None = None) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
             "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
             "vocabulary": vocabulary_file,
         }
+        if vocabulary is None and "tokenizer_class" in found.described:
+            described["tokenizer_class"] = found.described["tokenizer_class"]
         files.write(folder / "config.json", json.dumps(described, indent=2) + "\n")
     except OSError as error:
         raise RunError(
@@ -175,8 +177,8 @@ def _write_vocabulary(folder: pathlib.Path, path: str | None, found: Checkpoint)
     name = "vocabulary.model" if isinstance(vocabulary, Vocabulary) else "vocab.txt"
     if path.endswith(".json"):
         name = "tokenizer.json"
-    contents = {name: read_content(path), **companion_contents(path)}
-    for other in {*_VOCABULARIES, *COMPANIONS} - set(contents):  # of an earlier conversion
+    contents = {name: read_content(path)} | {file.name: file.read_bytes() for file in tokenizer_files(path)}
+    for other in {*_VOCABULARIES, *TOKENIZER_FILES} - set(contents):  # of an earlier conversion
         (folder / other).unlink(missing_ok=True)
     for each, content in contents.items():
         files.write(folder / each, content)

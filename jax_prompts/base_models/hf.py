@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import flax.traverse_util
 
@@ -14,6 +12,7 @@ from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
 from jax_prompts.formats.flax_msgpack import read_tree
 from jax_prompts.formats.safetensors import open_safetensors
 from jax_prompts.formats.torch_bin import open_bin
+from jax_prompts.storage.json_file import read_object
 
 
 def open_weights(folder: pathlib.Path) -> ArraySource | None:
@@ -33,21 +32,6 @@ def open_weights(folder: pathlib.Path) -> ArraySource | None:
     return None
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object of a JSON file.
-
-    Raises:
-      RunError: it cannot be read.
-    """
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {first_line(error)}") from error
-    if not isinstance(found, dict):
-        raise RunError(f"{path} cannot be read: it is no JSON object")
-    return found
-
-
 def wrapped(arrays: ArraySource, known: str) -> str | None:
     """What a checkpoint's names say of how it was saved, where `known` stands behind a prefix."""
     prefix = next((name.removesuffix(known) for name in arrays if name.endswith(f".{known}")), None)
@@ -60,7 +44,7 @@ def wrapped(arrays: ArraySource, known: str) -> str | None:
 def _open_shards(
     folder: pathlib.Path, index: str, opener: Callable[[pathlib.Path], ArraySource]
 ) -> ArraySource:
-    weight_map = read_json(folder / index).get("weight_map")
+    weight_map = read_object(folder / index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise RunError(f"{folder / index} has no weight_map from names to files")
     arrays: ArraySource = {}

@@ -6,14 +6,14 @@ import fnmatch
 import logging
 from typing import Any
 
-from jax_prompts.data.vocabularies.companions import FILES as COMPANIONS
+from jax_prompts.data.vocabularies.tokenizer_config import FILES
 from jax_prompts.data.vocabularies.vocabulary_file import VOCABULARIES
 from jax_prompts.errors import RunError, first_line
 from jax_prompts.storage.remote import within_limit
 
 # In order of preference; whichever there is first is fetched, alone.
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "flax_model*.msgpack")
-_OTHERS = ["config.json", "generation_config.json", "*.index.json", *VOCABULARIES, *COMPANIONS]
+_OTHERS = ["config.json", "generation_config.json", "*.index.json", *VOCABULARIES, *FILES]
 
 
 def download(path: str) -> str:

@@ -16,6 +16,7 @@ from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
+from jax_prompts.storage.json_file import read_object
 
 _ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
@@ -92,7 +93,7 @@ def open_model(path: str) -> Checkpoint:
 def recorded_vocabulary(path: str) -> str | None:
     """The fingerprint of the vocabulary that a converted model was made with; None where none is recorded."""
     config = pathlib.Path(resolve_asset(path)) / "config.json"
-    described = hf.read_json(config) if config.is_file() else {}
+    described = read_object(config) if config.is_file() else {}
     recorded = described.get("vocabulary") if "architecture" in described else None
     return recorded.get("fingerprint") if isinstance(recorded, dict) else None
 
@@ -105,7 +106,7 @@ def find_vocabulary(path: str) -> str | None:
 
 
 def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
-    described = hf.read_json(folder / "config.json")
+    described = read_object(folder / "config.json")
     arrays = hf.open_weights(folder)
     if arrays is None:
         raise ConfigError(f"{path} has a config.json and {_instead(folder)}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from jax_prompts.base_models import hf
 from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, PAD_ID
 from jax_prompts.errors import RunError
+from jax_prompts.storage.json_file import read_object
 
 _BERT = {"pad_token_id": PAD_ID}
 _T5 = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID}
@@ -23,7 +23,7 @@ def check_token_ids(folder: pathlib.Path, described: dict[str, Any]) -> None:
     generation = folder / "generation_config.json"
     for file, content in (
         ("config.json", described),
-        (generation.name, hf.read_json(generation) if generation.is_file() else {}),
+        (generation.name, read_object(generation) if generation.is_file() else {}),
     ):
         for name, number in wanted.items():
             if content.get(name) not in (None, number, [number]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -11,12 +10,17 @@ import numpy as np
 
 from jax_prompts.base_models import open as models
 from jax_prompts.base_models import t5x
+from jax_prompts.base_models.build import vocabulary_beside
 from jax_prompts.base_models.finite import check_all_finite
+from jax_prompts.data.vocabularies.tokenizer_config import tokenizer_files
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
+from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import load_prompt
 from jax_prompts.records import read_summary
+from jax_prompts.storage.json_file import read_object
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -37,10 +41,12 @@ def describe(path: str) -> dict[str, Any]:
     if (place / "checkpoints").is_dir():
         steps = sorted(int(p.name) for p in (place / "checkpoints").iterdir() if p.name.isdigit())
         return {"kind": "unfinished run", "checkpoints": steps}
-    if (place / "config.json").is_file() and list(place.glob("model*.safetensors")):
-        return {"kind": "model", **json.loads((place / "config.json").read_text()), "files": _checked(place)}
-    if (place / "config.json").is_file() or t5x.open_checkpoint(str(place)) is not None:
-        return _model(str(place))
+    if (place / "config.json").is_file():
+        described = read_object(place / "config.json")
+        native = "architecture" in described and list(place.glob("model*.safetensors"))
+        return {"kind": "model", **described, "files": _checked(place)} if native else _model(path)
+    if t5x.open_checkpoint(str(place)) is not None:
+        return _model(path)
     raise ConfigError(
         f"{path} is no prompt file (.safetensors), NumPy array, model directory, T5X checkpoint or MODEL_DIR"
     )
@@ -59,7 +65,8 @@ def _model(path: str) -> dict[str, Any]:
     """Of a model in another form than the native one.
 
     Raises:
-      RunError: a number is not finite, which is said, or cannot be read.
+      ConfigError: its vocabulary has ids that the model has no rows for.
+      RunError: a number is not finite, which is said, or something cannot be read.
     """
     found = models.open_model(path)
     arrays = found.arrays
@@ -69,7 +76,18 @@ def _model(path: str) -> dict[str, Any]:
         **models.describe(found.config),
         "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
         "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
-        "vocabulary": found.vocabulary,
+        "vocabulary": None if found.vocabulary is None else _vocabulary(found.vocabulary, found.config),
+    }
+
+
+def _vocabulary(path: str, config: T5Config | BertConfig) -> dict[str, Any]:
+    """The file that is used of those beside a model, what it holds, and what else there is obeyed."""
+    path, vocabulary = vocabulary_beside(path, config)
+    return {
+        "file": path,
+        "ids": vocabulary.size,
+        "fingerprint": vocabulary.fingerprint,
+        "obeyed": [file.name for file in tokenizer_files(path)],
     }
 
 

@@ -1,4 +1,4 @@
-"""Writes JSON as every reader takes it: a number that is not finite (a correlation with constant answers) is null."""
+"""JSON that every reader takes: what is written has null for a number that is not finite, what is read has no such."""
 
 from __future__ import annotations
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
@@ -19,12 +18,18 @@ SUFFIXES = (".jsonl", *SEPARATORS)
 _LONE_RETURN = "\ud800"  # stands for a carriage return that ends no line; UTF-8 cannot hold it
 
 
-def columns_of(path: pathlib.Path, tsv_quotes: bool | None = None) -> Sequence[str]:
-    """The columns that a header names; none for JSON lines, which name theirs row by row.
+def open_rows(
+    path: pathlib.Path, tsv_quotes: bool | None = None
+) -> tuple[Sequence[str], Iterator[tuple[Place, dict[str, Any]]]]:
+    """The columns that a header names, none for JSON lines, which name theirs row by row; and the rows.
 
     Args:
       path: of the file.
       tsv_quotes: see `OwnTask`.
+
+    Returns:
+      The columns; and an iterator over the place where each row begins and the row. It raises TaskError for a line
+      that is malformed.
 
     Raises:
       TaskError: the file cannot be read, or is of another kind.
@@ -32,29 +37,12 @@ def columns_of(path: pathlib.Path, tsv_quotes: bool | None = None) -> Sequence[s
     if path.suffix not in SUFFIXES:
         raise TaskError(f"{path}: use a file that ends in {', '.join(SUFFIXES)}")
     if path.suffix == ".jsonl":
-        return ()
+        return (), json_lines(path)
     if has_quotes(path, tsv_quotes):
-        return next((fields for _, fields in _quoted_fields(path)), ())
-    return next((line.split("\t") for _, line in read_lines(path)), ())
-
-
-def read_rows(path: pathlib.Path, tsv_quotes: bool | None = None) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Place where each row begins, and the row.
-
-    Args:
-      path: of the file.
-      tsv_quotes: see `OwnTask`.
-
-    Raises:
-      TaskError: the file cannot be read, or a line is malformed.
-    """
-    if path.suffix == ".jsonl":
-        yield from json_lines(path)
-        return
-    columns = columns_of(path, tsv_quotes)
-    quoted = has_quotes(path, tsv_quotes)
-    rows = _quoted_rows(path, columns) if quoted else tab_separated(path, columns)
-    yield from itertools.islice(rows, 1, None)  # the first is the header itself
+        rows = _quoted_fields(path)
+        columns = next(rows, (None, []))[1]
+        return columns, _by_column(rows, columns)
+    return next((line.split("\t") for _, line in read_lines(path)), ()), tab_separated(path)
 
 
 def has_quotes(path: pathlib.Path, tsv_quotes: bool | None) -> bool:
@@ -68,6 +56,8 @@ def has_quotes(path: pathlib.Path, tsv_quotes: bool | None) -> bool:
     """
     if path.suffix != ".tsv" or tsv_quotes is not None:
         return path.suffix != ".tsv" or bool(tsv_quotes)
+    if not re.search(r'(?:^|\t)"', _content(path), re.MULTILINE):
+        return False
     reader = _reader(path)
     try:
         rows = sum(1 for _ in reader)
@@ -78,8 +68,10 @@ def has_quotes(path: pathlib.Path, tsv_quotes: bool | None) -> bool:
     return len({line.count("\t") for _, line in read_lines(path)}) > 1
 
 
-def _quoted_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    for place, fields in _quoted_fields(path):
+def _by_column(
+    rows: Iterable[tuple[Place, list[str]]], columns: Sequence[str]
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    for place, fields in rows:
         with tolerated():
             if len(fields) != len(columns):
                 raise place.error(f"{len(fields)} fields, the header has {len(columns)}")
@@ -98,6 +90,10 @@ def _quoted_fields(path: pathlib.Path) -> Iterator[tuple[Place, list[str]]]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if str(error) == "unexpected end of data":  # no bad line: the rest of the file is in one cell
+                    raise TaskError(
+                        f"{path}, {place.where}: a quote opens there and never closes; close it"
+                    ) from error
                 raise place.error(f"malformed {path.suffix[1:].upper()} ({error})") from error
             except UnicodeEncodeError as error:
                 raise place.error("not UTF-8") from error
@@ -108,12 +104,15 @@ def _quoted_fields(path: pathlib.Path) -> Iterator[tuple[Place, list[str]]]:
 def _reader(path: pathlib.Path) -> Any:
     """Python's reader of the lines; `_LONE_RETURN` in place of carriage returns that it would take for line ends."""
     csv.field_size_limit(LONGEST_FIELD)
-    # Bytes that are not UTF-8 stay recognisable, so that the row that holds them can be named.
-    try:
-        content = path.read_bytes().removeprefix(BYTE_ORDER_MARK.encode()).decode(errors="surrogateescape")
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror})") from error
-    lines = re.sub(r"\r(?!\n|\Z)", _LONE_RETURN, content).split("\n")
+    lines = re.sub(r"\r(?!\n|\Z)", _LONE_RETURN, _content(path)).split("\n")
     return csv.reader(
         [f"{line}\n" for line in lines[:-1]] + lines[-1:], delimiter=SEPARATORS[path.suffix], strict=True
     )
+
+
+def _content(path: pathlib.Path) -> str:
+    """The text of a file; bytes that are not UTF-8 stay recognisable, so that the row that holds them can be named."""
+    try:
+        return path.read_bytes().removeprefix(BYTE_ORDER_MARK.encode()).decode(errors="surrogateescape")
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error.strerror})") from error

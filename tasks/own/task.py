@@ -13,7 +13,7 @@ import seqio
 
 from tasks.errors import TaskError
 from tasks.features import OUTPUT_FEATURES, TOKENIZE
-from tasks.own.rows import columns_of, read_rows
+from tasks.own.rows import open_rows
 from tasks.own.scoring import scoring
 from tasks.own.templates import Template
 from tasks.sources.bad_lines import tolerated
@@ -120,8 +120,9 @@ class OwnFiles(Files):
         """
         targets = self.target.columns if self.answers is None else [self.answers]
         wanted = [*self.inputs.columns, *targets, *filter(None, [self.id])]
-        _check_columns(path, columns_of(path, self.tsv_quotes), wanted)
-        for number, (place, row) in enumerate(read_rows(path, self.tsv_quotes)):
+        columns, rows = open_rows(path, self.tsv_quotes)
+        _check_columns(path, columns, wanted)
+        for number, (place, row) in enumerate(rows):
             with tolerated():
                 cells = _Cells(row, place)
                 example: dict[str, Any] = {"idx": number} if self.id is None else {"id": cells[self.id]}

@@ -19,7 +19,7 @@ ARTICLES = ("a", "an", "the", "each")
 # Two texts in which the number of the pronoun's word is wrong, and what T5 makes of them.
 _MISPLACED = {
     "The boy continued to whip the pony , and eventually the pony threw him over. John laughed out quite loud. "
-    '"Good for him," he said. ': ('"Good for him,"', '"Good for *{}* ,"'),
+    '"Good for him," he said. ': ('him," he said. ', '*{}* ," he said.'),
     "When they had eventually calmed down a bit , and had gotten home, Mr. Farley put the magic pebble in an iron "
     "safe . Some day they might want to use it , but really for now, what more could they wish for?": (
         "to use it ,",

@@ -44,7 +44,12 @@ def test_convert_keeps_added_tokens(tmp_path: pathlib.Path) -> None:
     (source / "tokenizer_config.json").write_text(
         json.dumps({"added_tokens_decoder": {"91": {"content": "<LOC>"}}})
     )
+    described = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(
+        json.dumps({**described, "tokenizer_class": "PreTrainedTokenizerFast"})
+    )
     done = convert_model(str(source), str(tmp_path / "own"))
+    assert done["tokenizer_class"] == "PreTrainedTokenizerFast"
     for folder in (source, tmp_path / "own"):
         assert vocabulary_of(folder).encode("a <ORG> <LOC>")[-1] == 91
         assert vocabulary_of(folder).fingerprint == done["vocabulary"]["fingerprint"]

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +44,24 @@ def test_models_in_other_forms_are_described(tmp_path, inspect):
     assert (said["kind"], said["dtypes"], said["architecture"]) == ("model (T5X)", ["float32"], "t5")
     assert said["parameters"] == sum(array[...].size for array in arrays.values())
     assert said["sizes"]["emb_dim"] == 32
+
+
+def test_the_vocabulary_of_a_model_is_described(tmp_path, inspect):
+    source = shutil.copytree(GOLDEN.with_name("bert_hf"), tmp_path / "bert")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film"]
+    (source / "vocab.txt").write_text("\n".join(pieces))
+    (source / "added_tokens.json").write_text('{"<org>": 6}')
+    said, _ = inspect(source)
+    found = said["vocabulary"]
+    assert (found["file"], found["ids"], found["obeyed"]) == (
+        str(source / "vocab.txt"),
+        7,
+        ["added_tokens.json"],
+    )
+    (source / "added_tokens.json").write_text('{"<org>": 9}')
+    said, err = inspect(source)
+    assert said is None
+    assert "added_tokens.json" in err
 
 
 def test_what_is_nothing_of_these_is_one_line(tmp_path, inspect):

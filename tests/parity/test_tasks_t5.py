@@ -23,7 +23,7 @@ from t5_tasks import (
     texts_of_theirs,
 )
 
-from jax_prompts.config import ConfigError
+from tasks.errors import TaskError
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
@@ -86,7 +86,7 @@ def test_texts_of_official_files(name: str, data_dirs: list[pathlib.Path]):
         for split in source.splits:
             try:
                 dataset = source.get_dataset(split, shuffle=False)
-            except ConfigError:  # this directory lacks the split
+            except TaskError:  # this directory lacks the split
                 continue
             compared += compare(name, dataset.take(ROWS))
     if not compared:
@@ -143,6 +143,16 @@ ALIKE = [
     (
         "super_glue_wsc_v102_simple_eval",
         WSC | {"text": 'Ann smiled. "Good for him," he said. ', "span2_text": "he", "span2_index": 5},
+    ),
+    (
+        "super_glue_wsc_v102_simple_eval",
+        WSC
+        | {
+            "text": "The boy continued to whip the pony , and eventually the pony threw him over. John laughed out "
+            'quite loud. "Good for him," he said. ',
+            "span2_text": "him",
+            "span2_index": 20,
+        },
     ),
 ]
 DIFFERENT = {

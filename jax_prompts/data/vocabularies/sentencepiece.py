@@ -17,7 +17,13 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
-from jax_prompts.data.vocabularies.companions import ANY_TOKENIZER_JSON, SPECIAL, Companions, read_companions
+from jax_prompts.data.vocabularies.tokenizer_config import (
+    ADDED,
+    ANY_TOKENIZER_JSON,
+    SPECIAL,
+    TokenizerConfig,
+    read_tokenizer_config,
+)
 from jax_prompts.data.vocabularies.unigram import (
     UnigramProcessor,
     of_sentencepiece,
@@ -31,7 +37,7 @@ PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
 _CLASSES = ("T5Tokenizer", "MT5Tokenizer")
-_REFUSED = ("do_lower_case", "sp_model_kwargs", "split_special_tokens")
+_FIXED = {"do_lower_case": False, "sp_model_kwargs": {}, "split_special_tokens": False}
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
@@ -40,7 +46,7 @@ class Vocabulary:
 
     `<extra_id_0>` is the last id (32,099 in T5's 32,100), as span corruption counts them. A text that
     spells a sentinel at the start of a word encodes to its id and decodes back. A tokenizer.json says itself which
-    sentinels and other tokens there are, and where. What lies beside the file (`companions.py`) is obeyed.
+    sentinels and other tokens there are, and where. What lies beside the file (`tokenizer_config.py`) is obeyed.
 
     Attributes:
       size: number of ids, sentinels included; a model's embedding may have more rows than that.
@@ -69,16 +75,15 @@ class Vocabulary:
             id than T5; what lies beside it cannot be obeyed.
         """
         path = vocabulary_path(path)
-        content, beside = read_content(path), read_companions(path)
+        content, config = read_content(path), read_tokenizer_config(path)
         if extra_ids is not None:
-            beside = beside.without(_SENTINEL)
+            config = config.without(_SENTINEL)
         try:
             if path.endswith(".json"):
-                beside.check((*_CLASSES, *ANY_TOKENIZER_JSON), _REFUSED)
-                self._read_json(path, content.decode("utf-8-sig"), beside, extra_ids)
+                self._read_json(path, content.decode("utf-8-sig"), config, extra_ids)
             else:
-                beside.check(_CLASSES, _REFUSED)
-                self._read_model(content, beside, extra_ids)
+                config.check(_CLASSES, {**_FIXED, "add_prefix_space": True})
+                self._read_model(content, config, extra_ids)
         except RunError:
             raise
         except Exception as error:  # protobuf's, SentencePiece's and tokenizers' errors share no base
@@ -88,17 +93,19 @@ class Vocabulary:
             ) from error
         self.size = self._processor.get_piece_size()
         self.unk_id = self._processor.unk_id()
-        self._check_special(path, beside)
+        self._check_special(path, config)
 
-    def _read_json(self, path: str, content: str, beside: Companions, extra_ids: int | None) -> None:
+    def _read_json(self, path: str, content: str, config: TokenizerConfig, extra_ids: int | None) -> None:
         """A tokenizer.json, by SentencePiece where that reads it alike."""
         tokenizer, unk_id = read_tokenizer(content)
+        lowercases = tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
+        config.check((*_CLASSES, *ANY_TOKENIZER_JSON), {**_FIXED, "do_lower_case": lowercases})
         if (around := tokenizer.encode("").ids) not in ([], [EOS_ID]):
             raise RunError(
                 f"{path}: its post_processor puts {around} around texts, and T5's end in {EOS_ID}: "
                 "set VOCABULARY to the one of a T5"
             )
-        added = beside.add_to(tokenizer)
+        added = config.add_to(tokenizer)
         if not added and (found := sentencepiece_model(content)):
             self.model_bytes, sentinels = found
             self.extra_ids = sentinels if extra_ids is None else extra_ids
@@ -106,17 +113,20 @@ class Vocabulary:
         else:
             self._use(tokenizer, unk_id, content.encode(), added)
 
-    def _read_model(self, content: bytes, beside: Companions, extra_ids: int | None) -> None:
+    def _read_model(self, content: bytes, config: TokenizerConfig, extra_ids: int | None) -> None:
         """A SentencePiece model; with tokens that were added to it, as `tokenizers` reads it."""
         model = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
         if extra_ids is None:
             own = any(piece.piece.lstrip("▁") == "<extra_id_0>" for piece in model.pieces)
-            extra_ids = 0 if own else _extra_ids(beside)
+            extra_ids = 0 if own else _extra_ids(config)
         self._processor = _processor(content, extra_ids)
         self.model_bytes, self.extra_ids = content, extra_ids
-        if any(self._id(token.content) != number for number, token in beside.added.items()):
-            tokenizer = of_sentencepiece(model, extra_ids)
-            added = beside.add_to(tokenizer)
+        if any(self._id(token.content) != number for number, token in config.added.items()):
+            try:
+                tokenizer = of_sentencepiece(model, extra_ids)
+            except ValueError as error:
+                raise config.error(str(error), ADDED) from error
+            added = config.add_to(tokenizer)
             self._use(tokenizer, self._processor.unk_id(), content, [str(extra_ids), *added])
 
     def _use(self, tokenizer: Tokenizer, unk_id: int, content: bytes, added: list[str]) -> None:
@@ -124,29 +134,29 @@ class Vocabulary:
         self.model_bytes, self.extra_ids = b"", 0
         self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, added)])).hexdigest()[:16]
 
-    def _check_special(self, path: str, beside: Companions) -> None:
+    def _check_special(self, path: str, config: TokenizerConfig) -> None:
         """Raises RunError unless padding, end of sentence and unknown have the ids that T5 and the file know."""
         wanted = {"pad_token": PAD_ID, "eos_token": EOS_ID, "unk_token": self.unk_id}
         for name, number in wanted.items():
-            if name in beside.special and self._id(beside.special[name]) != number:
-                token, found = beside.special[name], self._id(beside.special[name])
-                raise beside.error(f"{name} {token} has id {found} in {path}, and T5's is {number}", SPECIAL)
-        for token in beside.listed:
+            if name in config.special and self._id(config.special[name]) != number:
+                token, found = config.special[name], self._id(config.special[name])
+                raise config.error(f"{name} {token} has id {found} in {path}, and T5's is {number}", SPECIAL)
+        for token in config.unnamed:
             if self._id(token) is None:
-                raise beside.error(f"the special token {token!r} is not in {path}", SPECIAL)
-        pad, eos = self._special_ids(beside)
+                raise config.error(f"the special token {token!r} is not in {path}", SPECIAL)
+        pad, eos = self._special_ids(config)
         if (pad, eos) != (PAD_ID, EOS_ID):
             raise RunError(
                 f"{path} has pad {pad} and end of sentence {eos}, and T5 has {PAD_ID} and {EOS_ID}: "
                 "set VOCABULARY to the one of a T5"
             )
 
-    def _special_ids(self, beside: Companions) -> tuple[int | None, int | None]:
+    def _special_ids(self, config: TokenizerConfig) -> tuple[int | None, int | None]:
         if not isinstance(self._processor, UnigramProcessor):
             pad = self._processor.pad_id()
             named = PAD_ID if pad < 0 and self._processor.id_to_piece(PAD_ID) == "<pad>" else pad
             return named, self._processor.eos_id()
-        names = (beside.special.get("pad_token", "<pad>"), beside.special.get("eos_token", "</s>"))
+        names = (config.special.get("pad_token", "<pad>"), config.special.get("eos_token", "</s>"))
         return self._id(names[0]), self._id(names[1])
 
     def _id(self, token: str) -> int | None:
@@ -200,10 +210,10 @@ def _processor(model_bytes: bytes, extra_ids: int) -> Any:
     return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 
 
-def _extra_ids(beside: Companions) -> int:
-    extra_ids = beside.settings.get("extra_ids")
+def _extra_ids(config: TokenizerConfig) -> int:
+    extra_ids = config.settings.get("extra_ids")
     if extra_ids is None:
         return SENTINELS
     if type(extra_ids) is not int or not 0 <= extra_ids <= 100_000:
-        raise beside.error(f"extra_ids {extra_ids!r} is no number of sentinels")
+        raise config.error(f"extra_ids {extra_ids!r} is no number of sentinels")
     return extra_ids

@@ -13,7 +13,14 @@ from typing import Any
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+UNK_ID = 2  # of T5's own vocabularies
 _SPECIAL = ("<pad>", "</s>", "<unk>")
+_MATCHING = (
+    "lstrip",
+    "rstrip",
+    "normalized",
+    "single_word",
+)  # flags of how an added token is found in a text
 _SPACE = "▁"
 _WORDS = {"type": "WhitespaceSplit"}
 _SINGLE_SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
@@ -89,38 +96,56 @@ def sentencepiece_model(content: str) -> tuple[bytes, int] | None:
         sentinels += 1
     pieces = model["vocab"][: len(tokens) - sentinels]
     charsmap = _charsmap(described.get("normalizer"))
-    whole = len(pieces) == len(tokens) - sentinels
-    plain = [tokens.get(number) for number in range(3)] == list(_SPECIAL) and model.get("unk_id") == 2
-    own = all(token["id"] < 3 or token["id"] >= len(pieces) for token in added)
-    own &= not any(
-        token.get(flag) for token in added for flag in ("lstrip", "rstrip", "normalized", "single_word")
+    if charsmap is None or not _is_sentencepiece(described.get("pre_tokenizer")):
+        return None
+    if (
+        not _is_metaspace(described.get("decoder"))
+        or model.get("byte_fallback")
+        or model.get("unk_id") != UNK_ID
+    ):
+        return None
+    if len(pieces) != len(tokens) - sentinels or not _are_t5s(pieces, added):
+        return None
+    return _serialized(pieces, charsmap), sentinels
+
+
+def _are_t5s(pieces: list[tuple[str, float]], added: list[dict[str, Any]]) -> bool:
+    """Whether the pieces begin as T5's and have no sentinel, and tokens were added that are one of those alone."""
+    names = [piece for piece, _ in pieces]
+    return (
+        names[:3] == list(_SPECIAL)
+        and not any(name.startswith("<extra_id_") for name in names)
+        and all(token["id"] < 3 or token["id"] >= len(pieces) for token in added)
+        and not any(token.get(flag) for token in added for flag in _MATCHING)
     )
-    hidden = any(piece.startswith("<extra_id_") for piece, _ in pieces)
-    if not (whole and plain and own) or hidden or charsmap is None or model.get("byte_fallback"):
-        return None
-    if not _is_sentencepiece(described.get("pre_tokenizer")) or not _is_metaspace(described.get("decoder")):
-        return None
+
+
+def _serialized(pieces: list[tuple[str, float]], charsmap: bytes) -> bytes:
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     kinds = proto.SentencePiece
     for number, (piece, score) in enumerate(pieces):
-        special = kinds.CONTROL if piece in ("<pad>", "</s>", "<s>") else kinds.NORMAL
-        proto.pieces.add(
-            piece=piece, score=score, type=kinds.UNKNOWN if number == model["unk_id"] else special
-        )
-    proto.trainer_spec.unk_id = model["unk_id"]
-    proto.trainer_spec.pad_id, proto.trainer_spec.eos_id, proto.trainer_spec.bos_id = 0, 1, -1
+        kind = kinds.CONTROL if piece in ("<pad>", "</s>", "<s>") else kinds.NORMAL
+        proto.pieces.add(piece=piece, score=score, type=kinds.UNKNOWN if number == UNK_ID else kind)
+    spec = proto.trainer_spec
+    spec.pad_id, spec.eos_id, spec.unk_id, spec.bos_id = 0, 1, UNK_ID, -1
     proto.normalizer_spec.precompiled_charsmap = charsmap
-    return proto.SerializeToString(deterministic=True), sentinels
+    return proto.SerializeToString(deterministic=True)
 
 
 def of_sentencepiece(proto: Any, sentinels: int) -> Tokenizer:
     """The tokenizer of a SentencePiece model and its sentinels, to which tokens can be added.
 
     Raises:
-      ValueError: it is no Unigram model.
+      ValueError: it is no Unigram model, or cuts texts as `tokenizers` cannot.
     """
     if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
         raise ValueError("tokens can be added to Unigram models alone")
+    spaces = proto.normalizer_spec
+    plain = spaces.add_dummy_prefix and spaces.remove_extra_whitespaces and spaces.escape_whitespaces
+    if not plain or proto.trainer_spec.treat_whitespace_as_suffix:
+        raise ValueError("tokens can be added to models alone that begin words with one space")
+    if any(piece.type == piece.USER_DEFINED for piece in proto.pieces):
+        raise ValueError("tokens cannot be added to a model with pieces that its user defined")
     names = [f"<extra_id_{i}>" for i in reversed(range(sentinels))]
     vocabulary = [(piece.piece, piece.score) for piece in proto.pieces] + [(name, 0.0) for name in names]
     unk_id = next(i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN)
@@ -130,7 +155,7 @@ def of_sentencepiece(proto: Any, sentinels: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
     )
-    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
     control = [piece.piece for piece in proto.pieces if piece.type in (piece.CONTROL, piece.UNKNOWN)]
     tokenizer.add_special_tokens(
         [AddedToken(name, normalized=False, special=True) for name in control + names]

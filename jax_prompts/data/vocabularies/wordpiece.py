@@ -9,8 +9,12 @@ from typing import Any, SupportsInt
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from jax_prompts.data.vocabularies.companions import ANY_TOKENIZER_JSON, Companions, read_companions
 from jax_prompts.data.vocabularies.sentencepiece import PAD_ID
+from jax_prompts.data.vocabularies.tokenizer_config import (
+    ANY_TOKENIZER_JSON,
+    TokenizerConfig,
+    read_tokenizer_config,
+)
 from jax_prompts.data.vocabularies.unigram import without_limits
 from jax_prompts.data.vocabularies.vocabulary_file import lines_of, read_content
 from jax_prompts.errors import RunError, first_line
@@ -23,7 +27,7 @@ SPECIAL = {
     "mask_token": "[MASK]",
 }
 _CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")  # one tokenizer under three names
-_REFUSED = ("never_split", "split_special_tokens")
+_FIXED = {"never_split": [], "split_special_tokens": False, "do_basic_tokenize": True}
 _SWITCHES = {  # of tokenizer_config.json -> of BertNormalizer
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -46,7 +50,7 @@ class WordPiece:
     pad_id = PAD_ID
 
     def __init__(self, path: str) -> None:
-        """Reads `vocab.txt` (a piece a line) or `tokenizer.json`, and what lies beside it (`companions.py`).
+        """Reads `vocab.txt` (a piece a line) or `tokenizer.json`, and what lies beside it (`tokenizer_config.py`).
 
         Where no tokenizer_config.json says so, a vocab.txt is lower-case unless a piece holds a capital.
 
@@ -55,16 +59,14 @@ class WordPiece:
           RunError: the file cannot be read, is neither, lacks a special token, or pads with another id than 0; what
             lies beside it cannot be obeyed.
         """
-        content, beside = read_content(path), read_companions(path)
+        content, config = read_content(path), read_tokenizer_config(path)
         is_json = path.endswith(".json")
-        beside.check((*_CLASSES, *(ANY_TOKENIZER_JSON if is_json else ())), _REFUSED)
-        if beside.switch("do_basic_tokenize", True) is False:
-            raise beside.error("do_basic_tokenize is false, which is not supported")
-        special = {name: beside.special.get(name, token) for name, token in SPECIAL.items()}
+        config.check((*_CLASSES, *(ANY_TOKENIZER_JSON if is_json else ())), _FIXED)
+        special = {name: config.special.get(name, token) for name, token in SPECIAL.items()}
         try:
             text = content.decode("utf-8-sig")
             make = _described if is_json else _of_pieces
-            self._tokenizer, changes = make(text, beside, special)
+            self._tokenizer, changes = make(text, config, special)
         except RunError:
             raise
         except Exception as error:  # tokenizers raises plain Exception
@@ -72,15 +74,8 @@ class WordPiece:
                 f"{path} is no WordPiece vocabulary ({first_line(error)}): set VOCABULARY to a vocab.txt "
                 "or tokenizer.json"
             ) from error
-        known = self._tokenizer.get_vocab(with_added_tokens=True)
-        missing = [token for token in special.values() if token not in known]
-        ids = {name: known.get(token, -1) for name, token in special.items()}
-        if missing or ids["pad_token"] != PAD_ID:
-            problem = (
-                f"no {', '.join(missing)}" if missing else f"{special['pad_token']} at another id than 0"
-            )
-            raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
-        changes += beside.add_to(self._tokenizer)
+        changes += config.add_to(self._tokenizer)
+        ids = self._special_ids(path, special)
         self.begin_ids: tuple[int, ...] = (ids["cls_token"],)
         self.eos_id, self.unk_id, self.mask_id = ids["sep_token"], ids["unk_token"], ids["mask_token"]
         if (around := self._tokenizer.encode("").ids) not in ([], [*self.begin_ids, self.eos_id]):
@@ -90,6 +85,17 @@ class WordPiece:
             )
         self.size = max(self._tokenizer.get_vocab().values()) + 1
         self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, changes)])).hexdigest()[:16]
+
+    def _special_ids(self, path: str, special: Mapping[str, str]) -> dict[str, int]:
+        """Ids of special tokens by the names of `SPECIAL`; raises RunError where one is missing or padding is not 0."""
+        known = self._tokenizer.get_vocab(with_added_tokens=True)
+        if missing := [token for token in special.values() if token not in known]:
+            problem = f"no {', '.join(missing)}"
+        elif known[special["pad_token"]] != PAD_ID:
+            problem = f"{special['pad_token']} at another id than {PAD_ID}"
+        else:
+            return {name: known[token] for name, token in special.items()}
+        raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without [CLS] in front and [SEP] behind."""
@@ -119,14 +125,14 @@ def _plain(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _of_pieces(text: str, beside: Companions, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
+def _of_pieces(text: str, config: TokenizerConfig, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
     """The tokenizer of a `vocab.txt`, as BERT's own, and what a tokenizer_config.json changes of it."""
     pieces = lines_of(text)
     words = [piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]"))]
     lowercase = not any(piece != piece.lower() for piece in words)
     alone = {"lowercase": lowercase, "strip_accents": None, "handle_chinese_chars": True, "clean_text": True}
-    switches, changes = _switched(alone, beside)
-    prefix = beside.settings.get("wordpieces_prefix", "##")
+    switches, changes = _switched(alone, config)
+    prefix = config.settings.get("wordpieces_prefix", "##")
     if prefix != "##":
         changes.append(f"wordpieces_prefix {prefix}")
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
@@ -145,17 +151,17 @@ def _of_pieces(text: str, beside: Companions, special: Mapping[str, str]) -> tup
     return tokenizer, changes
 
 
-def _described(text: str, beside: Companions, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
+def _described(text: str, config: TokenizerConfig, special: Mapping[str, str]) -> tuple[Tokenizer, list[str]]:
     """The tokenizer of a `tokenizer.json`, and what a tokenizer_config.json of BERT's own classes changes of it."""
     described, changes = json.loads(text), list[str]()
     normalizer = described.get("normalizer") or {}
-    if normalizer.get("type") == "BertNormalizer" and beside.tokenizer_class() not in ANY_TOKENIZER_JSON:
-        switches, changes = _switched(normalizer, beside)
+    if normalizer.get("type") == "BertNormalizer" and config.tokenizer_class() not in ANY_TOKENIZER_JSON:
+        switches, changes = _switched(normalizer, config)
         described["normalizer"] = {**normalizer, **switches}
     return without_limits(Tokenizer.from_str(json.dumps(described))), changes
 
 
-def _switched(alone: Mapping[str, Any], beside: Companions) -> tuple[dict[str, bool | None], list[str]]:
+def _switched(alone: Mapping[str, Any], config: TokenizerConfig) -> tuple[dict[str, bool | None], list[str]]:
     """Settings of BertNormalizer, and those that differ from what the vocabulary alone says."""
-    switches = {ours: beside.switch(theirs, alone.get(ours)) for theirs, ours in _SWITCHES.items()}
+    switches = {ours: config.switch(theirs, alone.get(ours)) for theirs, ours in _SWITCHES.items()}
     return switches, [f"{name} {value}" for name, value in switches.items() if value != alone.get(name)]

@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
@@ -95,7 +96,13 @@ def test_tokens_added_to_a_sentencepiece_model(spiece: pathlib.Path) -> None:
     [
         ("tokenizer_config.json", {"tokenizer_class": "AlbertTokenizer"}, "AlbertTokenizer"),
         ("tokenizer_config.json", {"do_lower_case": True}, "do_lower_case"),
+        ("tokenizer_config.json", {"add_prefix_space": False}, "add_prefix_space False"),
         ("tokenizer_config.json", {"extra_ids": -1}, "extra_ids -1"),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"5": {"content": "x", "lstrip": 1}}},
+            "flags of 5",
+        ),
         ("special_tokens_map.json", {"pad_token": "<unk>"}, "pad_token <unk> has id 2"),
         ("special_tokens_map.json", {"additional_special_tokens": ["<ORG>"]}, "<ORG>"),
         ("added_tokens.json", {"<ORG>": 5}, "<ORG>"),
@@ -132,11 +139,62 @@ def test_a_post_processor_of_another_model_is_refused(tmp_path: pathlib.Path) ->
         Vocabulary(str(path))
 
 
-@pytest.mark.parametrize("name", ["unigram_normalizer", "added_tokens", "sentinels_first"])
-def test_reported_cases(shared: pathlib.Path, name: str) -> None:
-    cases = shared / "cases"
-    if not cases.is_dir():
-        pytest.skip(f"no reported cases at {cases}")
-    vocabulary = Vocabulary(str(cases / name / "tokenizer.json"))
-    for text, ids in json.loads((cases / "expected.json").read_text())[name].items():
-        assert vocabulary.encode(text) == ids
+def test_a_setting_that_the_file_carries_out_itself_is_obeyed(tmp_path: pathlib.Path) -> None:
+    made = tokenizer()
+    made.normalizer = normalizers.Lowercase()
+    path = saved(tmp_path, made)
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true, "add_prefix_space": false}')
+    assert Vocabulary(path).encode("A") == [3, 4]
+
+
+def changed(spiece: pathlib.Path, change) -> str:
+    """The path of the model, changed, with one token added to it."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(spiece.read_bytes())
+    change(model)
+    spiece.write_bytes(model.SerializeToString())
+    spiece.with_name("tokenizer_config.json").write_text('{"extra_ids": 0}')
+    spiece.with_name("added_tokens.json").write_text(json.dumps({"<ORG>": len(model.pieces)}))
+    return str(spiece)
+
+
+def test_bytes_are_read_beside_added_tokens(spiece: pathlib.Path) -> None:
+    def change(model) -> None:
+        model.trainer_spec.byte_fallback = True
+        for byte in range(256):
+            model.pieces.add(piece=f"<0x{byte:02X}>", score=-9.0, type=model.SentencePiece.BYTE)
+
+    path = changed(spiece, change)
+    vocabulary = Vocabulary(path)
+    spiece.with_name("added_tokens.json").unlink()
+    alone = Vocabulary(path)
+    assert alone.model_bytes
+    assert not vocabulary.model_bytes
+    for text in ("fox €", "the quick fox", "é"):
+        assert vocabulary.encode(text) == alone.encode(text)
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda model: setattr(model.normalizer_spec, "add_dummy_prefix", False),
+            "begin words with one space",
+        ),
+        (
+            lambda model: setattr(model.trainer_spec, "treat_whitespace_as_suffix", True),
+            "begin words with one",
+        ),
+        (
+            lambda model: model.pieces.add(piece="fox!", type=model.SentencePiece.USER_DEFINED),
+            "its user defined",
+        ),
+        (
+            lambda model: setattr(model.trainer_spec, "model_type", model.trainer_spec.BPE),
+            "Unigram models alone",
+        ),
+    ],
+)
+def test_tokens_added_to_another_kind_of_model_are_refused(spiece: pathlib.Path, change, reason: str) -> None:
+    with pytest.raises(RunError, match=rf"added_tokens\.json: .*{reason}"):
+        Vocabulary(changed(spiece, change))

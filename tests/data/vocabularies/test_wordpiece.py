@@ -114,6 +114,8 @@ def test_added_tokens_and_other_names(tmp_path: pathlib.Path, vocab_txt: str):
     assert vocabulary.size == 14
     (tmp_path / "special_tokens_map.json").write_text('{"sep_token": {"content": "[MASK]"}}')
     assert WordPiece(vocab_txt).eos_id == 4
+    (tmp_path / "special_tokens_map.json").write_text('{"mask_token": "<org>"}')
+    assert WordPiece(vocab_txt).mask_id == 12
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pathlib
 import pytest
 
 from tasks.errors import TaskError
-from tasks.own.rows import has_quotes, read_rows
+from tasks.own.rows import has_quotes, open_rows
+from tasks.sources.bad_lines import skipping
 
 # What a cell may hold that needs quotes: quotes, separators and line ends.
 CELLS = [
@@ -25,7 +26,7 @@ CELLS = [
 
 
 def rows(path: pathlib.Path, tsv_quotes: bool | None = None) -> list[tuple[str, ...]]:
-    return [tuple(row.values()) for _, row in read_rows(path, tsv_quotes)]
+    return [tuple(row.values()) for _, row in open_rows(path, tsv_quotes)[1]]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
@@ -38,14 +39,14 @@ def test_cells_are_read_as_they_were_written(tmp_path: pathlib.Path, name: str, 
     path = tmp_path / name
     path.write_bytes((mark + file.getvalue()).encode())
     assert rows(path) == [(cell, str(number)) for number, cell in enumerate(CELLS)]
-    assert {tuple(row) for _, row in read_rows(path)} == {("text", "label")}
+    assert {tuple(row) for _, row in open_rows(path)[1]} == {("text", "label")}
 
 
 def test_a_carriage_return_alone_ends_no_line(tmp_path: pathlib.Path):
     path = tmp_path / "x.csv"
     path.write_bytes(b'text,label\r\na\rb,1\r\n"c\rd\r\ne",2\r')
     assert rows(path) == [("a\rb", "1"), ("c\rd\r\ne", "2")]
-    assert [place.line for place, _ in read_rows(path)] == [2, 3]
+    assert [place.line for place, _ in open_rows(path)[1]] == [2, 3]
     path = tmp_path / "x.tsv"
     path.write_bytes(b"text\tlabel\r\na\rb\t1\r\nc\t2\r")
     assert rows(path) == rows(path, True) == rows(path, False) == [("a\rb", "1"), ("c", "2")]
@@ -74,6 +75,16 @@ def test_a_setting_decides(tmp_path: pathlib.Path):
     path.write_text('text\tlabel\n"a" b\t1\n')
     with pytest.raises(TaskError, match="line 2: malformed TSV"):
         rows(path, True)
+
+
+def test_a_quote_that_never_closes_takes_no_rows_along(tmp_path: pathlib.Path):
+    path = tmp_path / "x.csv"
+    path.write_text('text,label\na,1\n"b,1\nc,1\n')
+    with (
+        skipping(True),
+        pytest.raises(TaskError, match=r"x\.csv, line 3: a quote opens there and never closes"),
+    ):
+        rows(path)
 
 
 def test_the_quoted_case(shared: pathlib.Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 import tasks.registry  # noqa: F401
 from tasks.errors import TaskError
-from tasks.text.objectives import corrupt_spans, corrupted_lengths, noise_mask, noise_shape
+from tasks.text.objectives import corrupt_spans, corrupted_lengths, noise_mask, noise_shape, span_corruption
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
 NOISE = b"\n".join(b"%d" % number for number in np.random.default_rng(0).integers(2**60, size=1000))
@@ -143,6 +144,26 @@ def test_rows_are_the_same_every_time(corpus, vocabulary, name: str):
     assert once == again
 
 
+def test_sentinels_that_are_not_the_last_ids_are_refused(vocabulary):
+    class First(seqio.SentencePieceVocabulary):
+        """Its sentinels stand in front."""
+
+        @property
+        def tokenizer(self):
+            return types.SimpleNamespace(
+                GetPieceSize=lambda: 400,
+                id_to_piece=lambda number: f"<extra_id_{number}>" if number < 100 else "piece",
+            )
+
+    first = First(vocabulary.sentencepiece_model_file, extra_ids=100)
+    with pytest.raises(TaskError, match=r"needs 1 sentinels, .*; the vocabulary has 0"):
+        span_corruption(
+            tf.data.Dataset.range(1),
+            {"inputs": 16, "targets": 16},
+            dict.fromkeys(("inputs", "targets"), seqio.Feature(first)),
+        )
+
+
 def test_validation_is_a_hundredth_never_in_train(corpus: pathlib.Path):
     source = seqio.TaskRegistry.get("prefix_lm").source.at(corpus)
     assert [path.name for path in source.files("train")] == ["a.txt", "c.txt.xz", "b.txt.gz"]
@@ -166,7 +187,11 @@ def test_text_too_short_for_a_row_gives_none(tmp_path: pathlib.Path, vocabulary)
     [
         ("span_corruption", (48, 11), "targets 11: span corruption of inputs 48 needs 12"),
         ("span_corruption", (2, 12), "inputs 2: span corruption needs at least 3"),
-        ("span_corruption", (4000, 4000), "needs 222 sentinels; the vocabulary has 100"),
+        (
+            "span_corruption",
+            (4000, 4000),
+            "needs 222 sentinels, <extra_id_0> as the last id; the vocabulary has 100",
+        ),
         ("prefix_lm", (1, 8), "needs at least 2"),
     ],
 )

@@ -170,4 +170,4 @@ def test_two_texts_alone_have_their_pronoun_elsewhere():
     text = 'Ann smiled. "Good for him," he said. '
     assert mark_pronoun(text, "he", 5) == 'Ann smiled. "Good for him," *he* said. '
     (text,) = [text for text in pronouns._MISPLACED if "Good for him" in text]
-    assert mark_pronoun(text, "him", 22).endswith('"Good for *him* ," he said. ')
+    assert mark_pronoun(text, "him", 22).endswith('"Good for *him* ," he said.')
