@@ -23,6 +23,7 @@ PLAIN = sorted(
     if not name.startswith(("taskless_", "bert_", "micro_", "mini_", "masked_lm", "toy"))
     and "_v002" not in name
 )
+TEXT = ("prefix_lm", "span_corruption")  # of any text, a little of which is enough
 FILES = ("models/micro", "prompts/prompt_tuning", "recipes/micro", "runs/train")
 
 
@@ -30,6 +31,10 @@ FILES = ("models/micro", "prompts/prompt_tuning", "recipes/micro", "runs/train")
 @pytest.mark.parametrize("task", PLAIN)
 def test_a_few_steps(task, shared, tmp_path, capsys):
     data_dir = str(shared / "data")
+    if task in TEXT:
+        data_dir = str(tmp_path / "text")
+        (tmp_path / "text").mkdir()
+        (tmp_path / "text/a.txt").write_text("".join(f"Line {i} of a short text.\n" for i in range(2000)))
     there = [split for split in ("train", "validation", "test") if has_files(task, data_dir, split)]
     if not there:
         pytest.skip(f"no official files of {task} under {data_dir}")
