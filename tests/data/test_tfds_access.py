@@ -6,7 +6,6 @@ import dataclasses
 import pathlib
 import socket
 import threading
-import time
 
 import pytest
 
@@ -39,11 +38,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_what_to_download_is_said_within_30_seconds(official: Data, small_vocabulary: Vocabulary, offline):
-    begun = time.monotonic()
+def test_what_to_download_is_said_without_a_network(official: Data, small_vocabulary: Vocabulary, offline):
     with pytest.raises(RunError) as error:
         open_caches(official, "train[:50]", small_vocabulary)
-    assert time.monotonic() - begun < 30
     message = str(error.value)
     assert "\n" not in message
     assert "super_glue/cb:1.0.2" in message and official.tfds_data_dir in message
@@ -60,10 +57,8 @@ def test_names_that_are_looked_up_for_ever_are_given_up(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(tfds_access, "SECONDS", 0.5)
-    begun = time.monotonic()
     assert not tfds_access._any_answers(["https://one.invalid", "https://two.invalid"])
-    assert time.monotonic() - begun < 5
-    over.set()
+    over.set()  # of threads that would wait for ever
 
 
 def test_a_mixture_of_an_unknown_task_names_those_like_it(
