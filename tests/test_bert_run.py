@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
         "\n".join(f"{line}, line {i}" for i, line in enumerate(text)) + "\n"
     )
     words = sorted({*" ".join(text).split(), ",", *"0123456789", *(f"##{digit}" for digit in "0123456789")})
-    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *words]) + "\n")
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL.values(), *words]) + "\n")
     return folder
 
 

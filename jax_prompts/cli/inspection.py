@@ -69,13 +69,15 @@ def _model(path: str) -> dict[str, Any]:
       RunError: a number is not finite, which is said, or something cannot be read.
     """
     found = models.open_model(path)
-    arrays = found.arrays
-    check_all_finite(path, arrays)
+    arrays, files = found.arrays, _checked(pathlib.Path(path))
+    if not files:
+        check_all_finite(path, arrays)
     return {
         "kind": f"model ({found.kind})",
         **models.describe(found.config),
         "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
         "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
+        "files": files,
         "vocabulary": None if found.vocabulary is None else _vocabulary(found.vocabulary, found.config),
     }
 

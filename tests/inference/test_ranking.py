@@ -159,7 +159,7 @@ def test_both_ways_stand_beside_generation(vocabulary):
 def test_bert_answers_with_its_likeliest_class_already(tmp_path):
     model = Bert(BertConfig(300, 32, 1, 2, 64, max_length=32), classes=2)
     cache = LabelledCache(["yes", "no", "no"], ("no", "yes"))
-    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL))
+    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL.values()))
     vocabulary = WordPiece(str(tmp_path / "vocab.txt"))
     scorer = Evaluator(model, vocabulary, [cache], data(rank_classification=True), Decoding())
     params = meta.unbox(model.init(jax.random.key(0), method="initialize")["params"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
@@ -109,8 +110,8 @@ def sentencepiece_model(content: str) -> tuple[bytes, int] | None:
     return _serialized(pieces, charsmap), sentinels
 
 
-def _are_t5s(pieces: list[tuple[str, float]], added: list[dict[str, Any]]) -> bool:
-    """Whether the pieces begin as T5's and have no sentinel, and tokens were added that are one of those alone."""
+def _are_t5s(pieces: Sequence[Sequence[Any]], added: list[dict[str, Any]]) -> bool:
+    """Whether pieces and scores begin as T5's and hold no sentinel, and only sentinels and T5's first were added."""
     names = [piece for piece, _ in pieces]
     return (
         names[:3] == list(_SPECIAL)
@@ -120,7 +121,7 @@ def _are_t5s(pieces: list[tuple[str, float]], added: list[dict[str, Any]]) -> bo
     )
 
 
-def _serialized(pieces: list[tuple[str, float]], charsmap: bytes) -> bytes:
+def _serialized(pieces: Sequence[Sequence[Any]], charsmap: bytes) -> bytes:
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     kinds = proto.SentencePiece
     for number, (piece, score) in enumerate(pieces):
