@@ -129,7 +129,7 @@ def test_bad_settings_are_one_clear_line(tmp_path, cache, capsys, command, macro
 )
 def test_a_dry_run_checks_the_protocol_without_data(tmp_path, capsys, macros, status):
     absent = {
-        "MIXTURE_OR_TASK_NAME": "task_of_no_module",
+        "MIXTURE_OR_TASK_NAME": "super_glue_rte_v102",
         "CACHE_DIR": tmp_path,
         "MODEL_DIR": tmp_path / "never",
     }

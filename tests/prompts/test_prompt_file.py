@@ -51,7 +51,7 @@ def test_round_trip(path):
     np.testing.assert_array_equal(load_file(path)["prompt"], PROMPT_PD)
 
 
-FIELDS = {field.name for field in dataclasses.fields(PromptMetadata)}
+RESERVED = {"crc32", *(field.name for field in dataclasses.fields(PromptMetadata))}
 PLAIN = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers() | st.text())
 TEXTS = ("method", "prompt_kind", "base_model", "task", "metric", "library_version")
 ANY_FIELDS = st.fixed_dictionaries(
@@ -61,7 +61,7 @@ ANY_FIELDS = st.fixed_dictionaries(
         "labels": st.lists(st.text(), max_size=3).map(tuple),
         "score": st.none() | st.integers() | st.floats(allow_nan=False),
         "step": st.none() | st.integers(),
-        "extra": st.dictionaries(st.text().filter(lambda name: name not in FIELDS), st.text(), max_size=3),
+        "extra": st.dictionaries(st.text().filter(lambda name: name not in RESERVED), st.text(), max_size=3),
     }
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
