@@ -89,7 +89,11 @@ def test_rows_of_an_evaluation(monkeypatch):
         memory.check_answering(setup.model, RUN.model, setup.mesh, 10**8, 1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"remat": "full", "activation_dtype": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, pytest.param({"remat": "full", "activation_dtype": "bfloat16"}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_no_more_is_counted_than_the_program_takes(settings, monkeypatch):
     run = with_settings("model", **settings)
     setup = set_up(run, partition.make_mesh({}, jax.devices()[:1]))

@@ -165,13 +165,13 @@ def test_intervals_are_those_of_the_binomial():
     draw = np.random.default_rng(1)
     right = draw.random(400) < 0.8
     targets, predictions = [1] * 400, [int(x) for x in right]
-    (low, high) = intervals(accuracy, targets, predictions, 2000)["accuracy"]
+    (low, high) = intervals(accuracy, targets, predictions, 1000)["accuracy"]
     share = right.mean()
     half = 196 * math.sqrt(share * (1 - share) / 400)
     assert low == pytest.approx(100 * share - half, abs=0.6)
     assert high == pytest.approx(100 * share + half, abs=0.6)
-    assert intervals(accuracy, targets, predictions, 2000)["accuracy"] == [low, high]
-    assert intervals(accuracy, targets, predictions, 2000, seed=1)["accuracy"] != [low, high]
+    first, again, other = (intervals(accuracy, targets, predictions, 50, seed) for seed in (0, 0, 1))
+    assert first == again != other
 
 
 def test_groups_are_drawn_whole_and_count_each_time():
