@@ -84,9 +84,10 @@ def _usable(directory: pathlib.Path) -> Iterator[None]:
 
 
 def _check_part(part: pathlib.Path) -> None:
-    if part.exists() and not part.is_dir():
+    if os.path.lexists(part) and not part.is_dir():
+        what = "a file" if part.exists() else "a link that leads nowhere"
         raise ConfigError(
-            f"{part} is a file, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
+            f"{part} is {what}, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
         )
     if part.exists() and not os.access(part, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"{part.name} in it cannot be written")

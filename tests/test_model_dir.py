@@ -91,6 +91,9 @@ def test_parts_that_are_files_or_cannot_be_written(tmp_path, monkeypatch, part):
     refused(ConfigError, f"{part} is a file.*move it away", run_in(tmp_path), "A = 1\n")
     assert [path.name for path in tmp_path.iterdir()] == [part]
     (tmp_path / part).unlink()
+    (tmp_path / part).symlink_to(tmp_path / "gone")
+    refused(ConfigError, f"{part} is a link that leads nowhere.*move it away", run_in(tmp_path), "A = 1\n")
+    (tmp_path / part).unlink()
     (tmp_path / part).mkdir()
     monkeypatch.setattr(os, "access", lambda *_: False)
     refused(ConfigError, f"{part} in it cannot be written", run_in(tmp_path), "A = 1\n")

@@ -28,5 +28,5 @@ def array(shape, dtype, content=b"\0" * 8):
     ],
 )
 def test_what_describes_no_array_is_refused(tree):
-    with pytest.raises(ValueError, match="damaged msgpack|an array|shape|dtype|data type"):
+    with pytest.raises(ValueError, match=r"damaged msgpack|an array|shape|dtype|data type"):
         read_tree(MappedFile(msgpack.packb(tree)))
