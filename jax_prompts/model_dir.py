@@ -21,6 +21,7 @@ _PARTS = ("checkpoints", "metrics", "predictions", "tensorboard")
 _ADDRESS = ("MODEL_DIR", "TrainRun.model_dir")
 _PLACEMENT = ("PARTITIONS", "BaseModel.partitions")  # other devices give the same numbers up to rounding
 _LENGTH = ("TRAIN_STEPS", "Training.steps", "TRAIN_EPOCHS", "Training.epochs")
+_SHOWN = 200  # characters of a line in a message
 _TEXT = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 
 
@@ -83,9 +84,10 @@ def _usable(directory: pathlib.Path) -> Iterator[None]:
 
 
 def _check_part(part: pathlib.Path) -> None:
-    if part.exists() and not part.is_dir():
+    if os.path.lexists(part) and not part.is_dir():
+        what = "a file" if part.exists() else "a link that leads nowhere"
         raise ConfigError(
-            f"{part} is a file, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
+            f"{part} is {what}, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
         )
     if part.exists() and not os.access(part, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"{part.name} in it cannot be written")
@@ -93,8 +95,8 @@ def _check_part(part: pathlib.Path) -> None:
 
 def _text_of(config: pathlib.Path) -> str:
     try:
-        return config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return records.read_file(config).decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
         raise RunError(
             f"{config} cannot be read ({first_line(error)}): bring it back, or choose another MODEL_DIR"
         ) from error
@@ -154,6 +156,10 @@ def _comparable(config_text: str) -> list[str]:
     return [_TEXT.sub(relative, line) for line in lines]
 
 
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= _SHOWN else f"{line[:_SHOWN]}...")
+
+
 def _absolute(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))
 
@@ -161,5 +167,5 @@ def _absolute(path: str) -> str:
 def _first_difference(there: list[str], here: list[str]) -> str:
     for before, now in zip(there, here, strict=False):
         if before != now:
-            return f"there {before!r}, here {now!r}"
+            return f"there {_shown(before)}, here {_shown(now)}"
     return "one is longer than the other"

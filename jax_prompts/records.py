@@ -21,6 +21,7 @@ from jax_prompts.storage import files, json_text
 if TYPE_CHECKING:
     from jax_prompts.scoring.task_evaluator import Scores
 
+MAX_BYTES = 2**30  # a summary has some kB, a million lines of metrics a few hundred MB
 _SEEN_SECONDS = 90  # network file systems show others' files after up to a minute
 
 
@@ -119,7 +120,13 @@ class Records:
         return read_summary(self.directory / "summary.json")
 
     def renamed(self, summary: dict[str, Any], best_files: Sequence[pathlib.Path]) -> dict[str, Any]:
-        """The summary of a finished run with the paths that its members' files have now; summary.json has them, too."""
+        """The summary of a finished run with the paths that its members' files have now; summary.json has them, too.
+
+        Raises:
+          RunError: it is of another number of members.
+        """
+        if len(summary["members"]) != len(best_files):
+            raise _damaged(self.directory / "summary.json")
         members = zip(summary["members"], map(str, best_files), strict=True)
         here = {**summary, "members": [{**member, "file": file} for member, file in members]}
         if here != summary:
@@ -169,19 +176,41 @@ def check(directory: pathlib.Path) -> None:
 def read_summary(file: pathlib.Path) -> dict[str, Any] | None:
     """The summary.json of a finished run; None where there is none. Raises RunError for a damaged one."""
     try:
-        summary = json_text.loads(file.read_text(encoding="utf-8"))
-        if isinstance(summary["last_step"], int) and all("file" in each for each in summary["members"]):
+        summary = json_text.loads(read_file(file).decode())
+        members = summary["members"]
+        if isinstance(summary["last_step"], int) and all(isinstance(each["file"], str) for each in members):
             return summary
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise RunError(f"{file} is damaged: remove it, and start the run's command again, which writes it")
+    raise _damaged(file)
+
+
+def _damaged(file: pathlib.Path) -> RunError:
+    return RunError(f"{file} is damaged: remove it, and start the run's command again, which writes it")
+
+
+def read_file(file: pathlib.Path) -> bytes:
+    """The content of a file of a run.
+
+    Raises:
+      FileNotFoundError, NotADirectoryError: there is none.
+      RunError: it cannot be read, is no file, or is too large for one.
+    """
+    try:
+        return files.read(file, MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RunError(
+            f"{file} cannot be read ({system_reason(error)}): move it away, or choose another MODEL_DIR"
+        ) from error
 
 
 def _complete_lines(file: pathlib.Path) -> Iterator[tuple[int, str]]:
     """(step, line) of the lines that were written whole: a killed run may leave half of a last one."""
-    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(read_file(file).split(b"\n")[:-1], 1):
         try:
             text = line.decode()
             step = json_text.loads(text)["step"]

@@ -91,6 +91,9 @@ def test_parts_that_are_files_or_cannot_be_written(tmp_path, monkeypatch, part):
     refused(ConfigError, f"{part} is a file.*move it away", run_in(tmp_path), "A = 1\n")
     assert [path.name for path in tmp_path.iterdir()] == [part]
     (tmp_path / part).unlink()
+    (tmp_path / part).symlink_to(tmp_path / "gone")
+    refused(ConfigError, f"{part} is a link that leads nowhere.*move it away", run_in(tmp_path), "A = 1\n")
+    (tmp_path / part).unlink()
     (tmp_path / part).mkdir()
     monkeypatch.setattr(os, "access", lambda *_: False)
     refused(ConfigError, f"{part} in it cannot be written", run_in(tmp_path), "A = 1\n")
@@ -118,7 +121,18 @@ SUMMARY = {"last_step": 24, "members": [{"file": "runs/x/prompt.safetensors"}]}
 
 @pytest.mark.parametrize(
     "summary",
-    ["", "{", "[]", "null", "{}", '{"last_step": "24", "members": []}', '{"last_step": 24}', "[" * 10**5],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"last_step": "24", "members": []}',
+        '{"last_step": 24}',
+        '{"last_step": 24, "members": ["file"]}',
+        '{"last_step": 24, "members": [{"file": 5}]}',
+        "[" * 10**5,
+    ],
 )
 def test_a_damaged_summary_is_named(tmp_path, summary):
     (tmp_path / "summary.json").write_text(summary)
@@ -126,6 +140,19 @@ def test_a_damaged_summary_is_named(tmp_path, summary):
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     with claimed(run_in(tmp_path), "A = 1\n"):
         pass
+
+
+def test_a_summary_of_other_members_is_named(tmp_path):
+    records = Records(str(tmp_path), None)
+    with pytest.raises(RunError, match=r"summary\.json is damaged: remove it"):
+        records.renamed({**SUMMARY, "members": []}, [tmp_path / "prompt.safetensors"])
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics/eval.jsonl", "config.gin"])
+def test_what_is_no_file_is_named(tmp_path, name):
+    (tmp_path / "metrics").mkdir()
+    os.mkfifo(tmp_path / name)  # to open it would wait for a writer
+    refused(RunError, rf"{name} cannot be read \(not a file\)", run_in(tmp_path), "A = 1\n")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +179,16 @@ def test_half_of_a_last_line_is_what_a_kill_leaves(tmp_path, torn):
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "config.gin").write_bytes(b"A = '\xff'\n")
     refused(RunError, r"config\.gin cannot be read.*bring it back", run_in(tmp_path), "A = 1\n")
+
+
+def test_of_a_damaged_configuration_a_message_shows_a_part(tmp_path):
+    (tmp_path / "config.gin").write_text("x" * 10**6)
+    with (
+        pytest.raises(ConfigError, match="another configuration") as error,
+        claimed(run_in(tmp_path), "A = 1\n"),
+    ):
+        pass
+    assert len(str(error.value)) < 1000
 
 
 # The same run, wherever it lies

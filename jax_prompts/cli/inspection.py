@@ -13,7 +13,7 @@ from jax_prompts.base_models import t5x
 from jax_prompts.base_models.build import vocabulary_beside
 from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.data.vocabularies.tokenizer_config import tokenizer_files
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
 from jax_prompts.models.bert import BertConfig
@@ -28,8 +28,15 @@ def describe(path: str) -> dict[str, Any]:
 
     Raises:
       ConfigError: nothing that can be described.
-      RunError: a damaged file.
+      RunError: a damaged file, or one that cannot be read.
     """
+    try:
+        return _described(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {system_reason(error)}") from error
+
+
+def _described(path: str) -> dict[str, Any]:
     place = pathlib.Path(path)
     if place.suffix == ".safetensors":
         prompt_PD, metadata = load_prompt(path)

@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from jax_prompts.errors import first_line
 from jax_prompts.formats.arrays import Index, LazyArray, MappedFile, checked_shape
 
 _ARRAY, _SCALAR = 1, 3  # Flax's extension types
@@ -36,8 +37,8 @@ def read_tree(file: MappedFile) -> Any:
     """
     try:
         tree, end = _Reader(file).value(0)
-    except (IndexError, struct.error, RecursionError, TypeError, AttributeError) as error:
-        raise ValueError(f"damaged msgpack: {error}") from error
+    except (LookupError, struct.error, RecursionError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"damaged msgpack: {first_line(error)}") from error
     if end != file.size:
         raise ValueError(f"damaged msgpack: {file.size - end:,} bytes too many")
     return tree

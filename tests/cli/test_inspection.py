@@ -77,3 +77,14 @@ def test_names_of_files_and_arrays_are_shown_and_not_obeyed(tmp_path, inspect, n
         assert said is None
         assert err.removesuffix("\n").isprintable()
         assert name.encode("unicode_escape").decode() in err
+
+
+def test_what_is_nothing_of_ours_is_said(tmp_path, inspect):
+    (tmp_path / "notes.txt").write_text("a list of things to do")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, said in {
+        tmp_path / "notes.txt": "notes.txt is not a whole T5X checkpoint",
+        tmp_path / "loop": "Too many levels of symbolic links",
+        tmp_path / ("x" * 300): "File name too long",
+    }.items():
+        assert said in (err := inspect(path)[1]) and "--debug" not in err
