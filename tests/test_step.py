@@ -109,6 +109,7 @@ def test_work_is_forward_and_activation_backward():
     assert everything > 1.2 * ours
 
 
+@pytest.mark.slow
 def test_members_are_separate_runs():
     """E = 3 side by side equal three runs of one, dropout, clipping and optimiser included."""
     model, method, optimizer = T5(CONFIG), Residual(P, hidden=8), adamw()

@@ -96,6 +96,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert list(pathlib.Path(toy.cache_dir).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_several_processes_may_fill_at_once(
     toy: Data, small_vocabulary: Vocabulary, task_package: pathlib.Path, tmp_path
 ) -> None:

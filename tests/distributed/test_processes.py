@@ -40,6 +40,7 @@ def cache(tmp_path_factory, compile_cache):
         yield tmp_path_factory.mktemp("cache")
 
 
+@slow
 def test_two_processes_are_one_run(tmp_path):
     program, port = pathlib.Path(__file__).parents[1] / "tiny_run.py", str(free_port())
     several = [

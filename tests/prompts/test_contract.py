@@ -106,11 +106,11 @@ def test_contract(method, frozen, tmp_path):
     np.testing.assert_array_equal(logits(unfolded_PD), logits(loaded_PD))
 
 
-ONE_OF_A_KIND = ("residual", "prefix")  # at the input, at every layer
+EVERY_TIME = ("residual",)  # the others are slow
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ONE_OF_A_KIND else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
+    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
 )
 def test_members_are_separate_runs_whatever_devices_and_activations(name, frozen):
     method = for_model(TABLE[name], CONFIG.prompt_width)
