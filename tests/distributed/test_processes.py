@@ -40,24 +40,6 @@ def cache(tmp_path_factory, compile_cache):
         yield tmp_path_factory.mktemp("cache")
 
 
-@slow
-def test_two_processes_are_one_run(tmp_path):
-    program, port = pathlib.Path(__file__).parents[1] / "tiny_run.py", str(free_port())
-    several = [
-        subprocess.Popen([sys.executable, program, str(index), "2", port, tmp_path], env=environment())
-        for index in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in several] == [0, 0]
-    one = tiny_run(tmp_path / "one", jax.devices()[:1])
-    assert len(one["answers"]) == 37
-    with np.load(tmp_path / "found.npz") as two:
-        np.testing.assert_array_equal(two["tokens"], one["tokens"])
-        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
-        np.testing.assert_allclose(two["table"], one["table"], rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(two["restored"], two["table"])
-        np.testing.assert_array_equal(two["answers"], one["answers"])
-
-
 def test_another_setting_is_named_on_both(tmp_path, cache):
     run = FEW | {"CACHE_DIR": cache, "MODEL_DIR": tmp_path / "never"}
     statuses, last, _ = finish(start(2, **run, each=[(), ["--gin.LEARNING_RATE=0.7"]]))
@@ -147,6 +129,24 @@ def test_rows_made_here_are_those_of_the_devices_here(axes):
 # What follows takes minutes: pytest -m slow tests/distributed/test_processes.py
 
 slow = pytest.mark.slow
+
+
+@slow
+def test_two_processes_are_one_run(tmp_path):
+    program, port = pathlib.Path(__file__).parents[1] / "tiny_run.py", str(free_port())
+    several = [
+        subprocess.Popen([sys.executable, program, str(index), "2", port, tmp_path], env=environment())
+        for index in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in several] == [0, 0]
+    one = tiny_run(tmp_path / "one", jax.devices()[:1])
+    assert len(one["answers"]) == 37
+    with np.load(tmp_path / "found.npz") as two:
+        np.testing.assert_array_equal(two["tokens"], one["tokens"])
+        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
+        np.testing.assert_allclose(two["table"], one["table"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(two["restored"], two["table"])
+        np.testing.assert_array_equal(two["answers"], one["answers"])
 
 
 @pytest.fixture(scope="module")
