@@ -63,7 +63,7 @@ def test_states_and_masked_words(pair):
             token_type_ids=torch.tensor(segments_BL).long(),
             output_hidden_states=True,
         )
-    x_BLD = model.apply(params, ids_BL, None, segments_BL, method="encode")
+    x_BLD = model.apply(params, jnp.asarray(ids_BL), None, jnp.asarray(segments_BL), method="encode")
     real_BL = ids_BL > 0
     np.testing.assert_allclose(x_BLD[real_BL], wanted.hidden_states[-1].numpy()[real_BL], atol=1e-4)
     logits_BLV = model.apply(params, x_BLD, method="predict_masked")
@@ -85,5 +85,6 @@ def test_a_prompt_behind_cls(pair):
     first = theirs.config.vocab_size
     virtual_BP = np.tile(np.arange(first, first + P, dtype=np.int32), (len(ids_BL), 1))
     tokens_BL = np.concatenate([ids_BL[:, :1], virtual_BP, ids_BL[:, 1:]], axis=1)
-    x_BLD = model.apply(params, tokens_BL, jnp.asarray(prompt_PD), np.zeros_like(tokens_BL), method="encode")
+    arrays = map(jnp.asarray, (tokens_BL, prompt_PD, np.zeros_like(tokens_BL)))
+    x_BLD = model.apply(params, *arrays, method="encode")
     np.testing.assert_allclose(x_BLD[tokens_BL > 0], wanted[tokens_BL > 0], atol=1e-4)
