@@ -39,8 +39,10 @@ def type_errors(settings: Any) -> Iterator[tuple[str, Any, str]]:
         value, hint = getattr(settings, field.name), hints[field.name]
         if not _fits(value, hint):
             wanted = _words(hint, field.name)
-            if _is_number(value, int | float):  # of the right kind, and too large
-                wanted += f" below {_INT32:,}" if isinstance(value, int) else " that is finite"
+            if _is_number(value, int) and abs(value) >= _INT32 and _fits(0, hint):
+                wanted += f" below {_INT32:,}"
+            elif isinstance(value, float) and not math.isfinite(value) and _fits(0, hint):
+                wanted += " that is finite"
             yield f"{type(settings).__name__}.{field.name}", value, wanted
         elif dataclasses.is_dataclass(hint) or isinstance(value, OwnTask):
             yield from type_errors(value)

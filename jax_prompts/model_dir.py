@@ -77,7 +77,9 @@ def _usable(directory: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "it is a file" if isinstance(error, FileExistsError) else system_reason(error)
+        reason = system_reason(error)
+        if isinstance(error, FileExistsError):
+            reason = f"it is {_instead_of_directory(directory)}"
         raise ConfigError(
             f"MODEL_DIR {directory} cannot be used ({reason}): set it to a directory that can be written"
         ) from error
@@ -85,12 +87,15 @@ def _usable(directory: pathlib.Path) -> Iterator[None]:
 
 def _check_part(part: pathlib.Path) -> None:
     if os.path.lexists(part) and not part.is_dir():
-        what = "a file" if part.exists() else "a link that leads nowhere"
         raise ConfigError(
-            f"{part} is {what}, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
+            f"{part} is {_instead_of_directory(part)}, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
         )
     if part.exists() and not os.access(part, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"{part.name} in it cannot be written")
+
+
+def _instead_of_directory(path: pathlib.Path) -> str:
+    return "a file" if path.exists() else "a link that leads nowhere"
 
 
 def _text_of(config: pathlib.Path) -> str:

@@ -53,6 +53,12 @@ def test_help_imports_nothing_heavy():
         (["train", "gin_configs/quickstart.gin"], "did you mean --gin_file=gin_configs/quickstart.gin?"),
         (["train", QUICKSTART, "--gin.TRAIN_STEPS", "3"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
         (["train", QUICKSTART, "--gin.=3"], "--gin.=3 is not --gin.NAME=VALUE"),
+        (
+            ["tasks", "--vocabulary=asset:micro", "--inputs_length=0"],
+            "--inputs_length 0: a text is cut to at least 1",
+        ),
+        (["tasks", "--targets_length=4"], "--targets_length is in tokens: add --vocabulary"),
+        (["inspect", "~no_such_user/a"], "~no_such_user/a is in the home of a user who is not known"),
         (["--gin.TRAIN_STEPS"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
         (["--debug", "--gin.TRAIN_STEPS"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
         (["infer", QUICKSTART, "--output=-"], "--input"),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from jax_prompts.errors import ConfigError
 from jax_prompts.storage.home import with_home
 
 
@@ -68,7 +69,10 @@ class Command:
 
 def path(text: str) -> str:
     """The type of a flag that names a file or a directory."""
-    return with_home(text)
+    try:
+        return with_home(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def named_files(texts: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, str]:
@@ -80,7 +84,7 @@ def named_files(texts: Sequence[str], parser: argparse.ArgumentParser) -> dict[s
             parser.error(f"prompt {text} is not NAME=FILE")
         if name in files:
             parser.error(f"prompt {name} is given twice; use another name for {file}")
-        files[name] = path(file)
+        files[name] = with_home(file)
     return files
 
 

@@ -11,7 +11,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from jax_prompts import config
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
@@ -62,6 +62,7 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     searched = [with_home(folder) for folder in args.gin_search_paths.split(",") if folder]
     folders = [*searched, os.getcwd(), str(ROOT)]
     gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
+    gin.config._FILE_READERS[:] = [(_open, os.path.isfile)]
     known = [str(path.relative_to(ROOT)) for path in sorted(GIN_CONFIGS.rglob("*.gin"))]
     known += [path.name for folder in searched for path in pathlib.Path(folder).glob("*.gin")]
     if not args.gin_file:
@@ -70,7 +71,7 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     gin.parse_config_file(str(DEFAULTS))
     documented = set(_macros(gin))
     for file in args.gin_file:
-        if not any((pathlib.Path(folder) / file).is_file() for folder in folders):
+        if not any(os.path.isfile(os.path.join(folder, file)) for folder in folders):
             raise ConfigError(f"gin file {file} is not there; did you mean {nearest(file, known)}?")
         with _one_line(gin, f"{file}: "):
             gin.parse_config_file(file)
@@ -80,6 +81,11 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     if args.tfds_data_dir:
         gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
     _check_macros(gin, documented)
+
+
+def _open(file: str) -> TextIO:
+    """A gin file, with or without a byte order mark."""
+    return open(file, encoding="utf-8-sig")
 
 
 _REGISTERED: set[str] = set()

@@ -67,9 +67,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="no table, only JSON")
 
 
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    for flag in ("inputs_length", "targets_length"):
+        length = getattr(args, flag)
+        if length is not None and length < 1:
+            parser.error(f"--{flag} {length}: a text is cut to at least 1 token")
+        if length is not None and args.vocabulary is None:
+            parser.error(f"--{flag} is in tokens: add --vocabulary=sentencepiece.model, or asset:micro")
+
+
 TASKS = Command(
     "tasks",
     "list the tasks: source, splits and sizes, labels, metrics, lengths",
     _tasks,
     _arguments,
+    _check,
 )

@@ -12,12 +12,18 @@ def with_home(path: Any) -> str:
     """A path or URL as text, the home directory in place of `~`.
 
     Raises:
-      ConfigError: it is no path.
+      ConfigError: it is no path, or in the home directory of a user who is unknown.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigError(f"{path!r} is no path: give a str or a pathlib.Path")
-    return os.path.expanduser(text)
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        user = found.split("/")[0]
+        raise ConfigError(
+            f"{text} is in the home of a user who is not known here: ./{user} is a file of this name"
+        )
+    return found
 
 
 def expand_fields(settings: Any, *names: str) -> None:

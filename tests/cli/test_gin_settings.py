@@ -223,6 +223,15 @@ def test_pretraining_leaves_the_prompt_out():
         ("--gin.RANDOM_SEED=1e11", ["RANDOM_SEED is 100000000000.0", "whole number"]),
         ("--gin.RANDOM_SEED=99999999999", ["RANDOM_SEED is 99999999999", "below 2,147,483,648"]),
         ("--gin.TRAIN_STEPS=%TRAIN_STEPS", ["macro TRAIN_STEPS stands for itself"]),
+        (
+            "--gin.METRIC=5",
+            ["METRIC is 5: set it to text (in quotes of its own where it reads as a number) or None$"],
+        ),
+        ("--gin.EVAL_BATCH_SIZE=1.5", ["EVAL_BATCH_SIZE is 1.5: set it to a whole number$"]),
+        (
+            "--gin.MODEL_DIR=~nobody_of_this_name/x",
+            ["~nobody_of_this_name/x is in the home of a user who is not known"],
+        ),
         ("--gin.BOOTSTRAP=-1", ["BOOTSTRAP is -1", "from 0 to"]),
         ("--gin.SCAN_LAYERS=true", ["SCAN_LAYERS is 'true'", "True or False"]),
         ("--gin.ACTIVATION_DTYPE=bf16", ["ACTIVATION_DTYPE is 'bf16'", "'bfloat16'"]),
@@ -239,7 +248,7 @@ def test_pretraining_leaves_the_prompt_out():
 def test_a_wrong_setting_is_one_line_that_names_it(flag, words):
     said = refusal(QUICKSTART, flag)
     for word in words:
-        assert word in said
+        assert word in f"{said}$"
     assert " object at" not in said
 
 
@@ -270,6 +279,7 @@ def test_prompt_files_must_be_several():
         (["--gin_file=gin_configs/quikstart.gin"], ["quikstart.gin is not there", "gin_configs/quickstart.gin"]),
         (["--gin_file=models/micro.gin"], ["gin_configs/models/micro.gin"]),
         (["--gin_file=gin_configs"], ["gin file gin_configs is not there"]),
+        ([f"--gin_file={'x' * 300}.gin"], ["x.gin is not there"]),
         (LESTER[:3], ["add --gin_file=gin_configs/runs/train.gin last"]),
         (LESTER, ["MIXTURE_OR_TASK_NAME, MODEL_DIR not set", "--gin.MODEL_DIR=runs/first"]),
         ([*LESTER[1:], *TASK], ["MODEL_SIZE, VOCABULARY not set", "gin_configs/models/micro.gin"]),
@@ -309,6 +319,13 @@ def test_a_bad_gin_file_is_named_with_its_line(tmp_path, text, words):
     said = refusal(QUICKSTART, f"--gin_file={tmp_path}/bad.gin")
     for word in words:
         assert word in said
+
+
+def test_a_byte_order_mark_is_left_out(tmp_path):
+    (tmp_path / "included.gin").write_text("TRAIN_STEPS = 5\n", encoding="utf-8-sig")
+    (tmp_path / "marked.gin").write_text(f"include '{tmp_path}/included.gin'\n", encoding="utf-8-sig")
+    run = run_of(QUICKSTART, f"--gin_file={tmp_path}/marked.gin")
+    assert run.training.steps == 5
 
 
 def test_nearest_ignores_case_and_never_lists_everything():

@@ -90,3 +90,8 @@ def test_flags(home, argv, flags):
     args = vars(parse(argv))
     found = {name: args[name] for name in flags}
     assert str(found) == str(flags).replace("H/", f"{home}/")
+
+
+def test_the_home_of_nobody():
+    with pytest.raises(ConfigError, match=r"~no_such_user/a is in the home of a user who is not known"):
+        with_home("~no_such_user/a")
