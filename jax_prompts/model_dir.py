@@ -88,7 +88,8 @@ def _usable(directory: pathlib.Path) -> Iterator[None]:
 def _check_part(part: pathlib.Path) -> None:
     if os.path.lexists(part) and not part.is_dir():
         raise ConfigError(
-            f"{part} is {_instead_of_directory(part)}, and a run keeps a directory of that name: move it away, or choose another MODEL_DIR"
+            f"{part} is {_instead_of_directory(part)}, and a run keeps a directory of that name: move it away, or "
+            "choose another MODEL_DIR"
         )
     if part.exists() and not os.access(part, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"{part.name} in it cannot be written")

@@ -22,6 +22,7 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.temporary import sync
 
+_MAX_SETTINGS_BYTES = 1 << 26  # a line for each prompt
 Row = dict[str, Any]
 
 
@@ -147,7 +148,7 @@ class _Partial(Output):
                 files.write(self._settings, text)
             return
         try:
-            there, here = json.loads(self._settings.read_bytes()), json.loads(text)
+            there, here = json.loads(files.read(self._settings, _MAX_SETTINGS_BYTES)), json.loads(text)
             others = [name for name in {**there, **here} if there.get(name) != here.get(name)]
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(

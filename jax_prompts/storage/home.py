@@ -15,7 +15,7 @@ def with_home(path: Any) -> str:
       ConfigError: it is no path, or in the home directory of a user who is unknown.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not text or "\0" in text or not _encodes(text):
         raise ConfigError(f"{path!r} is no path: give a str or a pathlib.Path")
     found = os.path.expanduser(text)
     if found.startswith("~"):
@@ -24,6 +24,14 @@ def with_home(path: Any) -> str:
             f"{text} is in the home of a user who is not known here: ./{user} is a file of this name"
         )
     return found
+
+
+def _encodes(text: str) -> bool:
+    """Whether a file system can have it as a name, which half a surrogate pair is not."""
+    try:
+        return bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
 
 
 def expand_fields(settings: Any, *names: str) -> None:

@@ -194,11 +194,13 @@ def test_another_input_does_not_go_on(stopped, lines, words):
     assert stopped.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{", '"a"'])
+@pytest.mark.parametrize("content", [None, "", "[]", "{", '"a"', "a pipe"])
 def test_settings_that_are_lost_are_named(stopped, content):
     settings = stopped.with_name("out.partial.json")
     settings.unlink()
-    if content is not None:
+    if content == "a pipe":
+        os.mkfifo(settings)
+    elif content is not None:
         settings.write_text(content)
     with pytest.raises(
         ConfigError, match=r"out\.partial\.json does not say what .* was made with: remove both"

@@ -23,7 +23,7 @@ def test_the_home_directory(home):
         assert with_home(same) == same
 
 
-@pytest.mark.parametrize("path", [5, None, b"a", "", "a\0b", ["a"], 1.5])
+@pytest.mark.parametrize("path", [5, None, b"a", "", "a\0b", "a\ud800", ["a"], 1.5])
 def test_what_is_no_path_is_one_line(path):
     for ask in (
         with_home,
