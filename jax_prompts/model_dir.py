@@ -15,6 +15,7 @@ from jax_prompts.distributed.processes import primary
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.storage import run_lock
 from jax_prompts.storage.directories import directory_for
+from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import temporary_path
 
 _PARTS = ("checkpoints", "metrics", "predictions", "tensorboard")
@@ -36,7 +37,7 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
     if not primary():
         yield
         return
-    directory = _local(run.model_dir)
+    directory = local_path(run.model_dir, "MODEL_DIR")
     with contextlib.ExitStack() as stack:
         with _usable(directory):
             stack.enter_context(run_lock.held(directory))
@@ -50,7 +51,7 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
 
 def check_writable(path: str) -> None:
     """Raises ConfigError where a directory cannot be made or written into; leaves nothing there."""
-    directory = _local(path)
+    directory = local_path(path, "MODEL_DIR")
     with _usable(directory), directory_for(directory):
         probe = temporary_path(directory / "probe")
         probe.touch()
@@ -64,12 +65,6 @@ def check_steps(model_dir: str, steps: int, trained: int) -> None:
             f"MODEL_DIR {model_dir} holds a run that has trained for {trained} steps, and this one has {steps}: "
             f"set TRAIN_STEPS above {trained}, or choose another MODEL_DIR"
         )
-
-
-def _local(path: str) -> pathlib.Path:
-    if "://" in path:
-        raise ConfigError(f"MODEL_DIR {path} is no directory: mount it, and give the path")
-    return pathlib.Path(path)
 
 
 @contextlib.contextmanager

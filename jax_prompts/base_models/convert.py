@@ -25,6 +25,7 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
 from jax_prompts.storage import files
+from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import final_name
 
 SHARD_BYTES = 1 << 30
@@ -48,10 +49,11 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
       ConfigError: no model, a vocabulary that does not fit, or a target that holds something else.
       RunError: something cannot be read or written.
     """
-    found, folder = open_model(source), pathlib.Path(target)
+    folder = local_path(target, "TARGET")
+    found = open_model(source)
     arrays = in_layers(found.arrays)
-    _check_target(source, folder)
     try:
+        _check_target(source, folder)
         folder.mkdir(parents=True, exist_ok=True)
         for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
             left.unlink()

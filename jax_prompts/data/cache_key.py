@@ -16,7 +16,7 @@ from jax_prompts.config import Data
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
-from jax_prompts.storage.home import with_home
+from jax_prompts.storage.home import local_path, with_home
 
 FORMAT = 3  # raise it when a change in cache.py or fill.py makes other tokens or other files
 Directory = Callable[[str], pathlib.Path]
@@ -44,8 +44,9 @@ def cache_directory(data: Data, split: str, vocabulary: Vocabulary | WordPiece) 
 
 
 def cache_root(cache_dir: str | None) -> pathlib.Path:
-    """Where caches are kept: `cache_dir`, else `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`."""
-    return pathlib.Path(with_home(cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"))
+    """Where caches are kept: `cache_dir`, else `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`. No URL."""
+    root = with_home(cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts")
+    return local_path(root, "CACHE_DIR")
 
 
 def code_fingerprint(task_module: str) -> str:

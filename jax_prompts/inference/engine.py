@@ -11,7 +11,7 @@ import dataclasses
 import os
 import reprlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -230,6 +230,13 @@ class Engine:
                 raise ConfigError(f"a prompt is a {kind}: give what load_prompt returns, or Prompt(array)")
             if not isinstance(each.metadata, PromptMetadata):
                 raise ConfigError(f"{each.name} has metadata that is none: give a PromptMetadata")
+            labels = each.metadata.labels
+            if not isinstance(labels, tuple) or not all(isinstance(label, str) for label in labels):
+                raise ConfigError(f"{each.name} has labels {reprlib.repr(labels)}: give a tuple of strings")
+            if not isinstance(each.head, Mapping):
+                raise ConfigError(
+                    f"{each.name} has head {reprlib.repr(each.head)}: give a classifier's, or {{}}"
+                )
             check_fits(each.name, inputs.matrix(each.array, each.name), each.metadata, **self._base)
             if self._bert and CLASSIFIER not in each.head:
                 raise ConfigError(f"{each.name} holds no classifier, and a BERT answers with one")

@@ -53,7 +53,8 @@ def typed(settings: Any, kind: type, name: str) -> None:
 def matrix(array: Any, name: str) -> np.ndarray:
     """A prompt's numbers as float32 [P, D]. Raises ConfigError for anything else, and for what is not finite."""
     try:
-        array_PD = np.asarray(array, np.float32)
+        array_PD = np.asarray(array)
+        array_PD = array_PD.astype(np.float32, casting="unsafe" if array_PD.dtype == object else "same_kind")
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{name} is no array of numbers: a prompt is [P, D]") from error
     if array_PD.ndim != 2:

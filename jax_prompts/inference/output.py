@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
+from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import sync
 
 _MAX_SETTINGS_BYTES = 1 << 26  # a line for each prompt
@@ -77,7 +78,7 @@ def _opened(target: str, source: BinaryIO, resume: bool, closing: contextlib.Exi
     if target == "-":
         _check_other(source, sys.stdout.buffer, "stdout")
         return _Stream(sys.stdout.buffer, "-")
-    named = pathlib.Path(target)
+    named = local_path(target, "--output")
     if named.is_dir() or target.endswith(os.sep):
         raise ConfigError(f"--output {target} is a directory: name a file in it")
     if named.exists():

@@ -18,6 +18,7 @@ from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.prompts import PromptMetadata, load_head, load_prompt, save_prompt
 from jax_prompts.storage.directories import atomic_directory
 from jax_prompts.storage.files import write_errors
+from jax_prompts.storage.home import local_path
 
 SUFFIX = ".safetensors"
 
@@ -108,6 +109,7 @@ def export_prompt(
       ConfigError: no such prompt, or one that the other system cannot hold.
       RunError: a damaged file, or a target that cannot be written.
     """
+    place = local_path(target, "TARGET")
     _check_file(prompt)
     prompt_PD, metadata = load_prompt(prompt)
     if metadata.prompt_kind != "input":
@@ -124,7 +126,7 @@ def export_prompt(
         t5x_prompt.write_prompted(target, prompt_PD, metadata, base_model)
         kind = {"base_model": base_model}
     else:
-        npy.write_array(pathlib.Path(target), prompt_PD)
+        npy.write_array(place, prompt_PD)
         kind = {}
     return {"to": to, "target": target, "length": prompt_PD.shape[0], "width": prompt_PD.shape[1], **kind}
 

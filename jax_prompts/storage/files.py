@@ -124,7 +124,14 @@ def listing(folder: PathOrUrl) -> set[str]:
     """
     if isinstance(place := place_of(folder), str):
         return ask_file_system(place, _list)
-    return {entry.name for entry in os.scandir(place) if entry.is_file()}
+    return {entry.name for entry in os.scandir(place) if _is_file(entry)}
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, for one
+        return False
 
 
 def _list(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:

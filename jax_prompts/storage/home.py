@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import Any
 
 from jax_prompts.errors import ConfigError
@@ -24,6 +25,15 @@ def with_home(path: Any) -> str:
             f"{text} is in the home of a user who is not known here: ./{user} is a file of this name"
         )
     return found
+
+
+def local_path(path: str, name: str) -> pathlib.Path:
+    """A path on this machine, which a user knows as `name`. Raises ConfigError for a URL."""
+    if "://" in path:
+        raise ConfigError(
+            f"{name} {path} is no directory or file of this machine: mount it, and give the path"
+        )
+    return pathlib.Path(path)
 
 
 def _encodes(text: str) -> bool:

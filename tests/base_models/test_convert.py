@@ -193,6 +193,10 @@ def test_targets_that_hold_something_else_are_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         convert_model(GOLDEN, str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="no directory or file of this machine"):
+        convert_model(GOLDEN, "gs://bucket/model")
+    with pytest.raises(RunError, match="could not be written: File name too long"):
+        convert_model(GOLDEN, str(tmp_path / ("n" * 300)))
     bert = shutil.copytree(
         GOLDENS / "bert_hf", tmp_path / "bert", ignore=shutil.ignore_patterns("golden*", "README*")
     )

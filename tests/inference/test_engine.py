@@ -332,11 +332,27 @@ def test_what_is_no_path_is_one_line(unchecked, model, path):
         (([[1], [2, 3]],), "the prompt is no array of numbers"),
         ((np.array([["a"]]),), "the prompt is no array of numbers"),
         ((np.zeros((P, D)), {"task": "a"}), "the prompt has metadata that is none"),
+        ((np.zeros((P, D), complex),), "the prompt is no array of numbers"),
     ],
 )
 def test_what_is_no_prompt_is_one_line(unchecked, model, made, words):
     with pytest.raises(ConfigError, match=words):
         model.predict(["a"], Prompt(*made))
+
+
+@pytest.mark.parametrize(
+    ("labels", "head", "words"),
+    [
+        (["a"], {}, r"the prompt has labels \['a'\]: give a tuple"),
+        (5, {}, "the prompt has labels 5: give a tuple"),
+        ((), 5, "the prompt has head 5"),
+    ],
+)
+def test_parts_of_a_prompt_that_are_none_are_one_line(unchecked, model, labels, head, words):
+    prompt = Prompt(np.zeros((P, D)), PromptMetadata(labels=labels), head)
+    for ask in (model.predict, model.score_labels):
+        with pytest.raises(ConfigError, match=words):
+            ask(["a"], prompt=prompt)
 
 
 @pytest.mark.parametrize(

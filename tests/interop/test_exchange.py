@@ -138,6 +138,14 @@ def test_refusals(prompt, tmp_path, capsys):
         (("export", tmp_path / "absent", new, "--to=npy"), "does not exist"),
         (("export", prompt, new, "--to=onnx"), "--to"),
         (("export", prompt, new), "--to"),
+        (
+            ("export", prompt, "gs://bucket/p", "--to=peft"),
+            "TARGET gs://bucket/p is no directory or file of this",
+        ),
+        (
+            ("export", prompt, "gs://bucket/p.npy", "--to=npy"),
+            "TARGET gs://bucket/p.npy is no directory or file",
+        ),
         (("export", prompt, new, "--to=npy", t5), "--base_model says nothing to --to=npy"),
         (
             ("convert", tmp_path / "wide.npy", tmp_path / "x.safetensors", "--vocabulary=v"),

@@ -45,6 +45,13 @@ def test_what_is_written_is_read_listed_and_removed(folder):
         files.listing(f"{folder}/elsewhere")
 
 
+def test_links_that_lead_nowhere_are_no_files(tmp_path):
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "gone").symlink_to(tmp_path / "elsewhere")
+    assert files.listing(tmp_path) == {"a"}
+
+
 def test_what_comes_back_is_what_went_in(folder):
     draw = random.Random(0)
     kept = {}
