@@ -86,11 +86,14 @@ def sizes(arrays: ArraySource, described: dict[str, Any]) -> BertConfig:
         raise RunError(f"{how}: it is no BERT")
     try:
         vocab_size, emb_dim = arrays["token_embedder/embedding"].shape
+        heads = int(described["num_attention_heads"])
+        if heads < 1 or emb_dim % heads:
+            raise ValueError(f"{heads} heads of width {emb_dim}")
         layers = {int(found[1]) for name in arrays if (found := re.match(r"layers_(\d+)/", name))}
         return BertConfig(
             vocab_size=vocab_size,
             emb_dim=emb_dim,
-            num_heads=int(described["num_attention_heads"]),
+            num_heads=heads,
             num_layers=max(layers, default=-1) + 1,
             mlp_dim=arrays["layers_0/wi/kernel"].shape[1],
             max_length=arrays["position_embedding"].shape[0],

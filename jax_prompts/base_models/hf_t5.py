@@ -7,6 +7,7 @@ Hugging Face stores a Linear's weight [out, in], T5X a kernel [in, out]; its rel
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Any
 
 from jax_prompts.base_models import hf
@@ -97,6 +98,19 @@ def _scales(described: dict[str, Any]) -> bool:
     if described.get("model_type") == "mt5" and version and int(version[0]) >= 5:
         return False
     return bool(described.get("scale_decoder_outputs", described.get("tie_word_embeddings", True)))
+
+
+def max_distance(described: dict[str, Any]) -> int:
+    """Tokens from which on relative positions are one.
+
+    Raises:
+      RunError: it is no number of tokens.
+    """
+    name = "relative_attention_max_distance"
+    distance = described.get(name, 128)
+    if not isinstance(distance, int) or isinstance(distance, bool) or not 0 < distance < 1 << 31:
+        raise RunError(f"config.json has {name} {reprlib.repr(distance)}, which is no number of tokens")
+    return distance
 
 
 def activations(described: dict[str, Any]) -> tuple[str, ...]:

@@ -121,8 +121,7 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
             config = hf_bert.sizes(arrays, described)
         elif described.get("model_type") in _MODEL_TYPES:
             arrays = hf_t5.to_t5x(arrays, described)
-            distance = int(described.get("relative_attention_max_distance", 128))
-            config = t5_config(arrays, hf_t5.activations(described), distance)
+            config = t5_config(arrays, hf_t5.activations(described), hf_t5.max_distance(described))
         else:
             raise RunError(
                 f"config.json has model_type {described.get('model_type')!r}; read are t5, mt5 and bert"

@@ -161,6 +161,13 @@ def test_repeated_and_unused_arrays_are_left_out(folder, tensors, golden):
         ({"model_type": "gpt2"}, ["gpt2", "t5, mt5 and bert"]),
         ({"feed_forward_proj": "gated-swish"}, ["gated-swish", "gated-gelu"]),
         ({"layer_norm_epsilon": 1e-5}, ["layer_norm_epsilon"]),
+        *(
+            (
+                {"relative_attention_max_distance": value},
+                ["relative_attention_max_distance", "no number of tokens"],
+            )
+            for value in ("x", None, [1], True, 0, -1, 1.5, 10**400)
+        ),
     ],
 )
 def test_models_that_this_project_has_not_are_named(changes, named, folder, tensors):

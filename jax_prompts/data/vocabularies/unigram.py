@@ -14,6 +14,8 @@ from typing import Any
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from jax_prompts.errors import first_line
+
 UNK_ID = 2  # of T5's own vocabularies
 _SPECIAL = ("<pad>", "</s>", "<unk>")
 _MATCHING = (
@@ -58,8 +60,18 @@ class UnigramProcessor:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def without_limits(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, its stored truncation and padding switched off: a run cuts and pads by its own lengths."""
+def tokenizer_of(content: str) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`, but that it neither cuts nor pads: a run does so by its own lengths.
+
+    Raises:
+      Exception: what `tokenizers` raises of a file that is none.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(content)
+    except BaseException as error:  # a panic of its Rust, which is no Exception
+        if type(error).__name__ == "PanicException":
+            raise ValueError(first_line(error)) from error
+        raise
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -76,7 +88,7 @@ def read_tokenizer(content: str) -> tuple[Tokenizer, int]:
         raise ValueError(f"a tokenizer of type {model.get('type')}, and T5's is Unigram")
     if model.get("unk_id") is None:
         raise ValueError("a tokenizer without unk_id")
-    return without_limits(Tokenizer.from_str(content)), model["unk_id"]
+    return tokenizer_of(content), model["unk_id"]
 
 
 def sentencepiece_model(content: str) -> tuple[bytes, int] | None:

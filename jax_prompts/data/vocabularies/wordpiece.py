@@ -15,7 +15,7 @@ from jax_prompts.data.vocabularies.tokenizer_config import (
     TokenizerConfig,
     read_tokenizer_config,
 )
-from jax_prompts.data.vocabularies.unigram import without_limits
+from jax_prompts.data.vocabularies.unigram import tokenizer_of
 from jax_prompts.data.vocabularies.vocabulary_file import lines_of, read_content
 from jax_prompts.errors import RunError, first_line
 
@@ -158,7 +158,7 @@ def _described(text: str, config: TokenizerConfig, special: Mapping[str, str]) -
     if normalizer.get("type") == "BertNormalizer" and config.tokenizer_class() not in ANY_TOKENIZER_JSON:
         switches, changes = _switched(normalizer, config)
         described["normalizer"] = {**normalizer, **switches}
-    return without_limits(Tokenizer.from_str(json.dumps(described))), changes
+    return tokenizer_of(json.dumps(described)), changes
 
 
 def _switched(alone: Mapping[str, Any], config: TokenizerConfig) -> tuple[dict[str, bool | None], list[str]]:

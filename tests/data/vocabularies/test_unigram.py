@@ -44,6 +44,16 @@ def test_normalizers_are_applied(tmp_path: pathlib.Path) -> None:
     assert (vocabulary.size, vocabulary.unk_id, vocabulary.extra_ids) == (30, 2, 0)
 
 
+@pytest.mark.parametrize("charsmap", ["!!!", "/////w=="])
+def test_a_damaged_charsmap_is_one_line(tmp_path: pathlib.Path, charsmap: str) -> None:
+    path = pathlib.Path(saved(tmp_path, tokenizer()))
+    described = json.loads(path.read_text())
+    described["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    path.write_text(json.dumps(described))
+    with pytest.raises(RunError, match=r"tokenizer\.json is not a SentencePiece model \(Precompiled"):
+        Vocabulary(str(path))
+
+
 def test_added_tokens_stay(tmp_path: pathlib.Path) -> None:
     made = tokenizer()
     made.add_tokens(["{", "<ORG>"])
