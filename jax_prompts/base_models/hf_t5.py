@@ -44,7 +44,7 @@ _WEIGHTS = {
     "o.weight": "out/kernel",
     **{f"{name}.weight": f"{name}/kernel" for name in ("wi", "wi_0", "wi_1", "wo")},
 }
-_ACTIVATIONS = {"relu": ("relu",), **{f"gated-{name}": (name, "linear") for name in ("gelu", "relu", "silu")}}
+ACTIVATIONS = {"relu": ("relu",), **{f"gated-{name}": (name, "linear") for name in ("gelu", "relu", "silu")}}
 
 
 def t5x_name(theirs: str) -> str | None:
@@ -120,8 +120,8 @@ def activations(described: dict[str, Any]) -> tuple[str, ...]:
       RunError: this project's T5 has not that one.
     """
     kind = described.get("feed_forward_proj", "relu")
-    if kind not in _ACTIVATIONS:
-        raise RunError(f"config.json has feed_forward_proj {kind!r}; read are {', '.join(_ACTIVATIONS)}")
+    if kind not in ACTIVATIONS:
+        raise RunError(f"config.json has feed_forward_proj {kind!r}; read are {', '.join(ACTIVATIONS)}")
     if described.get("layer_norm_epsilon", 1e-6) != 1e-6:
         raise RunError(f"config.json has layer_norm_epsilon {described['layer_norm_epsilon']}; T5's is 1e-06")
-    return _ACTIVATIONS[kind]
+    return ACTIVATIONS[kind]

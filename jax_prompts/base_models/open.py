@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import reprlib
 import warnings
 from typing import Any
 
@@ -20,6 +21,8 @@ from jax_prompts.storage.json_file import read_object
 
 _ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
+_NUMERICS = ("dtype", "dropout_rate", "scan_layers", "remat")
+_MOST_LAYERS = 1000
 _MODEL_TYPES = ("t5", "mt5")
 _WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")
 
@@ -145,17 +148,36 @@ def _instead(folder: pathlib.Path) -> str:
 def describe(config: T5Config | BertConfig) -> dict[str, Any]:
     """Architecture and sizes as config.json holds them; numerics are the run's, not the model's."""
     sizes = dataclasses.asdict(config)
-    for numerics in ("dtype", "dropout_rate", "scan_layers", "remat"):
+    for numerics in _NUMERICS:
         sizes.pop(numerics, None)
     return {"architecture": "t5" if isinstance(config, T5Config) else "bert", "sizes": sizes}
 
 
 def _native_config(described: dict[str, Any]) -> T5Config | BertConfig:
     try:
+        made = _ARCHITECTURES[described["architecture"]]
         sizes = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in described["sizes"].items()
         }
-        return _ARCHITECTURES[described["architecture"]](**sizes)
+        for name, value in sizes.items():
+            if name in _NUMERICS or not _is_size(name, value):
+                raise TypeError(f"{name} is {reprlib.repr(value)}")
+        config = made(**sizes)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"config.json is not this project's ({error}); convert the model again") from error
+    if isinstance(config, BertConfig) and config.emb_dim % config.num_heads:
+        raise RunError(
+            f"config.json has {config.num_heads} heads of width {config.emb_dim}; convert the model again"
+        )
+    return config
+
+
+def _is_size(name: str, value: Any) -> bool:
+    """Whether a model can have this value; layers, which are built one by one, are no millions."""
+    if name == "mlp_activations":
+        return value in hf_t5.ACTIVATIONS.values()
+    if name == "logits_via_embedding":
+        return isinstance(value, bool)
+    least, most = int(name != "separator_id"), _MOST_LAYERS if name.endswith("layers") else (1 << 31) - 1
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -67,6 +67,36 @@ def test_a_converted_model_is_the_model(tmp_path, capsys):
     assert fingerprint(other) != printed["fingerprint"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("emb_dim", value) for value in ("x", None, [1], {}, 1.5, True, -1, 0, 10**400)),
+        *(("num_decoder_layers", value) for value in (0, 10**6)),
+        *(("mlp_activations", value) for value in (5, None, ["x"], [], [["gelu"]])),
+        ("logits_via_embedding", 1),
+        ("dropout_rate", 0.5),
+    ],
+)
+def test_a_size_that_no_model_has_is_one_line(tmp_path, name, value):
+    convert_model(GOLDEN, str(tmp_path))
+    described = json.loads((tmp_path / "config.json").read_text())
+    described["sizes"][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(
+        RunError, match=rf"config\.json is not this project's \({name} is .*convert the model again"
+    ):
+        open_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("heads", [0, 3, "x"])
+def test_a_bert_whose_width_its_heads_do_not_share_is_refused(tmp_path, heads):
+    source = shutil.copytree(GOLDENS / "bert_hf", tmp_path / "bert")
+    described = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**described, "num_attention_heads": heads}))
+    with pytest.raises(RunError, match=r"its arrays and config\.json are not a BERT's"):
+        open_model(str(source))
+
+
 def test_converting_twice_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         convert_model(GOLDEN, str(tmp_path / name))
