@@ -8,7 +8,9 @@ import unicodedata
 from collections.abc import Iterable
 
 MOST_NAMES = 10  # in one message
-_USER = r"(?!hf:)\b([a-zA-Z][\w+.-]*:/{1,2})(?:[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"  # hf://NAME@REVISION
+_USER = (  # hf://NAME@REVISION names no user
+    r"\b([a-zA-Z][\w+.-]*:/{1,2})(?:(?<!\bhf://)[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"
+)
 _QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
 
