@@ -105,10 +105,6 @@ def check_same(mesh, method, **settings):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), tuned, tuned_alone)
 
 
-def test_tuning_does_not_depend_on_the_mesh():
-    check_same("all", "residual", members=2)
-
-
 EVERYWHERE = ("prompt_tuning", "residual")  # the others on what divides every axis, and weights in two ways
 
 

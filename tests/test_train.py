@@ -213,6 +213,7 @@ def test_a_longer_run_goes_on_as_if_it_had_been_so_from_the_start(tmp_path, cach
     assert "TRAIN_STEPS = 24" in (tmp_path / "longer" / "config.gin").read_text()
 
 
+@pytest.mark.slow
 def test_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, tmp_path, cache):
     run, _ = uninterrupted
     score = command("eval", gin_file="gin_configs/quickstart.gin", **SHORT, CACHE_DIR=cache, MODEL_DIR="None",
