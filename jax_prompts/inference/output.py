@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
+from jax_prompts.storage.file_lock import lock
 from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import sync
 
@@ -102,14 +102,8 @@ def _partial(
     if resume and path.exists() and not partial.exists():
         raise ConfigError(f"--output {target} is finished: leave out --resume to answer all lines again")
     file = closing.enter_context(partial.open("a+b", buffering=0))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ConfigError(
-            f"--output {target} is being written by another run: choose another, or wait"
-        ) from error
-    except OSError:  # a file system without locks
-        pass
+    if lock(file.fileno()) is False:
+        raise ConfigError(f"--output {target} is being written by another run: choose another, or wait")
     status = os.fstat(file.fileno())
     if not partial.exists() or not os.path.samestat(status, partial.stat()):
         raise ConfigError(f"--output {target} was finished by another run just now: choose another")

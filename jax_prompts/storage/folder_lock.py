@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 
+from jax_prompts.storage.file_lock import lock
 from jax_prompts.storage.files import PathOrUrl, place_of
 
 
@@ -42,11 +43,6 @@ def _locked(folder: PathOrUrl, how: int) -> Iterator[bool]:
         return
     descriptor = os.open(place, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, how)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
+        yield bool(lock(descriptor, how))
     finally:
         os.close(descriptor)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import pathlib
@@ -22,6 +21,7 @@ from typing import Any
 from jax_prompts.display import log
 from jax_prompts.errors import RunError
 from jax_prompts.storage.directories import directory_for
+from jax_prompts.storage.file_lock import lock
 
 NAME = "run.lock"
 _RENEWAL_SECONDS = 20.0
@@ -59,7 +59,7 @@ def _taken(file: pathlib.Path) -> int:
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            locked, holder = _lock(descriptor), _holder(descriptor)
+            locked, holder = lock(descriptor), _holder(descriptor)
             if locked is False:
                 raise RunError(_busy(file, holder))
             known_here = locked and holder.get("host") in (None, socket.gethostname())
@@ -75,17 +75,6 @@ def _taken(file: pathlib.Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Whether this process has the lock now; None where the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _holder(descriptor: int) -> dict[str, Any]:
