@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +25,19 @@ _SECONDS_BETWEEN_LINES, _SECONDS_BETWEEN_FRAMES = 10, 0.1
 _WIDE = 1000  # characters: wider than any table, so that none is wrapped
 
 
+class _Display:
+    """A bar, shown while the block runs."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
 def _bar(unit: str) -> Progress:
     """A bar that counts units, with a text of its task's field `status`; off where there is no terminal."""
     return Progress(
@@ -39,7 +53,7 @@ def _bar(unit: str) -> Progress:
     )
 
 
-class StepDisplay:
+class StepDisplay(_Display):
     """Counts steps from `start` to `total`. Use as a context manager."""
 
     def __init__(self, start: int, total: int, examples_per_step: int) -> None:
@@ -47,13 +61,6 @@ class StepDisplay:
         self._begun = time.monotonic()
         self._bar = _bar("step")
         self._task = self._bar.add_task("steps", total=total, completed=start, status="")
-
-    def __enter__(self) -> StepDisplay:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
     def advance(self, step: int) -> None:
         self._bar.update(self._task, completed=step)
@@ -69,7 +76,7 @@ class StepDisplay:
             console.print(f"step {step}/{self._total}  {text}  {left:.0f} s left")
 
 
-class LineDisplay:
+class LineDisplay(_Display):
     """Counts lines of text, of `total` where that is known. Use as a context manager."""
 
     def __init__(self, total: int | None) -> None:
@@ -77,13 +84,6 @@ class LineDisplay:
         self._bar = _bar("line")
         self._task = self._bar.add_task("lines", total=total, status="")
         self.begin(0)
-
-    def __enter__(self) -> LineDisplay:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
     def begin(self, done: int) -> None:
         """Counts on from `done` lines; the rate is of those that follow, but for the first, which waits for XLA."""
