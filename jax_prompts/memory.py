@@ -130,9 +130,12 @@ def check_training(setup: Setup, caches: Mapping[str, Sequence[TokenCache]] | No
     Raises:
       ConfigError: it cannot; the settings to lower are named, with the largest values that fit.
     """
-    run, longest = setup.run, {"train": 1, "validation": 1}
-    for role, found in (caches or {}).items():
-        longest[role] = static_length(setup.inputs_length, max(cache.longest_inputs for cache in found))
+    run, caches = setup.run, caches or {}
+
+    def length(role: str, text: str, most: int) -> int:
+        longest = [getattr(cache, f"longest_{text}") for cache in caches.get(role, ())]
+        return static_length(most, max(longest)) if longest else 1
+
     tuned = 2 * partition.bytes_per_device(setup.tuned) + partition.bytes_per_device(setup.opt_state)
     demand = Demand(
         config=setup.model.config,
@@ -143,8 +146,9 @@ def check_training(setup: Setup, caches: Mapping[str, Sequence[TokenCache]] | No
         microbatches=run.training.microbatches,
         eval_batch_size=run.data.eval_batch_size,
         prompt_length=setup.prompt_length,
-        inputs_length=longest["train"],
-        eval_inputs_length=longest["validation"],
+        inputs_length=length("train", "inputs", setup.inputs_length),
+        targets_length=length("train", "targets", setup.targets_length),
+        eval_inputs_length=length("validation", "inputs", setup.inputs_length),
         beams=run.decoding.num_decodes,
         **_parts(setup.mesh),
     )

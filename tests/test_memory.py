@@ -23,7 +23,9 @@ RUN = TrainRun(
     Training(steps=10, eval_period=10, members=2),
     PromptTuning(20),
 )
-LONG = {role: [types.SimpleNamespace(longest_inputs=128)] for role in ("train", "validation")}
+LONG = {
+    role: [types.SimpleNamespace(longest_inputs=128, longest_targets=16)] for role in ("train", "validation")
+}
 
 
 def with_settings(part, **settings):
@@ -100,7 +102,8 @@ def test_no_more_is_counted_than_the_program_takes(settings, monkeypatch):
     found = []
     monkeypatch.setattr(memory, "_check", lambda demand, available: found.append(demand))
     memory.check_training(setup, LONG)
-    demand = dataclasses.replace(found[0], targets_length=LENGTHS["targets"])
+    (demand,) = found
+    assert demand.targets_length == LENGTHS["targets"]
     assert demand.config.dtype == jnp.dtype(run.model.activation_dtype)
     step, decode = (programs_of(setup)[name] for name in ("train", "decode"))
     sizes = [each.function.lower(*each.arguments).compile().memory_analysis() for each in (step, decode)]
