@@ -46,6 +46,11 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
             records.check(directory)
             if (config := directory / "config.gin").exists():
                 _check_same_run(run, directory, _text_of(config), config_text)
+            elif _newest_step(directory) is not None:
+                raise ConfigError(
+                    f"MODEL_DIR {directory} holds checkpoints, and no config.gin that says of which run: bring it "
+                    "back, or choose another MODEL_DIR"
+                )
         yield
 
 

@@ -274,3 +274,13 @@ def test_a_run_cannot_have_fewer_steps_than_it_has_trained(tmp_path, steps):
         pass
     words = f"trained for 12 steps.* has {steps}: set TRAIN_STEPS above 12"
     refused(ConfigError, words, run_in(tmp_path, steps), more(text, steps))
+
+
+def test_checkpoints_without_their_configuration_are_nobodys(tmp_path):
+    text = begun(tmp_path, step=12)
+    with claimed(run_in(tmp_path), text):
+        pass
+    (tmp_path / "config.gin").unlink()
+    refused(
+        ConfigError, "holds checkpoints, and no config.gin that says of which run", run_in(tmp_path), text
+    )
