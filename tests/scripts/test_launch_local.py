@@ -1,5 +1,6 @@
 """The launcher of several processes, with a stub in place of t5x whose command is Python source."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -27,24 +28,29 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 
 @pytest.fixture
 def launch(tmp_path):
-    """Starts the launcher, after `first` in the same process."""
+    """Starts the launcher, after `first` in the same process; none outlives its test."""
     (tmp_path / "jax_prompts").mkdir()
     (tmp_path / "jax_prompts" / "__init__.py").touch()
     (tmp_path / "jax_prompts" / "main.py").write_text(STUB)
 
-    def start(*arguments, first=""):
-        program = f"import launch_local, os, signal, subprocess\n{first}\nlaunch_local.main()"
-        return subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            cwd=tmp_path,  # where `python -m` looks first
-            env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
+    with contextlib.ExitStack() as started:
 
-    return start
+        def start(*arguments, first=""):
+            program = f"import launch_local, os, signal, subprocess\n{first}\nlaunch_local.main()"
+            process = subprocess.Popen(
+                [sys.executable, "-c", program, *arguments],
+                cwd=tmp_path,  # where `python -m` looks first
+                env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                process_group=0,
+            )
+            started.enter_context(process)  # closes its pipes and waits
+            started.callback(process.kill)  # its own processes die with it
+            return process
+
+        yield start
 
 
 def finished(process):
@@ -87,7 +93,7 @@ def test_asked_to_stop_it_asks_all(launch, number):
 
 
 def test_a_second_ctrl_c_ends_all_at_once(launch):
-    stubborn = f"signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True)); {FOREVER}"
+    stubborn = f"signal.signal(signal.SIGTERM, lambda *_: tell('asked')); {FOREVER}"
     process = launch("2", stubborn)
     assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
     process.send_signal(signal.SIGINT)
