@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jax_prompts import partition
 from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
@@ -24,6 +24,7 @@ from jax_prompts.display import log
 from jax_prompts.distributed.global_arrays import gathered
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, RunError, hide_secrets
+from jax_prompts.members import put
 from jax_prompts.prompts import PromptMetadata, fold, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.setup import Setup
@@ -77,18 +78,18 @@ def none_yet(setup: Setup) -> Tree:
 
 
 def keep(
-    setup: Setup, best: Tree, prompts_EPD: Float[Array, "E P D"] | None, tuned: Tree, improved: Sequence[int]
+    setup: Setup,
+    best: Tree,
+    members: Sequence[int],
+    prompts_EPD: Float[Array, "E P D"] | None,
+    tuned: Tree,
+    improved: Collection[int],
 ) -> Tree:
-    """`best` with the prompts and heads of now for the members that improved, in arrays of its own."""
+    """`best` of all members with the prompts and heads of now, of `members`, for those that improved."""
     if prompts_EPD is None or not improved:
         return best
     now = {"prompt": prompts_EPD, "head": tuned.get("head", {})}
-    improved_E = np.isin(np.arange(len(prompts_EPD)), improved)
-    return jax.jit(_chosen, out_shardings=partition.replicated(setup.mesh))(improved_E, now, best)
-
-
-def _chosen(improved_E: Bool[Array, " E"], now: Tree, best: Tree) -> Tree:
-    return jax.tree.map(lambda x, y: jnp.where(improved_E.reshape(-1, *(1,) * (x.ndim - 1)), x, y), now, best)
+    return put(best, now, members, improved, partition.replicated(setup.mesh))
 
 
 def save(

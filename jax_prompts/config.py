@@ -7,7 +7,7 @@ module receives them as plain values.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.storage.home import expand_fields
@@ -269,6 +269,19 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
+class Variant:
+    """A member with settings of its own.
+
+    Attributes:
+      settings: what sets it apart, by the names that the sweep gives.
+      run: the same member as a run by itself.
+    """
+
+    settings: dict[str, Any]
+    run: TrainRun
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainRun:
     """`t5x train`: a prompt method (or, with `method` None, the whole model) tuned on one task or mixture.
 
@@ -281,6 +294,9 @@ class TrainRun:
       method: a prompt method; None: the whole model is tuned.
       initializer: where the prompt's table starts; None: as the method's paper says.
       decoding: how answers are generated for validation.
+      sweep: values of settings by name, of which every combination is a member, or the settings of each member, by
+        name (`sweep.py`); None: members differ in their seeds.
+      variants: the members of a sweep, as `cli/gin_settings.py` makes them of it; `training.members` is their number.
     """
 
     model_dir: str
@@ -291,6 +307,8 @@ class TrainRun:
     method: Method | None = None
     initializer: Initializer | None = None
     decoding: Decoding = Decoding()
+    sweep: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
         expand_fields(self, "model_dir")

@@ -54,22 +54,24 @@ def _bar(unit: str) -> Progress:
 
 
 class StepDisplay(_Display):
-    """Counts steps from `start` to `total`. Use as a context manager."""
+    """Counts steps from `start` to `total`, and their examples. Use as a context manager."""
 
-    def __init__(self, start: int, total: int, examples_per_step: int) -> None:
-        self._start, self._total, self._rows = start, total, examples_per_step
+    def __init__(self, start: int, total: int) -> None:
+        self._start, self._total, self._examples = start, total, 0
         self._begun = time.monotonic()
         self._bar = _bar("step")
         self._task = self._bar.add_task("steps", total=total, completed=start, status="")
 
-    def advance(self, step: int) -> None:
+    def advance(self, step: int, examples: int) -> None:
+        """Shows that `step` is done, which took so many examples."""
+        self._examples += examples
         self._bar.update(self._task, completed=step)
 
     def status(self, step: int, text: str) -> None:
         """Shows `text` with the rate: beside the bar, or as a line where there is no terminal."""
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = (step - self._start) / seconds
-        text = f"{text}  {rate * self._rows:.1f} examples/s"
+        text = f"{text}  {self._examples / seconds:.1f} examples/s"
         self._bar.update(self._task, completed=step, status=text)
         if self._bar.disable:
             left = (self._total - step) / rate if rate else 0.0

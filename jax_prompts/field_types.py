@@ -27,6 +27,7 @@ _WORDS = {
 _DICTIONARIES = {  # an example for each field that is one
     "labels": {"0": "negative", "1": "positive"},
     "partitions": {"fsdp": -1},
+    "sweep": {"LEARNING_RATE": (0.1, 0.3)},
     "task_feature_lengths": {"inputs": 512, "targets": 16},
     "verbalizer": {"True": "yes", "False": "no"},
 }
@@ -50,6 +51,8 @@ def type_errors(settings: Any) -> Iterator[tuple[str, Any, str]]:
 
 def _fits(value: Any, hint: Any) -> bool:
     kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Any:
+        return True
     if kind in (Union, types.UnionType):
         return any(_fits(value, part) for part in parts)
     if kind is Literal:

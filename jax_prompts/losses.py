@@ -15,7 +15,7 @@ def cross_entropy(
     logits_BUV: Float[Array, "B U V"],
     targets_BU: Int[Array, "B U"],
     weights_BU: Real[Array, "B U"],
-    z_loss: float,
+    z_loss: float | Float[Array, ""],
 ) -> Float[Array, " B"]:
     """Sum over each row's tokens of weight * (log Z - logit of the target + z_loss * (log Z)^2), in nats.
 
@@ -36,7 +36,7 @@ def token_sums(
     hidden_BUD: Float[Array, "B U D"],
     targets_BU: Int[Array, "B U"],
     weights_BU: Real[Array, "B U"],
-    z_loss: float,
+    z_loss: float | Float[Array, ""],
     members: int = 1,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:

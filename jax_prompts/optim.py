@@ -61,6 +61,12 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
     Raises:
       ConfigError: a setting out of range, or one that the optimiser does not know moved from its default.
     """
+    check(config, steps)
+    return transformation_of(config, steps)
+
+
+def transformation_of(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """What `make_optimizer` makes, of settings that are checked; their numbers may be traced."""
     transformation = _unclipped(config, steps)
     if config.network_learning_rate is not None or config.network_weight_decay is not None:
         network = dataclasses.replace(
@@ -88,7 +94,7 @@ def _part(tuned: Any) -> Any:
 
 
 def _unclipped(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    rate = learning_rate_schedule(config, steps)
+    rate = _schedule(config, steps)
     if config.name == "adafactor":
         return optax.adafactor(
             rate,
@@ -97,7 +103,7 @@ def _unclipped(config: Optimizer, steps: int) -> optax.GradientTransformation:
             decay_offset=-config.step_offset,  # optax subtracts it from a count that starts at 0
             multiply_by_parameter_scale=config.multiply_by_parameter_scale,
             clipping_threshold=config.clipping_threshold,
-            weight_decay_rate=config.weight_decay or None,
+            weight_decay_rate=config.weight_decay,
             factored=config.factored,
         )
     return optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay)
@@ -115,7 +121,11 @@ def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     Raises:
       ConfigError: as `make_optimizer`.
     """
-    _check(config, steps)
+    check(config, steps)
+    return _schedule(config, steps)
+
+
+def _schedule(config: Optimizer, steps: int) -> optax.Schedule:
     base, warmup = config.learning_rate, _warmup(config, steps)
     peak, after = {  # `after` is called with the updates since the warm-up
         "constant": (base, optax.constant_schedule(base)),
@@ -139,7 +149,8 @@ def depends_on_steps(config: Optimizer) -> str | None:
     return None
 
 
-def _check(config: Optimizer, steps: int) -> None:
+def check(config: Optimizer, steps: int) -> None:
+    """Raises ConfigError for a setting out of range, or one that the optimiser does not know."""
     if config.name not in tuple(_KNOWN):
         names = nearest(str(config.name), _KNOWN)
         raise ConfigError(f"Optimizer.name = {config.name!r} is unknown; use {names}")

@@ -75,29 +75,29 @@ class Records:
                 if isinstance(value, float):
                     self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
 
-    def evaluation(self, step: int, split: str, results_E: Sequence[dict[str, Scores]]) -> None:
-        """Appends the members' metrics on every task to metrics/eval.jsonl, and writes their predictions.
+    def evaluation(self, step: int, split: str, results: dict[int, dict[str, Scores]]) -> None:
+        """Appends members' metrics on every task to metrics/eval.jsonl, and writes their predictions.
 
         Args:
           step: of the run.
           split: name of the examples.
-          results_E: scores by task of each member.
+          results: scores by task, by member.
         """
-        for member, results in enumerate(results_E):
-            for task, scores in results.items():
+        for member, tasks in results.items():
+            for task, scores in tasks.items():
                 more = {"about_scores": scores.context, "intervals": scores.intervals}
                 more = {name: values for name, values in more.items() if values}
                 where = {"task": task, "split": split} | ({"member": member} if self._numbered else {})
                 self.scalars("eval", step, {**where, **scores.metrics, **more})
-        self.member_predictions(step, results_E)
+        self.member_predictions(step, results)
 
-    def member_predictions(self, name: int | str, results_E: Sequence[dict[str, Scores]]) -> None:
+    def member_predictions(self, name: int | str, results: dict[int, dict[str, Scores]]) -> None:
         """Writes predictions/TASK-NAME.jsonl for every task that has some, a member's rows after another's."""
-        for task in results_E[0]:
+        for task in next(iter(results.values())):
             rows = [
                 {"member": member, **row} if self._numbered else row
-                for member, results in enumerate(results_E)
-                for row in results[task].predictions
+                for member, tasks in results.items()
+                for row in tasks[task].predictions
             ]
             if rows:
                 self.predictions(task, name, rows)

@@ -6,6 +6,7 @@ Whatever shows a run (`dry_run`), counts it, compiles it (`precompile`) or train
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from jax_prompts import decoding, optim, partition
+from jax_prompts import decoding, optim, partition, sweep
 from jax_prompts.base_models.build import Model, make_model
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.weights import abstract_weights
@@ -46,7 +47,8 @@ class Setup:
       mesh: the devices.
       model: the base model, with the task's classes where it is a BERT.
       labels: the task's class labels; empty where answers are free text.
-      optimizer: for the run's number of steps.
+      steps: of the optimiser.
+      optimizer: for so many steps.
       tuned, opt_state, frozen: shape, dtype and sharding of every array; the first two with the members' axis E.
     """
 
@@ -54,6 +56,7 @@ class Setup:
     mesh: Mesh
     model: Model
     labels: Labels
+    steps: int
     optimizer: optax.GradientTransformation
     tuned: Tree
     opt_state: Tree
@@ -90,10 +93,30 @@ class Setup:
         first = self.model.config.vocab_size
         return np.arange(first, first + self.prompt_length, dtype=np.int32)
 
+    @functools.cached_property
+    def members_E(self) -> list[TrainRun]:
+        """Each member as a run by itself."""
+        return sweep.of_members(self.run)
+
     @property
     def seeds_E(self) -> Int[np.ndarray, " E"]:
         """The members' seeds."""
-        return np.arange(self.run.training.seed, self.run.training.seed + self.run.training.members)
+        return np.array([member.training.seed for member in self.members_E])
+
+    @functools.cached_property
+    def numbers_E(self) -> dict[str, Float[np.ndarray, " E"]]:
+        """The numbers of a step that members differ in."""
+        return sweep.numbers_E(self.run)
+
+    def vary(self, numbers: sweep.Numbers) -> dict[str, Any]:
+        """`model`, `optimizer` and `z_loss` of a member with these of the `numbers_E`."""
+        config, training = self.model.config, self.run.training
+        rate = numbers.get("BaseModel.dropout_rate", config.dropout_rate)
+        return {
+            "model": self.model.clone(config=dataclasses.replace(config, dropout_rate=rate)),
+            "optimizer": optim.transformation_of(sweep.with_numbers(self.run.optimizer, numbers), self.steps),
+            "z_loss": numbers.get("Training.z_loss", training.z_loss),
+        }
 
     @property
     def rows(self) -> int:
@@ -132,13 +155,15 @@ def set_up(
     elif run.method is None and vocabulary is not None:
         _check_vocabulary(run, model, vocabulary)
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
-    optimizer = optim.make_optimizer(run.optimizer, steps or run.training.steps or UNKNOWN_STEPS)
+    steps = steps or run.training.steps or UNKNOWN_STEPS
+    optimizer = optim.make_optimizer(run.optimizer, steps)
     tuned, frozen = tree_shapes(run, model, mesh)
     return Setup(
         run=run,
         mesh=mesh,
         model=model,
         labels=known,
+        steps=steps,
         optimizer=optimizer,
         tuned=tuned,
         opt_state=partition.state_shapes(optimizer, tuned),
@@ -176,6 +201,9 @@ def prompt_length(method: Method | None) -> int:
 
 def _check(run: TrainRun, mesh: Mesh) -> None:
     """Raises ConfigError for settings that no data or model could make work."""
+    sweep.check(run)
+    for variant in run.variants:
+        _check(variant.run, mesh)
     settings = run.training
     if settings.steps is None and settings.epochs is None:
         raise ConfigError("neither TRAIN_STEPS nor TRAIN_EPOCHS is set; set one")

@@ -17,6 +17,7 @@ from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.prompts import Base, fold, init_members
 from jax_prompts.setup import Setup
+from jax_prompts.sweep import distinct
 
 Tree = Any
 
@@ -40,18 +41,23 @@ def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tre
 
 def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece) -> tuple[Tree, Tree]:
     """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
-    run, model, method = setup.run, setup.model, setup.method
+    model, method = setup.model, setup.method
     keys_E = jax.vmap(jax.random.key)(setup.seeds_E)
     head = jax.jit(jax.vmap(lambda key: nn.meta.unbox(random_classifier(model, key))))(keys_E)
     if method is None:
         tuned = jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)
         return {"model": {**head, **tuned}}, {}
 
+    initializers, which_E = distinct([member.initializer for member in setup.members_E])
+
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
         base = Base(embedding_VD, vocabulary, setup.labels)
-        start = None if run.initializer is None else run.initializer.table_init(base)
-        return init_members(method, keys_E, model.config.emb_dim, start)
+        inits = [
+            None if initializer is None else initializer.table_init(base) for initializer in initializers
+        ]
+        starts = [init_members(method, keys_E, model.config.emb_dim, init) for init in inits]
+        return jax.tree.map(lambda *x: jnp.stack([x[which][e] for e, which in enumerate(which_E)]), *starts)
 
     prompt = fresh(weights["token_embedder"]["embedding"], keys_E)
     return {"prompt": prompt, **({"head": head} if head else {})}, weights

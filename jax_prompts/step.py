@@ -29,6 +29,7 @@ from jax_prompts.cpu import compiler_options
 from jax_prompts.prompts import Method
 from jax_prompts.prompts.geometry import mean_norm, mean_similarity
 from jax_prompts.setup import Setup
+from jax_prompts.sweep import NONE, Numbers
 
 Tree = Any
 Batch = dict[str, Array]
@@ -52,7 +53,7 @@ def loss_sums(
     prompts_QD: Float[Array, "Q D"] | None,
     batch: Batch,
     dropout_key: Array | None = None,
-    z_loss: float = 0.0,
+    z_loss: Float[Array, ""] | float = 0.0,
     members: int = 1,
 ) -> Metrics:
     """`loss_sum` (nats) and `correct` over the `tokens` target tokens of a batch; no key, no dropout.
@@ -86,8 +87,9 @@ def make_train_step(
     z_loss: float,
     normalization: str,
     microbatches: int = 1,
+    vary: Callable[[Numbers], dict[str, Any]] | None = None,
 ) -> Callable:
-    """`step(tuned, opt_state, frozen, batch, dropout_key_E) -> (tuned, opt_state, metrics)`.
+    """`step(tuned, opt_state, frozen, batch, dropout_key_E, numbers_E=NONE) -> (tuned, opt_state, metrics)`.
 
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
     target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
@@ -96,7 +98,47 @@ def make_train_step(
 
     With `microbatches` the rows of a batch are taken in so many parts, one after the other, and the gradients
     added up: the same step, but for the order of additions and for dropout, which draws for each part.
+
+    Where members have settings of their own, `vary` takes one member's `numbers_E` to `model`, `optimizer` and `z_loss`
+    of that member.
     """
+
+    def member_step(
+        tuned: Tree, opt_state: Tree, frozen: Tree, batch: Batch, dropout_key: Array, numbers: Numbers
+    ) -> tuple[Tree, Tree, Metrics]:
+        own = (
+            vary(numbers) if vary is not None else {"model": model, "optimizer": optimizer, "z_loss": z_loss}
+        )
+        gradient, metrics = _gradient_and_metrics(
+            own["model"], method, own["z_loss"], normalization, microbatches
+        )(tuned, frozen, batch, dropout_key)
+        updates, opt_state = own["optimizer"].update(gradient, opt_state, tuned)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        return optax.apply_updates(tuned, updates), opt_state, metrics
+
+    members_step = jax.vmap(member_step, in_axes=(0, 0, None, 0, 0, 0), axis_name="members")
+
+    def train_step(
+        tuned: Tree,
+        opt_state: Tree,
+        frozen: Tree,
+        batch: Batch,
+        dropout_key_E: Array,
+        numbers_E: Numbers = NONE,
+    ) -> tuple[Tree, Tree, Metrics]:
+        return members_step(tuned, opt_state, frozen, batch, dropout_key_E, numbers_E)
+
+    return train_step
+
+
+def _gradient_and_metrics(
+    model: Model,
+    method: Method | None,
+    z_loss: Float[Array, ""] | float,
+    normalization: str,
+    microbatches: int,
+) -> Callable:
+    """`(tuned, frozen, batch, dropout_key) -> (gradient, metrics)` of one member."""
 
     def loss(
         tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array, tokens: Array
@@ -134,15 +176,7 @@ def make_train_step(
         (gradient, sums), geometry = jax.lax.scan(add, zeros, jnp.arange(microbatches))
         return gradient, sums | jax.tree.map(lambda x: x[0], geometry)
 
-    def member_step(
-        tuned: Tree, opt_state: Tree, frozen: Tree, batch: Batch, dropout_key: Array
-    ) -> tuple[Tree, Tree, Metrics]:
-        gradient, metrics = gradient_and_metrics(tuned, frozen, batch, dropout_key)
-        updates, opt_state = optimizer.update(gradient, opt_state, tuned)
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
-        return optax.apply_updates(tuned, updates), opt_state, metrics
-
-    return jax.vmap(member_step, in_axes=(0, 0, None, 0, 0), axis_name="members")
+    return gradient_and_metrics
 
 
 def jit_train_step(setup: Setup) -> Callable:
@@ -155,6 +189,7 @@ def jit_train_step(setup: Setup) -> Callable:
         z_loss=settings.z_loss,
         normalization=settings.loss_normalization,
         microbatches=settings.microbatches,
+        vary=setup.vary if setup.numbers_E else None,
     )
     shardings = partition.shardings((setup.tuned, setup.opt_state))
     return jax.jit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import time
@@ -19,15 +20,17 @@ from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.roles import (
     assert_same_data,
+    examples_of,
     mixture_record,
-    open_roles,
+    open_members,
     split_of,
-    subset_record,
+    subset_records,
 )
 from jax_prompts.data.sampler import train_batches
 from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.errors import Preempted
+from jax_prompts.members import ActiveMembers
 from jax_prompts.metric_accumulator import MetricAccumulator
 from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_answers
@@ -38,6 +41,7 @@ from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import set_up
 from jax_prompts.state import for_evaluation, initial_state
 from jax_prompts.step import dropout_keys, jit_train_step
+from jax_prompts.sweep import of_members
 
 
 def train(run: TrainRun, config_text: str) -> dict[str, Any]:
@@ -64,10 +68,11 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
-    roles = processes.in_turns(lambda: open_roles(data, vocabulary))
+    datas_E = [member.data for member in of_members(run)]
+    roles, mixtures_E = processes.in_turns(lambda: open_members(datas_E, vocabulary))
     caches = {role: [cache for _, cache in weighted] for role, weighted in roles.items()}
     processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
-    steps, eval_period = settings.in_steps(sum(map(len, caches["train"])), data.batch_size)
+    steps, eval_period = settings.in_steps(examples_of(mixtures_E), data.batch_size)
 
     # The run made ready, and its two trees: what is tuned, and what is only read.
     labels = [cache.labels for cache in caches["train"]]
@@ -91,7 +96,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     split = split_of(data, "validation")
     evaluator = Evaluator(setup.model, vocabulary, caches["validation"], data, run.decoding, mesh)
     records = Records(run.model_dir, config_text, numbered=settings.members > 1)
-    if subsets := subset_record(data, roles):
+    if subsets := subset_records(datas_E, roles, mixtures_E):
         records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
     files, best_E = best.files_of(records.directory, setup), best.none_yet(setup)
@@ -99,11 +104,11 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     processes.assert_equal("checkpoints", {"the newest": str(restored and restored[0])})
     accumulator = MetricAccumulator(settings.members)
     if restored is None:
-        step, tracker = 0, BestTracker(settings.metric, [None] * settings.members, tasks=choosing)
+        step, tracker = 0, BestTracker.fresh(settings.metric, settings.members, choosing)
         records.truncate(-1)
         params_E, _ = for_evaluation(setup, tuned, frozen)
         untuned = evaluator(params_E[:1], None)
-        records.evaluation(step, split, untuned)
+        records.evaluation(step, split, dict(enumerate(untuned)))
         untuned_metrics = report(untuned[0])["metrics"]
     else:
         step, tuned, opt_state, best_E, progress = restored
@@ -117,7 +122,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         log(f"resuming at step {step}")
         best.restore(files, setup, metadata, tracker.best, best_E, tuned, step)
         done = json.loads(processes.from_primary("summary", json.dumps(records.summary())))
-        if (step >= steps or tracker.exhausted(settings.patience)) and done and done["last_step"] == step:
+        ended = step >= steps or not tracker.active(settings.patience)
+        if ended and done and done["last_step"] == step:
             if step < steps:
                 log(f"PATIENCE {settings.patience} ended this run at step {step}: more steps change nothing")
             return records.renamed(done, files)
@@ -126,55 +132,68 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
     batch_sharding = partition.batch_sharding(mesh, members=True)
-    batches = train_batches(
-        roles["train"],
-        seeds=setup.seeds_E.tolist(),
+    make_batches = functools.partial(
+        train_batches,
         batch_size=data.batch_size,
         inputs_length=setup.inputs_length,
         targets_length=setup.targets_length,
         prompt_ids=setup.prompt_ids_P,
         special_tokens=SpecialTokens.of(vocabulary),
-        start_step=step,
         rows_here_K=global_arrays.rows_here(batch_sharding, data.batch_size, axis=1),
     )
-    train_step, schedule = jit_train_step(setup), optim.learning_rate_schedule(run.optimizer, steps)
-    steps_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
-    with StepDisplay(step, steps, setup.rows) as display, processes.stop_requests() as stop_requested:
-        while step < steps and not tracker.exhausted(settings.patience):
+    train_step, active = jit_train_step(setup), ActiveMembers(setup, mixtures_E)
+    schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
+    batches = make_batches(mixtures_E, seeds=setup.seeds_E.tolist(), start_step=step)
+    examples_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
+    with StepDisplay(step, steps) as display, processes.stop_requests() as stop_requested:
+        while step < steps and (going_on := tracker.active(settings.patience)):
+            if going_on != active.members:
+                log(f"step {step}: {len(going_on)} of {settings.members} members go on")
+                tuned, opt_state = active.only(going_on, tuned, opt_state)
+                batches = make_batches(active.mixtures, seeds=active.seeds.tolist(), start_step=step)
             batch = global_arrays.put_batch(next(batches), batch_sharding, data.batch_size, axis=1)
-            keys_E = dropout_keys(setup.seeds_E, step)
-            tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, batch, keys_E)
-            step, steps_here = step + 1, steps_here + 1
-            accumulator.add(metrics)
-            display.advance(step)
+            keys_E = dropout_keys(active.seeds, step)
+            tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, batch, keys_E, active.numbers)
+            step, rows = step + 1, data.batch_size * len(active.members)
+            examples_here += rows
+            accumulator.add(active.members, metrics)
+            display.advance(step, rows)
 
             last, stopping = step == steps, stop_requested(step)
             if stopping and not last:
                 log(f"{stopping}: saving step {step}")
             evaluating = last or step % eval_period == 0
-            saving = last or step % (settings.checkpoint_period or eval_period) == 0
-            if last or step % settings.log_period == 0:
-                rate = float(schedule(step - 1))
-                for line in accumulator.lines(step):
+            saving = stopping or last or step % (settings.checkpoint_period or eval_period) == 0
+            logging = last or step % settings.log_period == 0
+            if (evaluating or saving or logging) and (diverged := accumulator.fetch()):
+                reason = f"the loss is not finite at or before step {step}; lower the learning rate"
+                tracker.fail(diverged, reason)
+            sound = [member for member in active.members if tracker.failed[member] is None]
+            if logging and sound:
+                for member, line in accumulator.lines(sound).items():
+                    rate = float(schedules_E[member](step - 1))
                     records.scalars("train", step, {**line, "learning_rate": rate})
                 display.status(step, f"loss {line['loss']:.4f}")
                 accumulator.clear()
-            if evaluating:
+            if evaluating and sound:
                 tuning_seconds += time.monotonic() - begun
                 params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
-                results_E = evaluator(params_E, prompts_EPD)
-                records.evaluation(step, split, results_E)
-                reports_E = [report(results) for results in results_E]
-                improved = tracker.update(step, reports_E)
-                best_E = best.keep(setup, best_E, prompts_EPD, tuned, improved)
-                for member in improved:
-                    prompt_PD = None if prompts_EPD is None else prompts_EPD[member]
-                    scored = best.scored(metadata, tracker.chosen()[member])
-                    best.save(files[member], setup, params_E[member], prompt_PD, scored)
-                display.status(step, f"validation {one_line(reports_E[0]['metrics'])}")
+                scores_E = evaluator(params_E, prompts_EPD)
+                results = {
+                    m: scores for m, scores in zip(active.members, scores_E, strict=True) if m in sound
+                }
+                records.evaluation(step, split, results)
+                reports = {member: report(scores) for member, scores in results.items()}
+                improved, chosen = tracker.update(step, reports), tracker.chosen()
+                best_E = best.keep(setup, best_E, active.members, prompts_EPD, tuned, improved)
+                for place, member in enumerate(active.members):
+                    if member in improved:
+                        prompt_PD = None if prompts_EPD is None else prompts_EPD[place]
+                        scored = best.scored(metadata, chosen[member])
+                        best.save(files[member], setup, params_E[place], prompt_PD, scored)
+                display.status(step, f"validation {one_line(next(iter(reports.values()))['metrics'])}")
                 begun = time.monotonic()
-            if saving or stopping:
-                accumulator.fetch(step)
+            if saving:
                 progress = {
                     "data": mixture_record(roles["train"]),
                     "selection": dataclasses.asdict(tracker),
@@ -183,7 +202,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                     "steps": steps,
                 }
                 records.flush()
-                checkpoints.save(step, tuned, opt_state, best_E, progress)
+                checkpoints.save(step, *active.whole(tuned, opt_state), best_E, progress)
             if stopping and not last:
                 checkpoints.wait()
                 raise Preempted(f"stopped by {stopping} at step {step}; run the same command again to resume")
@@ -191,35 +210,34 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     checkpoints.close()
 
     # The best of each member on examples that chose nothing, where the protocol has some.
-    tests_E: list[dict[str, Any]] = []
+    tests: dict[int, dict[str, Any]] = {}
+    chosen = tracker.chosen()
     processes.barrier("prompt files")  # process 0 has written them
     if "test" in roles:
-        results_E = dataclasses.replace(evaluator, caches=caches["test"])(*best.load(files, setup, frozen))
-        records.member_predictions("test", results_E)
-        tests_E = [report(results) for results in results_E]
+        tested = best.load([files[member] for member in chosen], setup, frozen)
+        results_E = dataclasses.replace(evaluator, caches=caches["test"])(*tested)
+        results = dict(zip(chosen, results_E, strict=True))
+        records.member_predictions("test", results)
+        tests = {member: report(scores) for member, scores in results.items()}
 
     # The summary.
     summary = {
         "task": data.task,
-        **summarize(tracker, untuned_metrics, tests_E),
+        **summarize(run, tracker, untuned_metrics, tests, setup.seeds_E.tolist(), files),
         "cut": cuts,
-        "tuned_parameters": partition.parameter_count(tuned),
+        "tuned_parameters": partition.parameter_count(setup.tuned),
         "frozen_parameters": partition.parameter_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),
-        "examples_per_second": steps_here * setup.rows / tuning_seconds,
+        "examples_per_second": examples_here / tuning_seconds,
         "wall_seconds": time.monotonic() - started,
         "last_step": step,
-        "members": [
-            {"seed": seed, "best_metric": chosen["value"], "best_step": chosen["step"], "file": str(file)}
-            for seed, chosen, file in zip(setup.seeds_E.tolist(), tracker.chosen(), files, strict=True)
-        ],
     }
     records.write("summary.json", summary)
     records.close()
-    for chosen, file in zip(tracker.chosen(), files, strict=True):
-        warn_of_answers(chosen.get("about_scores", {}), str(file))
+    for member, scores in chosen.items():
+        warn_of_answers(scores.get("about_scores", {}), str(files[member]))
     log(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({data.task})")
-    for tests in tests_E:
-        log(f"on test examples: {one_line(tests['metrics'])}")
-    log("written: " + ", ".join(map(str, files)))
+    for reported in tests.values():
+        log(f"on test examples: {one_line(reported['metrics'])}")
+    log("written: " + ", ".join(str(files[member]) for member in chosen))
     return summary

@@ -36,16 +36,16 @@ def assert_same_bits(trees, others):
 
 def test_only_members_that_improved_are_replaced_by_arrays_that_nothing_else_has(setup):
     zeros = jax.tree.map(jnp.zeros_like, {"prompt": of(0)[0], "head": of(0)[1]["head"]})
-    first = best.keep(setup, zeros, *of(1), [0, 1])
-    second = best.keep(setup, first, *of(2), [1])
+    first = best.keep(setup, zeros, [0, 1], *of(1), [0, 1])
+    second = best.keep(setup, first, [0, 1], *of(2), [1])
     for member, seed in enumerate([1, 2]):
         prompts_EPD, tuned = of(seed)
         kept = {"prompt": prompts_EPD, "head": tuned["head"]}
         assert_same_bits(*(jax.tree.map(lambda x, e=member: x[e], tree) for tree in (second, kept)))
-    assert best.keep(setup, first, *of(2), []) is first
+    assert best.keep(setup, first, [0, 1], *of(2), []) is first
 
     prompts_EPD, tuned = of(3)
-    kept = best.keep(setup, second, prompts_EPD, tuned, [0, 1])
+    kept = best.keep(setup, second, [0, 1], prompts_EPD, tuned, [0, 1])
     for array in jax.tree.leaves((prompts_EPD, tuned)):
         array.delete()  # as a step does with what is donated to it
     assert_same_bits(kept["prompt"], of(3)[0])
@@ -54,7 +54,7 @@ def test_only_members_that_improved_are_replaced_by_arrays_that_nothing_else_has
 def test_the_whole_model_is_not_kept(setup):
     setup.method = None
     assert best.none_yet(setup) == {}
-    assert best.keep(setup, {}, None, {"model": {}}, [0]) == {}
+    assert best.keep(setup, {}, [0], None, {"model": {}}, [0]) == {}
 
 
 def gone(file):

@@ -66,7 +66,7 @@ def uninterrupted(tmp_path_factory, cache):
     run = command("train", **SHORT, MODEL_DIR=directory, CACHE_DIR=cache)
     done = subprocess.run(run, env=ENV | {"JAX_LOG_COMPILES": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Finished XLA compilation of jit(member_step)") == 1
+    assert done.stderr.count("Finished XLA compilation of jit(train_step)") == 1
     return directory, json.loads(done.stdout.splitlines()[-1])
 
 

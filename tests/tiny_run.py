@@ -66,7 +66,7 @@ def tiny_run(directory, devices=None):
     train_step = jax.jit(partition.on(mesh, step), out_shardings=everywhere)
     lengths = {"inputs_length": 8, "prompt_ids": PROMPT}
     batches = train_batches(
-        [(1.0, Examples())],
+        [[(1.0, Examples())]] * 2,
         seeds=SEEDS.tolist(),
         batch_size=ROWS,
         targets_length=2,

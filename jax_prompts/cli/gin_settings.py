@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import dataclasses
 import inspect
 import logging
 import os
@@ -17,6 +18,7 @@ from jax_prompts import config
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, first_line, nearest
 from jax_prompts.storage.home import with_home
+from jax_prompts.sweep import combinations
 
 ROOT = GIN_CONFIGS.parent
 
@@ -34,8 +36,6 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     """
     import gin
 
-    from jax_prompts.field_types import type_errors
-
     _register(gin)
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
     try:
@@ -48,12 +48,21 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
         _check_set(gin, kind)
         with _one_line(gin):
             run = gin.get_configurable(kind)()
+        _check_types(gin, run)
+        text = _resolved_text(gin)
+        if getattr(run, "sweep", None) is not None:
+            run = _with_variants(gin, run)
     finally:
         logging.disable(logging.NOTSET)
+    return run, text
+
+
+def _check_types(gin: Any, run: Any) -> None:
+    from jax_prompts.field_types import type_errors
+
     for field, value, wanted in type_errors(run):
         shown = " ".join(repr(value).split())[:80]
         raise ConfigError(f"{_setting(gin, field)} is {shown}: set it to {wanted}")
-    return run, _resolved_text(gin)
 
 
 def _read(gin: Any, args: argparse.Namespace) -> None:
@@ -116,8 +125,8 @@ def _constructor(made: type) -> Any:
     def construct(**fields: Any) -> Any:
         return made(**fields)
 
-    linen = {"parent", "name"} if hasattr(made, "apply") else set()
-    own = [p for p in inspect.signature(made).parameters.values() if p.name not in linen]
+    unbound = {"parent", "name"} if hasattr(made, "apply") else {"variants"}  # set by code, not by gin
+    own = [p for p in inspect.signature(made).parameters.values() if p.name not in unbound]
     construct.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own])  # type: ignore[attr-defined]
     construct.__name__ = construct.__qualname__ = made.__name__
     return construct
@@ -274,6 +283,53 @@ def _setting(gin: Any, field: str) -> str:
     name, _, part = field.partition(".")
     macros = [macro for macro, is_macro in _references(_bound(gin, name).get(part)) if is_macro]
     return macros[0] if macros else field
+
+
+def _with_variants(gin: Any, run: config.TrainRun) -> config.TrainRun:
+    """A run with the members of its sweep, each as what gin makes of its settings.
+
+    Raises:
+      ConfigError: a sweep that names no setting, or sets some otherwise than members can have them.
+    """
+    if run.training.members != 1:
+        raise ConfigError(
+            f"MEMBERS is {run.training.members} and SWEEP is set: leave MEMBERS out, and name the seeds in SWEEP, "
+            f"'RANDOM_SEED': {tuple(range(run.training.members))}"
+        )
+    given = _macros(gin)["SWEEP"] if "SWEEP" in _macros(gin) else _bound(gin, "TrainRun")["sweep"]
+    # Not copied deeply: to copy a reference is to call what it refers to.
+    bindings, variants = {key: dict(values) for key, values in gin.config._CONFIG.items()}, []
+    for settings in combinations(given):
+        gin.config._CONFIG.clear()
+        gin.config._CONFIG.update({key: dict(values) for key, values in bindings.items()})
+        for name, value in {**settings, "TrainRun.sweep": None}.items():
+            _bind(gin, name, value)
+        with _one_line(gin, "SWEEP: "):
+            member = gin.get_configurable("TrainRun")()
+            _check_types(gin, member)
+        plain = {name: _plain(value) for name, value in settings.items()}
+        variants.append(config.Variant(plain, member))
+    training = dataclasses.replace(run.training, members=len(variants))
+    return dataclasses.replace(run, training=training, variants=tuple(variants))
+
+
+def _bind(gin: Any, name: str, value: Any) -> None:
+    """Sets a macro or a field of a class; raises ConfigError where there is none of that name."""
+    macros = _macros(gin)
+    if name in macros:
+        gin.bind_parameter((name, "gin.macro", "value"), value)
+        return
+    if "." not in str(name):
+        raise ConfigError(
+            f"SWEEP names {name!r}, which is no macro; did you mean {nearest(str(name), macros)}?"
+        )
+    with _one_line(gin, "SWEEP: "):
+        gin.bind_parameter(name, value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: what gin refers to is its text."""
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
 def _resolved_text(gin: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jax_prompts.config import Data
@@ -46,6 +46,38 @@ def open_roles(
     return found
 
 
+def open_members(
+    datas_E: Sequence[Data], vocabulary: Vocabulary | WordPiece
+) -> tuple[dict[str, Caches], list[Caches]]:
+    """What `open_roles` opens for the first member, and what each member trains on; equal settings, equal caches.
+
+    Raises:
+      ConfigError, RunError: see `open_roles`.
+    """
+    roles = open_roles(datas_E[0], vocabulary)
+    datas, mixtures = [datas_E[0]], [roles["train"]]
+    for data in datas_E:
+        if data not in datas:
+            datas.append(data)
+            mixtures.append(open_roles(data, vocabulary, ["train"])["train"])
+    return roles, [mixtures[datas.index(data)] for data in datas_E]
+
+
+def examples_of(mixtures_E: Sequence[Caches]) -> int:
+    """Examples that members train on, the same number for each.
+
+    Raises:
+      ConfigError: members have other numbers, so that an epoch is not the same for all.
+    """
+    counts = {sum(len(cache) for _, cache in mixture) for mixture in mixtures_E}
+    if len(counts) > 1:
+        raise ConfigError(
+            f"SWEEP gives members {' and '.join(map(str, sorted(counts)))} examples, and with them epochs of other "
+            "lengths: start a run for each number"
+        )
+    return counts.pop()
+
+
 def _check_labels(cache: TokenCache, vocabulary: Vocabulary | WordPiece, data: Data, *, trains: bool) -> None:
     """Refuses to train on labels that no answer can equal; to score answers, which may be ranked, it warns of them."""
     if cache.labels is None or isinstance(vocabulary, WordPiece):
@@ -79,6 +111,17 @@ def split_of(data: Data, role: str) -> str:
     if data.protocol != "dev_as_test":
         return role
     return {"train": data.train_split, "validation": data.eval_split}.get(role, role)
+
+
+def subset_records(
+    datas_E: Sequence[Data], roles: dict[str, Caches], mixtures_E: Sequence[Caches]
+) -> dict[str, Any] | None:
+    """What `subset_record` says of each member, once where all are the same."""
+    records = [
+        subset_record(data, {**roles, "train": mixture})
+        for data, mixture in zip(datas_E, mixtures_E, strict=True)
+    ]
+    return records[0] if all(record == records[0] for record in records) else {"members": records}
 
 
 def subset_record(data: Data, found: dict[str, Caches]) -> dict[str, Any] | None:

@@ -30,8 +30,11 @@ from jax_prompts.errors import ConfigError
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 
 
+Mixture = Sequence[tuple[float, TokenCache]]
+
+
 def train_batches(
-    caches: Sequence[tuple[float, TokenCache]],
+    mixtures_E: Sequence[Mixture],
     *,
     seeds: Sequence[int],
     batch_size: int,
@@ -45,10 +48,10 @@ def train_batches(
     """Batches `start_step`, `start_step + 1`, ... for ever, arrays [E, B, ...], made in background threads.
 
     Every cache is shuffled anew each epoch and each of its examples seen once an epoch; a mixture interleaves
-    its caches in proportion to their rates. Members with equal seeds see equal batches.
+    its caches in proportion to their rates. Members with equal mixtures and seeds see equal batches.
 
     Args:
-      caches: (rate, cache) pairs.
+      mixtures_E: (rate, cache) pairs of each member.
       seeds: one of each member.
       batch_size: B, rows of each member.
       inputs_length: text tokens of a row at most; the prompt comes on top. Rows are as long as this or the
@@ -62,15 +65,21 @@ def train_batches(
     Raises:
       ConfigError: a cache without examples, a rate or a batch size that is not positive.
     """
-    _check(caches, batch_size)
-    first_rows = np.cumsum([0, *(len(cache) for _, cache in caches)])
-    lengths = _lengths([cache for _, cache in caches], len(prompt_ids), inputs_length, targets_length)
-    members = [_row_numbers(caches, first_rows, seed, batch_size) for seed in seeds]
+    for mixture in mixtures_E:
+        _check(mixture, batch_size)
+    caches = list({id(cache): cache for mixture in mixtures_E for _, cache in mixture}.values())
+    first_rows = np.cumsum([0, *map(len, caches)])
+    first_row_of = {id(cache): int(first) for cache, first in zip(caches, first_rows, strict=False)}
+    lengths = _lengths(caches, len(prompt_ids), inputs_length, targets_length)
+    members = [
+        _row_numbers(mixture, [first_row_of[id(cache)] for _, cache in mixture], seed, batch_size)
+        for mixture, seed in zip(mixtures_E, seeds, strict=True)
+    ]
 
     def batch(step: int) -> Batch:
         rows_EB = np.stack([rows_B[step] for rows_B in members])
         rows_EK = rows_EB if rows_here_K is None else rows_EB[:, rows_here_K]
-        inputs, targets = _gather([cache for _, cache in caches], first_rows, rows_EK.ravel())
+        inputs, targets = _gather(caches, first_rows, rows_EK.ravel())
         arrays = {
             "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], special_tokens),
             **decoder_arrays(targets, lengths[1]),
@@ -138,15 +147,13 @@ class _Shuffled:
         return int(self._order(epoch)[place])
 
 
-def _row_numbers(
-    caches: Sequence[tuple[float, TokenCache]], first_rows: np.ndarray, seed: int, batch_size: int
-) -> grain.MapDataset:
+def _row_numbers(mixture: Mixture, first_rows: Sequence[int], seed: int, batch_size: int) -> grain.MapDataset:
     """Step -> numbers of the batch's rows [B], counted through all caches."""
     streams = [
-        grain.MapDataset.source(_Shuffled(int(first_rows[i]), len(cache), seed, i))
-        for i, (_, cache) in enumerate(caches)
+        grain.MapDataset.source(_Shuffled(first_rows[i], len(cache), seed, i))
+        for i, (_, cache) in enumerate(mixture)
     ]
-    return grain.MapDataset.mix(streams, [rate for rate, _ in caches]).batch(batch_size)
+    return grain.MapDataset.mix(streams, [rate for rate, _ in mixture]).batch(batch_size)
 
 
 def _gather(
@@ -172,10 +179,10 @@ def _lengths(
     )
 
 
-def _check(caches: Sequence[tuple[float, TokenCache]], batch_size: int) -> None:
+def _check(mixture: Mixture, batch_size: int) -> None:
     if batch_size < 1:
         raise ConfigError(f"BATCH_SIZE is {batch_size}: set it to at least 1")
-    for rate, cache in caches:
+    for rate, cache in mixture:
         if not len(cache):
             raise ConfigError(
                 f"{cache.task} has no examples in split {cache.split}: choose another task or split"

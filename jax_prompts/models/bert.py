@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens, input_prompts, layer_prompts_of
-from jax_prompts.models.layers import MASKED, Embed, shard_batch
+from jax_prompts.models.layers import MASKED, Dropout, Embed, Rate, shard_batch
 from jax_prompts.models.remat import rematerialized
 
 
@@ -41,7 +41,7 @@ class BertConfig:
     max_length: int = 512
     segments: int = 2
     separator_id: int = 102
-    dropout_rate: float = 0.0
+    dropout_rate: Rate = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
 
@@ -84,7 +84,7 @@ class BertLayer(nn.Module):
         self.wi = _dense(c, c.mlp_dim, ("embed", "mlp"))
         self.wo = _dense(c, c.emb_dim, ("mlp", "embed"))
         self.mlp_norm = _norm(c)
-        self.dropout = nn.Dropout(c.dropout_rate)
+        self.dropout = Dropout(c.dropout_rate, shared=False)
 
     def __call__(
         self,
@@ -132,7 +132,7 @@ class Bert(nn.Module):
         layer = rematerialized(BertLayer, c.remat, static=5)
         self.layers = [layer(c) for _ in range(c.num_layers)]
         self.pooler = _dense(c, c.emb_dim, ("embed", "embed_out"))
-        self.dropout = nn.Dropout(c.dropout_rate)
+        self.dropout = Dropout(c.dropout_rate, shared=False)
         if self.classes:
             self.classifier = _dense(c, self.classes, ("embed", "classes"))
         else:

@@ -70,16 +70,28 @@ class RMSNorm(nn.Module):
         return normed_BLD.astype(self.dtype) * scale_D
 
 
-class Dropout(nn.Module):
-    """Dropout whose mask is shared along the length, as in T5X: cheap, and equal for every token of a row."""
+Rate = float | Float[Array, ""]
 
-    rate: float
+
+def drops(rate: Rate) -> bool:
+    """Whether a layer with this rate draws; one of a traced rate always does."""
+    return isinstance(rate, jax.Array) or rate > 0.0
+
+
+class Dropout(nn.Module):
+    """Dropout, its mask shared along the length or not.
+
+    Shared it is as in T5X: cheap, and equal for every token of a row.
+    """
+
+    rate: Rate
+    shared: bool = True
 
     @nn.compact
-    def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
-        if deterministic or self.rate == 0.0:
+    def __call__(self, x_BLD: Float[Array, "B *l D"], deterministic: bool) -> Float[Array, "B *l D"]:
+        if deterministic or not drops(self.rate):
             return x_BLD
-        shape = (x_BLD.shape[0], 1, x_BLD.shape[2])
+        shape = (x_BLD.shape[0], 1, x_BLD.shape[2]) if self.shared else x_BLD.shape
         keep_B1D = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, shape)
         return x_BLD * (keep_B1D / (1.0 - self.rate)).astype(x_BLD.dtype)
 
@@ -114,7 +126,7 @@ class Attention(nn.Module):
     num_heads: int
     head_dim: int
     emb_dim: int
-    dropout_rate: float
+    dropout_rate: Rate
     dtype: DTypeLike
 
     def setup(self) -> None:
@@ -150,7 +162,7 @@ class Attention(nn.Module):
         query_BLHK = self._heads(self.query(x_BLD))
         logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM + bias, axis=-1).astype(self.dtype)
-        if not deterministic and self.dropout_rate > 0.0:
+        if not deterministic and drops(self.dropout_rate):
             # T5X's mask is shared by all queries, so dropping a weight is dropping its value: one
             # pass over [B, M, H] in place of one over [B, H, L, M].
             value_BMHK = value_BMHK * self._dropout_mask(*value_BMHK.shape[:3])[..., None]
@@ -180,7 +192,7 @@ class Attention(nn.Module):
             "BUHD,BMD->BHUM", query_BUHD, attended_BMD, preferred_element_type=jnp.float32
         )
         weights_BHUM = jax.nn.softmax(logits_BHUM + bias, axis=-1).astype(self.dtype)
-        if not deterministic and self.dropout_rate > 0.0:
+        if not deterministic and drops(self.dropout_rate):
             mask_BMH = self._dropout_mask(*attended_BMD.shape[:2], self.num_heads)
             weights_BHUM = weights_BHUM * jnp.swapaxes(mask_BMH, 1, 2)[:, :, None]
         mixed_BUHD = jnp.einsum("BHUM,BMD->BUHD", weights_BHUM, attended_BMD)
@@ -204,7 +216,7 @@ class MLP(nn.Module):
 
     mlp_dim: int
     activations: tuple[str, ...]
-    dropout_rate: float
+    dropout_rate: Rate
     dtype: DTypeLike
 
     @nn.compact

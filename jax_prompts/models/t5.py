@@ -31,6 +31,7 @@ from jax_prompts.models.layers import (
     Dense,
     Dropout,
     Embed,
+    Rate,
     RelativePositionBias,
     RMSNorm,
     product,
@@ -67,7 +68,7 @@ class T5Config:
     logits_via_embedding: bool
     relpos_buckets: int = 32
     relpos_max_distance: int = 128
-    dropout_rate: float = 0.0
+    dropout_rate: Rate = 0.0
     dtype: Any = jnp.float32
     scan_layers: bool = False
     remat: str = "none"

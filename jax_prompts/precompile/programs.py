@@ -59,6 +59,7 @@ def programs_of(setup: Setup) -> dict[str, Program]:
         return jax.ShapeDtypeStruct(array.shape[1:], array.dtype, sharding=sharding)
 
     keys_E = jax.eval_shape(lambda: dropout_keys(np.arange(members), 0))
+    numbers_E = {name: everywhere(values.shape, values.dtype) for name, values in setup.numbers_E.items()}
     prompts_QW = None
     if method is None:
         params = jax.tree.map(first_member, tuned["model"])
@@ -71,7 +72,7 @@ def programs_of(setup: Setup) -> dict[str, Program]:
     return {
         "train": Program(
             jit_train_step(setup),
-            (tuned, setup.opt_state, frozen, train_batch, everywhere(keys_E.shape, keys_E.dtype)),
+            (tuned, setup.opt_state, frozen, train_batch, everywhere(keys_E.shape, keys_E.dtype), numbers_E),
             setup.rows,
         ),
         "eval": Program(make_loss_step(model, mesh), (params, prompts_QW, eval_batch), data.eval_batch_size),

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.errors import ConfigError, RunError, nearest
 from jax_prompts.scoring.averages import TaskMetrics
 
 
@@ -72,22 +72,29 @@ class BestTracker:
     Attributes:
       metric: `Training.metric`.
       best: for each member None, or `{"value", "step"}` and the report of that evaluation (`task_evaluator.report`).
-      stale: evaluations since any member last improved.
+      stale: of each member, evaluations since it last improved.
+      failed: of each member, why it could not go on; None where it could.
       tasks: those whose scores choose; None: all.
     """
 
     metric: str | None
     best: list[dict[str, Any] | None]
-    stale: int = 0
+    stale: list[int]
+    failed: list[str | None]
     tasks: list[str] | None = None
 
-    def update(self, step: int, reports_E: list[dict[str, Any]]) -> list[int]:
-        """Takes one evaluation of all members, `{"metrics": by task, ...}` each; returns the members that improved.
+    @classmethod
+    def fresh(cls, metric: str | None, members: int, tasks: list[str] | None = None) -> BestTracker:
+        """Before any evaluation."""
+        return cls(metric, [None] * members, [0] * members, [None] * members, tasks)
+
+    def update(self, step: int, reports: dict[int, dict[str, Any]]) -> list[int]:
+        """Takes one evaluation of members, by number, `{"metrics": by task, ...}`; returns those that improved.
 
         Ties keep the earlier; any number is better than none (a correlation with constant answers).
         """
         improved = []
-        for member, report in enumerate(reports_E):
+        for member, report in reports.items():
             value, higher = selection_metric(report["metrics"], self.metric, self.tasks)
             best = self.best[member]
             if best is not None and math.isnan(best["value"]) and not math.isnan(value):
@@ -95,17 +102,29 @@ class BestTracker:
             if best is None or (value > best["value"] if higher else value < best["value"]):
                 self.best[member] = {"value": value, "step": step, **report}
                 improved.append(member)
-        self.stale = 0 if improved else self.stale + 1
+            self.stale[member] = 0 if member in improved else self.stale[member] + 1
         return improved
 
-    def chosen(self) -> list[dict[str, Any]]:
-        """The best evaluation of every member, once there was one."""
-        return [best for best in self.best if best is not None]
+    def fail(self, members: Collection[int], reason: str) -> None:
+        """Ends members; the others go on.
 
-    def values(self) -> list[float]:
-        """The members' best metrics, once there was an evaluation."""
-        return [best["value"] for best in self.chosen()]
+        Raises:
+          RunError: there are no others.
+        """
+        for member in members:
+            if self.failed[member] is None:
+                self.failed[member] = reason
+        if all(self.failed):
+            raise RunError(reason)
 
-    def exhausted(self, patience: int | None) -> bool:
-        """Whether `patience` evaluations have passed without a better metric."""
-        return patience is not None and self.stale >= patience
+    def chosen(self) -> dict[int, dict[str, Any]]:
+        """The best evaluation of each member that has had one, by number."""
+        return {member: best for member, best in enumerate(self.best) if best is not None}
+
+    def active(self, patience: int | None) -> list[int]:
+        """The members that go on: not failed, and less than `patience` evaluations without a better metric."""
+        return [
+            member
+            for member, stale in enumerate(self.stale)
+            if self.failed[member] is None and (patience is None or stale < patience)
+        ]

@@ -2,33 +2,83 @@
 
 from __future__ import annotations
 
+import pathlib
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from jax_prompts.config import TrainRun
 from jax_prompts.scoring.averages import TaskMetrics
 from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
+from jax_prompts.sweep import alike, without_seed
 
 
 def summarize(
-    tracker: BestTracker, untuned_metrics: TaskMetrics, tests_E: Sequence[dict[str, Any]]
+    run: TrainRun,
+    tracker: BestTracker,
+    untuned_metrics: TaskMetrics,
+    tests: dict[int, dict[str, Any]],
+    seeds: Sequence[int],
+    files: Sequence[pathlib.Path],
 ) -> dict[str, Any]:
-    """The members' best scores, mean and deviation, beside the score before tuning.
+    """The members' best scores, mean and deviation, beside the score before tuning; of a sweep its best settings'.
 
     Args:
+      run: the run.
       tracker: after the last evaluation.
       untuned_metrics: of the bare model.
-      tests_E: `task_evaluator.report` of each member's best on test examples; empty where there are none.
+      tests: `task_evaluator.report` of members' best on test examples, by member; empty where there are none.
+      seeds: of every member.
+      files: of every member's best.
     """
-    best_E, values_E = tracker.chosen(), tracker.values()
-    reported = [part for part in best_E[0] if part not in ("value", "step")]
+    chosen, members = tracker.chosen(), range(len(files))
+    untuned, higher = selection_metric(untuned_metrics, tracker.metric, tracker.tasks)
+    groups = [_group(run, tracker, group) for group in _groups(run)]
+    scored = [group for group in groups if group["best_metric"] is not None]
+    best = (max if higher else min)(scored, key=lambda group: group["best_metric"])
+
+    def reported(name: str, reports: dict[int, dict[str, Any]]) -> Any:
+        """The members' values in a list; of one member the value itself."""
+        values_E = [reports[member].get(name) if member in reports else None for member in members]
+        return values_E[0] if len(values_E) == 1 else values_E
+
+    parts = [part for part in next(iter(chosen.values())) if part not in ("value", "step")]
     return {
-        "best_metric": statistics.fmean(values_E),
-        "best_metric_deviation": statistics.stdev(values_E) if len(values_E) > 1 else 0.0,
-        "best_step": _alone([best["step"] for best in best_E]),
-        "untuned_metric": selection_metric(untuned_metrics, tracker.metric, tracker.tasks)[0],
-        **{part: _alone([best[part] for best in best_E]) for part in reported},
-        **{f"test_{part}": _alone([tests[part] for tests in tests_E]) for part in (tests_E or [{}])[0]},
+        "best_metric": best["best_metric"],
+        "best_metric_deviation": best["best_metric_deviation"],
+        "best_step": reported("step", chosen),
+        "untuned_metric": untuned,
+        **{part: reported(part, chosen) for part in parts},
+        **{f"test_{part}": reported(part, tests) for part in next(iter(tests.values()), {})},
+        **({"best_settings": best["settings"], "sweep": groups} if run.variants else {}),
+        "members": [
+            {
+                "seed": seeds[member],
+                "best_metric": chosen[member]["value"] if member in chosen else None,
+                "best_step": chosen[member]["step"] if member in chosen else None,
+                "file": str(files[member]),
+                **({"settings": run.variants[member].settings} if run.variants else {}),
+                **({"failed": tracker.failed[member]} if tracker.failed[member] else {}),
+            }
+            for member in members
+        ],
+    }
+
+
+def _groups(run: TrainRun) -> list[list[int]]:
+    if not run.variants:
+        return [list(range(run.training.members))]
+    return alike([variant.settings for variant in run.variants])
+
+
+def _group(run: TrainRun, tracker: BestTracker, members: Sequence[int]) -> dict[str, Any]:
+    """Mean and deviation over members that differ in their seeds alone."""
+    values = [best["value"] for member in members if (best := tracker.best[member]) is not None]
+    return {
+        "settings": without_seed(run.variants[members[0]].settings) if run.variants else {},
+        "best_metric": statistics.fmean(values) if values else None,
+        "best_metric_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "members": list(members),
     }
 
 
@@ -37,8 +87,3 @@ def one_line(metrics: TaskMetrics) -> str:
     return ", ".join(
         f"{task} {name} {value:.2f}" for task, values in metrics.items() for name, value in values.items()
     )
-
-
-def _alone(values_E: list[Any]) -> Any:
-    """The list of the members' values; of one member the value itself."""
-    return values_E[0] if len(values_E) == 1 else values_E

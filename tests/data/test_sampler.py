@@ -37,7 +37,7 @@ class FakeCache(TokenCache):
 
 def train(*caches: FakeCache, rates=(1.0,), seeds=(0,), batch_size=4, start_step=0) -> Iterator[Batch]:
     return train_batches(
-        list(zip(rates, caches, strict=True)),
+        [list(zip(rates, caches, strict=True))] * len(seeds),
         seeds=seeds,
         batch_size=batch_size,
         inputs_length=64,
@@ -174,7 +174,7 @@ def test_parts_made_apart_are_the_batch_whatever_their_number(parts):
     def made(rows_here_K=None, **more):
         settings = {"seeds": [0, 1], "batch_size": 8, "inputs_length": 64, "targets_length": 8}
         batches = train_batches(
-            [(1.0, FakeCache(37))], **settings, prompt_ids=PROMPT, rows_here_K=rows_here_K, **more
+            [[(1.0, FakeCache(37))]] * 2, **settings, prompt_ids=PROMPT, rows_here_K=rows_here_K, **more
         )
         return take(batches, 6)
 
@@ -196,3 +196,18 @@ def test_evaluation_rows_made_apart_are_the_batch():
         for first, second, both in zip(*apart, whole, strict=True):
             joined = first[name] if name == "index" else np.concatenate([first[name], second[name]])
             np.testing.assert_array_equal(joined, both[name])
+
+
+def test_members_may_train_on_caches_of_their_own():
+    """Each member's batches are those of a run by itself, whatever the others train on."""
+    few, many = FakeCache(5), FakeCache(37)
+    mixtures_E = [[(1.0, few)], [(1.0, many)], [(0.3, few), (0.7, many)]]
+    settings = {"batch_size": 4, "inputs_length": 64, "targets_length": 8, "prompt_ids": PROMPT}
+    together = take(train_batches(mixtures_E, seeds=[0, 1, 2], **settings), 6)
+    for member, mixture in enumerate(mixtures_E):
+        alone = take(train_batches([mixture], seeds=[member], **settings), 6)
+        for both, own in zip(together, alone, strict=True):
+            for name, rows_1B in own.items():
+                wide = both[name][member]
+                np.testing.assert_array_equal(wide[:, : rows_1B.shape[-1]], rows_1B[0])
+                assert not wide[:, rows_1B.shape[-1] :].any()  # padding to the longest of all

@@ -219,10 +219,10 @@ def test_tasks_that_do_not_choose_are_reported_alone():
     metrics = {"tuned": {"accuracy": 60.0}, "judged": {"f1": 10.0}}
     assert selection_metric(metrics, None, ["tuned"]) == (60.0, True)
     assert selection_metric(metrics, "accuracy", ["tuned"]) == (60.0, True)
-    tracker = BestTracker(None, [None], tasks=["tuned"])
+    tracker = BestTracker.fresh(None, 1, ["tuned"])
     for step, (tuned, judged) in enumerate([(60.0, 10.0), (50.0, 90.0)]):
-        tracker.update(step, [{"metrics": {"tuned": {"accuracy": tuned}, "judged": {"f1": judged}}}])
-    assert [(best["value"], best["step"]) for best in tracker.chosen()] == [(60.0, 0)]
+        tracker.update(step, {0: {"metrics": {"tuned": {"accuracy": tuned}, "judged": {"f1": judged}}}})
+    assert [(best["value"], best["step"]) for best in tracker.chosen().values()] == [(60.0, 0)]
     with pytest.raises(ConfigError, match="EVAL_SPLIT"):
         choosing_tasks([LabelledCache(["a"], None, chooses=False)])
 
@@ -246,13 +246,15 @@ def test_a_metric_that_is_not_there_is_refused_before_anything_is_scored():
 
 
 def test_any_number_is_better_than_none():
-    selection = BestTracker(None, [None])
+    selection = BestTracker.fresh(None, 1)
     steps = [(1, float("nan")), (2, float("nan")), (3, 10.0), (4, float("nan")), (5, 10.0), (6, 11.0)]
     improved = [
-        step for step, value in steps if selection.update(step, [{"metrics": {"a_task": {"pearson": value}}}])
+        step
+        for step, value in steps
+        if selection.update(step, {0: {"metrics": {"a_task": {"pearson": value}}}})
     ]
     assert improved == [1, 3, 6]
-    assert selection.chosen() == [{"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}]
+    assert selection.chosen() == {0: {"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}}
 
 
 def test_majority_vote_takes_the_earliest_among_equals():
