@@ -353,3 +353,47 @@ class InferRun:
     task_feature_lengths: dict[str, int]
     batch_size: int = 32
     decoding: Decoding = Decoding()
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """`t5x suite`: a table of runs, a row for each model, setting and method, a column for each task.
+
+    What belongs to a model, a setting, a method or a task is a tuple of gin files and of `{"NAME": value}`; a cell reads
+    the files of its model, setting, method and task, the suite's own file, and then the values in the same order.
+    Values that refer to something are texts: `{"INITIALIZER": "@Uniform()"}`.
+
+    Attributes:
+      model_dir: directory of the suite; each cell has one of its own below.
+      tasks: by column; a task's name, or a tuple as above.
+      methods: by row.
+      models: by row.
+      settings: by row: lengths, few-shot sizes, whatever else tells rows apart.
+      seeds: of the runs behind every cell; its mean and deviation are over these.
+      seeded: the settings that a seed sets.
+      search: values of settings, of which the combination with the best validation score is shown.
+      search_by: what that score is of: `suite`, the mean over a row's columns, or `task`, each column for itself.
+      metrics: what columns show; where a column has none, the mean of the task's metrics.
+      averages: columns that are averages of others, and of which.
+      published: `{row: {column: number or (number, deviation)}}`; rows that no method makes are shown, too.
+      source: of the published numbers.
+      members: cells that share a step, at most.
+    """
+
+    model_dir: str
+    tasks: dict[str, Any]
+    methods: dict[str, Any]
+    models: dict[str, Any] = dataclasses.field(default_factory=lambda: {"": ()})
+    settings: dict[str, Any] = dataclasses.field(default_factory=lambda: {"": ()})
+    seeds: tuple[int, ...] = (0,)
+    seeded: tuple[str, ...] = ("RANDOM_SEED",)
+    search: dict[str, Any] = dataclasses.field(default_factory=dict)
+    search_by: Literal["suite", "task"] = "suite"
+    metrics: dict[str, str] = dataclasses.field(default_factory=dict)
+    averages: dict[str, Any] = dataclasses.field(default_factory=dict)
+    published: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: str | None = None
+    members: int = 16
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "model_dir")

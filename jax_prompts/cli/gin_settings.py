@@ -112,7 +112,7 @@ def _register(gin: Any) -> None:
         config.Decoding,
         config.Training,
     ]
-    runs = [config.TrainRun, config.EvalRun, config.InferRun]
+    runs = [config.TrainRun, config.EvalRun, config.InferRun, config.Suite]
     for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration
             gin.external_configurable(_constructor(made), name=made.__name__)
