@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import itertools
@@ -198,8 +199,16 @@ def _parts(suite: Suite, axis: str, label: str) -> tuple[list[str], Values]:
 
 def _bindings(values: Values) -> Iterator[str]:
     for name, value in values.items():
-        refers = isinstance(value, str) and value.startswith(("@", "%"))
-        yield f"{name}={value if refers else repr(value)}"
+        yield f"{name}={value if isinstance(value, str) and not _is_literal(value) else repr(value)}"
+
+
+def _is_literal(text: str) -> bool:
+    """Whether a text would be read as something else than itself."""
+    try:
+        ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _of_cells(bindings: Sequence[str]) -> Iterator[str]:

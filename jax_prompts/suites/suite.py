@@ -33,7 +33,7 @@ def run_suite(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 
 def finish(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     """Shows the table of what is finished, and writes it beside the cells: Markdown, CSV, LaTeX and JSON."""
     summaries = {cell.name: found for cell in cells if (found := states.summary_of(cell)) is not None}
-    failures = {cell.name: found[0] for cell in cells if (found := states.failure_of(cell)) is not None}
+    failures = {cell.name: failed[0] for cell in cells if (failed := states.failure_of(cell)) is not None}
     made = table.make_table(suite, cells, summaries)
     columns = table.columns_of(suite)
     print_table(["", *columns], table.lines_of(made, columns), right=columns)

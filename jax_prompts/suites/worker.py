@@ -22,7 +22,6 @@ from jax_prompts.config import Suite, TrainRun, Variant
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, Preempted, RunError, first_line
-from jax_prompts.records import Records
 from jax_prompts.setup import set_up
 from jax_prompts.storage import files, run_lock
 from jax_prompts.suites import states
@@ -62,7 +61,7 @@ def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -
 
     begun, done_here, waiting = time.monotonic(), 0, [group for group in groups if not ended(group)]
     while waiting:
-        busy = []
+        busy: list[Group] = []
         for number, group in enumerate(waiting):
             try:
                 with run_lock.held(root / "claims" / group.name):
