@@ -221,7 +221,7 @@ def _of_cells(bindings: Sequence[str]) -> Iterator[str]:
 
 def _name(row: str, column: str, searched: Values, seed: int, taken: set[str]) -> str:
     found = [f"{name.rpartition('.')[2]}={value}" for name, value in searched.items()]
-    words = [_slug(word) for word in (row, column, *found, f"seed{seed}")]
+    words = [_slug(row), _slug(column), *map(_value_slug, found), f"seed{seed}"]
     name = ".".join(filter(None, words))[:150]
     if name in taken:
         name = f"{name}.{hashlib.sha256(repr((row, column, searched, seed)).encode()).hexdigest()[:8]}"
@@ -230,7 +230,11 @@ def _name(row: str, column: str, searched: Values, seed: int, taken: set[str]) -
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9=+-]+", "_", text.lower()).strip("_")
+    return re.sub(r"[^a-z0-9+-]+", "_", text.lower()).strip("_")
+
+
+def _value_slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9=.+-]+", "_", text.lower()).strip("_.")
 
 
 def _group_name(cells: Sequence[Cell]) -> str:
