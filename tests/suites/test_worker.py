@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from small_suite import expanded, trained
@@ -110,7 +111,6 @@ def test_missing_data_are_named_before_anything_starts(tmp_path, monkeypatch):
 
 def test_a_group_that_another_worker_has_is_waited_for(small, tmp_path, monkeypatch):
     suite, cells = small
-    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
     (first, *_) = worker.groups_of(cells, suite.members)
     lock = run_lock.held(pathlib.Path(suite.model_dir) / "claims" / first.name)
     lock.__enter__()
@@ -120,7 +120,7 @@ def test_a_group_that_another_worker_has_is_waited_for(small, tmp_path, monkeypa
         polls.append(len(ran(tmp_path)))
         lock.__exit__(None, None, None)
 
-    monkeypatch.setattr(worker.time, "sleep", sleep)
+    monkeypatch.setattr(worker, "time", types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     worker.work(suite, cells)
     assert polls == [3]  # all others first
     assert len(ran(tmp_path)) == 4
@@ -129,13 +129,11 @@ def test_a_group_that_another_worker_has_is_waited_for(small, tmp_path, monkeypa
 @pytest.mark.slow
 def test_four_workers_of_which_two_are_killed(tmp_path):
     """Every cell once, none lost."""
-    command = [sys.executable, PROGRAM, str(tmp_path), "2"]
-    workers = []
-    for _ in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        workers.append(process)
-        time.sleep(0.5)
+    command = [sys.executable, PROGRAM, str(tmp_path), "4"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    assert [process.stdout.readline() for process in workers] == ["ready\n"] * 4
+    time.sleep(1)
     for process in workers[:2]:
         process.send_signal(signal.SIGKILL)
     for process in workers:
