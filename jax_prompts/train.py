@@ -18,6 +18,8 @@ from jax_prompts.data.cache import digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.roles import (
+    Caches,
+    are_filled,
     assert_same_data,
     mixture_record,
     open_roles,
@@ -25,6 +27,8 @@ from jax_prompts.data.roles import (
     subset_record,
 )
 from jax_prompts.data.sampler import train_batches
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.errors import Preempted
@@ -38,6 +42,7 @@ from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import set_up
 from jax_prompts.state import for_evaluation, initial_state
 from jax_prompts.step import dropout_keys, jit_train_step
+from jax_prompts.task_check import check_task
 
 
 def train(run: TrainRun, config_text: str) -> dict[str, Any]:
@@ -58,13 +63,20 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         return _train(run, config_text, mesh)
 
 
+def open_checked(run: TrainRun, vocabulary: Vocabulary | WordPiece) -> dict[str, Caches]:
+    """`open_roles`; where that reads data, and imports SeqIO, what the task can tell without is checked before."""
+    if not are_filled(run.data, vocabulary):
+        check_task(run)
+    return open_roles(run.data, vocabulary)
+
+
 def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     started = time.monotonic()
     settings, data = run.training, run.data
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
-    roles = processes.in_turns(lambda: open_roles(data, vocabulary))
+    roles = processes.in_turns(lambda: open_checked(run, vocabulary))
     caches = {role: [cache for _, cache in weighted] for role, weighted in roles.items()}
     processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
     steps, eval_period = settings.in_steps(sum(map(len, caches["train"])), data.batch_size)

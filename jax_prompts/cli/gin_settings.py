@@ -83,9 +83,26 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     _check_macros(gin, documented)
 
 
-def _open(file: str) -> TextIO:
-    """A gin file, with or without a byte order mark."""
-    return open(file, encoding="utf-8-sig")
+_including: list[str] = []  # gin files that are being read, each included by the one before
+
+
+@contextlib.contextmanager
+def _open(file: str) -> Iterator[TextIO]:
+    """A gin file, with or without a byte order mark, while gin reads it and what it includes.
+
+    Raises:
+      ConfigError: it is included by itself.
+    """
+    same = os.path.realpath(file)
+    if same in _including:
+        way = " includes ".join([*_including[_including.index(same) :], same])
+        raise ConfigError(f"{way}: gin files cannot include each other in a circle; take one include out")
+    _including.append(same)
+    try:
+        with open(file, encoding="utf-8-sig") as opened:
+            yield opened
+    finally:
+        _including.pop()
 
 
 _REGISTERED: set[str] = set()
@@ -248,7 +265,7 @@ def _one_line(gin: Any, where: str = "") -> Iterator[None]:
 def _explain(gin: Any, error: Exception) -> str:
     """Reason of an error of gin: the field to set, the nearest name, or the line that gin cannot read."""
     if isinstance(error, RecursionError):
-        return "it includes itself, or a value in it is nested without end"
+        return "a value in it is nested without end"
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"
