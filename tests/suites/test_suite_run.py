@@ -12,7 +12,13 @@ from small_suite import SUITE
 
 pytestmark = pytest.mark.slow
 ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-SHORT = ["TRAIN_STEPS=6", "EVAL_PERIOD=3", "EVAL_SPLIT=validation[:40]", "CHECKPOINT_PERIOD=1", "BATCH_SIZE=8"]
+SHORT = [
+    "TRAIN_STEPS=6",
+    "EVAL_PERIOD=3",
+    "EVAL_SPLIT=validation[:40]",
+    "CHECKPOINT_PERIOD=1",
+    "BATCH_SIZE=8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,9 @@ def command(directory, cache, *flags):
 
 
 def finished(directory, cache, *flags):
-    run = subprocess.run(command(directory, cache, *flags), env=ENV, capture_output=True, text=True, timeout=900)
+    run = subprocess.run(
+        command(directory, cache, *flags), env=ENV, capture_output=True, text=True, timeout=900
+    )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1]), run.stderr
 
@@ -70,7 +78,9 @@ def test_killed_twice_it_ends_with_the_same_table(whole, tmp_path, cache):
 
 
 def test_workers_that_submitit_starts(whole, tmp_path, cache):
-    report, err = finished(tmp_path, cache, "--launcher=local", "--jobs=2", "--launcher_parameter", "timeout_min=15")
+    report, err = finished(
+        tmp_path, cache, "--launcher=local", "--jobs=2", "--launcher_parameter", "timeout_min=15"
+    )
     assert report == whole[1]
     assert "2 workers" in err
 
@@ -78,7 +88,9 @@ def test_workers_that_submitit_starts(whole, tmp_path, cache):
 def test_a_cell_by_itself_is_the_member_of_its_group(whole, tmp_path, cache):
     directory, _ = whole
     cell = directory / "suite" / "cells" / "micro_residual.few.seed1"
-    words = subprocess.run(["xargs", "-n1"], stdin=(cell / "command.txt").open(), capture_output=True, text=True)
+    words = subprocess.run(
+        ["xargs", "-n1"], stdin=(cell / "command.txt").open(), capture_output=True, text=True
+    )
     arguments = words.stdout.splitlines()[1:]
     program = [sys.executable, "-m", "jax_prompts.main", *arguments, f"--gin.MODEL_DIR={tmp_path}/alone"]
     run = subprocess.run(program, env=ENV, capture_output=True, text=True, timeout=600)
