@@ -18,7 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; processes would inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; processes inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
