@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import types
 
 import pytest
@@ -34,6 +35,7 @@ def test_training_reads_no_data_for_what_cannot_be(tmp_path, setting):
     "task", ["super_glue_multirc_v102", "super_glue_record_v102", "glue_stsb_v200", "squad"]
 )
 def test_names_of_metrics_are_known_without_examples(task):
+    importlib.import_module("tasks.registry")
     names = [name for name in sorted(fill.seqio.TaskRegistry.names()) if name.startswith(task)]
     for name in names:
         run = run_of(f"MIXTURE_OR_TASK_NAME={name}", "METRIC=no_metric")
