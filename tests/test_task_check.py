@@ -27,7 +27,7 @@ def run_of(*settings):
 def test_training_reads_no_data_for_what_cannot_be(tmp_path, setting):
     run = run_of(f"CACHE_DIR={tmp_path}", f"MODEL_DIR={tmp_path}", setting)
     with pytest.raises(ConfigError, match=setting.partition("=")[2]):
-        open_checked(run, make_vocabulary(run.model))
+        open_checked(run, [run.data], make_vocabulary(run.model))
     assert list(tmp_path.iterdir()) == []
 
 
