@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -88,10 +89,7 @@ def test_workers_that_submitit_starts(whole, tmp_path, cache):
 def test_a_cell_by_itself_is_the_member_of_its_group(whole, tmp_path, cache):
     directory, _ = whole
     cell = directory / "suite" / "cells" / "micro_residual.few.seed1"
-    words = subprocess.run(
-        ["xargs", "-n1"], stdin=(cell / "command.txt").open(), capture_output=True, text=True
-    )
-    arguments = words.stdout.splitlines()[1:]
+    arguments = shlex.split((cell / "command.txt").read_text())[1:]
     program = [sys.executable, "-m", "jax_prompts.main", *arguments, f"--gin.MODEL_DIR={tmp_path}/alone"]
     run = subprocess.run(program, env=ENV, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr

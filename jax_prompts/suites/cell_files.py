@@ -31,12 +31,7 @@ def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[C
         files.write(cell.directory / "config.gin", cell.config_text)
         for folder in ("metrics", "predictions"):
             for file in sorted((directory / folder).glob("*.jsonl")):
-                lines = [
-                    line for line in file.read_text().splitlines() if json.loads(line).get("member") == member
-                ]
-                files.write(
-                    cell.directory / folder / file.name, "".join(f"{_alone(line)}\n" for line in lines)
-                )
+                files.write(cell.directory / folder / file.name, _lines_of(member, file))
         prompt = cell.directory / "prompt.safetensors"
         with atomic_file(prompt) as temporary:
             shutil.copyfile(own["file"], temporary)
@@ -45,7 +40,13 @@ def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[C
         files.write(cell.directory / "summary.json", json_text.dumps(part, indent=2) + "\n")
 
 
-def _alone(line: str) -> str:
-    row = json.loads(line)
-    del row["member"]
-    return json_text.dumps(row, ensure_ascii=False)
+def _lines_of(member: int, file: pathlib.Path) -> str:
+    """One member's lines, as a run by itself writes them; those before tuning, of the bare model, are everyone's."""
+    untuned = file.stem.endswith("-0")  # predictions at step 0
+    kept = []
+    for line in file.read_text().split("\n")[:-1]:
+        row = json.loads(line)
+        if untuned or row.get("step") == 0 or row["member"] == member:
+            del row["member"]
+            kept.append(json_text.dumps(row, ensure_ascii=False) + "\n")
+    return "".join(kept)
