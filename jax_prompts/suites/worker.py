@@ -25,8 +25,8 @@ from jax_prompts.errors import ConfigError, Preempted, RunError, first_line
 from jax_prompts.setup import set_up
 from jax_prompts.storage import files, run_lock
 from jax_prompts.suites import states
-from jax_prompts.suites.cells import Cell, Group, groups_of
 from jax_prompts.suites.cell_files import hand_out
+from jax_prompts.suites.cells import Cell, Group, groups_of
 from jax_prompts.train import train
 
 _POLL_SECONDS = 2.0
