@@ -55,7 +55,8 @@ class TaskEvaluator:
     Beside the metrics it reports, as `Scores.context`: the number of `examples`; `majority_baseline` and, for two
     classes, `all_positive_baseline`, the task's metrics of a constant answer (None where a metric has no value
     for one, as a correlation); of the answers what `baselines.shares` says; and where they should be numbers, how
-    many are none (`unreadable_predictions`), which count as wrong.
+    many are none (`unreadable_predictions`), which count as wrong; and of metrics with a `signature` function what
+    that says of the targets (`signatures`).
 
     Attributes:
       cache: examples, postprocessor and metrics.
@@ -73,7 +74,11 @@ class TaskEvaluator:
         target_texts, targets = self._gold
         several = len(set(target_texts)) > 1
         metrics: dict[str, float] = {}
-        context: dict[str, Any] = {"examples": len(texts), **self._baselines}
+        context: dict[str, Any] = {
+            "examples": len(texts),
+            **self._baselines,
+            **self._signatures,
+        }
         intervals: dict[str, list[float | None]] = {}
         for way, answers in ways.items():
             predictions = self._postprocessed(answers)
@@ -110,6 +115,16 @@ class TaskEvaluator:
                 metric: value if math.isfinite(value) else None for metric, value in values.items()
             }
         return found
+
+    @functools.cached_property
+    def _signatures(self) -> dict[str, dict[str, str]]:
+        _, targets = self._gold
+        found = {}
+        for metric in self.cache.metrics:
+            function = getattr(metric, "func", metric)
+            if hasattr(function, "signature"):
+                found[function.__name__] = function.signature(targets)
+        return {"signatures": found} if found else {}
 
     def _postprocessed(self, texts: list[Any]) -> list[Any]:
         return [
