@@ -59,8 +59,9 @@ class BaseModel:
 class OwnTask:
     """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
 
-    Files are `.jsonl` (one object a line), `.csv` or `.tsv`, each with named columns; paths are relative to DATA_DIR,
-    or to the working directory where that is not set.
+    Files are `.jsonl` (one object a line), `.csv`, `.tsv` or `.parquet`, each with named columns; paths are relative to
+    DATA_DIR, or to the working directory where that is not set. `hf://datasets/ORGANISATION/NAME[@REVISION]/PATH` is a
+    file of the Hugging Face hub.
 
     Attributes:
       train: file that trains; None where there is none.

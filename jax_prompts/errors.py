@@ -11,11 +11,15 @@ MOST_NAMES = 10  # in one message
 _USER = (  # hf://NAME@REVISION names no user
     r"\b([a-zA-Z][\w+.-]*:/{1,2})(?:(?<!\bhf://)[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"
 )
+_TOKEN = (
+    r"\b(Bearer\s+(?=[\w.~+/-]{8})|hf_(?=[^\W_]{30}))[\w.~+/-]+=*"  # of a header, of the Hugging Face hub
+)
 _QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
 
 def hide_secrets(text: str) -> str:
-    """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`)."""
+    """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`), and no token."""
+    text = re.sub(_TOKEN, r"\1***", text)
     return re.sub(_QUERY, r"\1***", re.sub(_USER, r"\1***@", text))
 
 
