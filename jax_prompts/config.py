@@ -59,8 +59,9 @@ class BaseModel:
 class OwnTask:
     """A task made of the user's own files, named by MIXTURE_OR_TASK_NAME.
 
-    Files are `.jsonl` (one object a line), `.csv` or `.tsv`, each with named columns; paths are relative to DATA_DIR,
-    or to the working directory where that is not set.
+    Files are `.jsonl` (one object a line), `.csv`, `.tsv` or `.parquet`, each with named columns; paths are relative to
+    DATA_DIR, or to the working directory where that is not set. `hf://datasets/ORGANISATION/NAME[@REVISION]/PATH` is a
+    file of the Hugging Face hub.
 
     Attributes:
       train: file that trains; None where there is none.
@@ -69,9 +70,10 @@ class OwnTask:
       inputs: the text the model reads; `{column}` stands for the column's text, `{{` for a brace.
       target: the text it should answer, or what `labels` translates.
       labels: word of each label, `{'0': 'negative', '1': 'positive'}`, no two the same; None: answers are free text.
-      answers: column with a list of all answers that are right, for the metric `squad`; its first is the target.
-      metrics: of classes `accuracy`, `f1_with_invalid`, `mean_multiclass_f1`, `matthews`; of free text `accuracy`,
-        `normalized_match`; of numbers `pearson`, `spearman`; of lists of answers `squad`.
+      answers: column with a list of all answers that are right, for metrics of lists; its first is the target.
+      metrics: of classes `accuracy`, `f1_with_invalid`, `mean_multiclass_f1`, `matthews`; of numbers `pearson`,
+        `spearman`; of free text `accuracy`, `normalized_match`, and of lists of answers `squad`; of both `exact_match`,
+        `rouge1`, `rouge2`, `rougeL`, `rougeLsum`, `bleu`, `chrf`.
       tsv_quotes: whether cells of a `.tsv` may be quoted, as those of a `.csv`: `"She said ""no""."`; None: yes where
         every cell that begins with a quote ends with one.
       id: column that tells rows apart; it must not repeat, and stands beside predictions.

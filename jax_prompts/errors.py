@@ -11,6 +11,9 @@ MOST_NAMES = 10  # in one message
 _USER = (  # hf://NAME@REVISION names no user
     r"\b([a-zA-Z][\w+.-]*:/{1,2})(?:(?<!\bhf://)[^/\s'\"]*@|[^/\s:@'\"]+:(?!\d*/)[^\s'\"@]*@)"
 )
+_TOKEN = (
+    r"\b(Bearer\s+(?=[\w.~+/-]{8})|hf_(?=[^\W_]{30}))[\w.~+/-]+=*"  # of a header, of the Hugging Face hub
+)
 _QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
 _PATH = (
@@ -19,8 +22,10 @@ _PATH = (
 
 
 def hide_secrets(text: str) -> str:
-    """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`)."""
-    return re.sub(_PATH, "/***", re.sub(_QUERY, r"\1***", re.sub(_USER, r"\1***@", text)))
+    """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`), and no token."""
+    for pattern, kept in ((_TOKEN, r"\1***"), (_USER, r"\1***@"), (_QUERY, r"\1***"), (_PATH, "/***")):
+        text = re.sub(pattern, kept, text)
+    return text
 
 
 class _Told(Exception):

@@ -1,4 +1,4 @@
-"""SuperGLUE (Wang et al. 2019): `super_glue_X_v102` in T5's text form, taskless and, but for ReCoRD, for BERT.
+"""SuperGLUE (Wang et al. 2019): `super_glue_X_v102` in T5's text form, taskless and for BERT.
 
 X is boolq, cb, copa, multirc, record, rte, wic, axb or axg; WSC is in `tasks.wsc`.
 """
@@ -9,7 +9,7 @@ import seqio
 
 from tasks import registration
 from tasks.classification import register
-from tasks.metrics.answers import squad_by_group
+from tasks.metrics.answers import squad_by_group, squad_of_best
 from tasks.metrics.labels import accuracy, grouped_exact_match, grouped_f1, matthews, mean_multiclass_f1
 from tasks.sources import nested
 from tasks.sources.seqio_sources import TfdsSource
@@ -85,12 +85,22 @@ register(
     postprocess=postprocessors.multirc,
     metric_fns=(grouped_f1, grouped_exact_match),
 )
+_RECORD = TfdsSource("super_glue/record:1.0.2", _nested("ReCoRD", parse=nested.record))
+_RIGHT = ("False", "True")
 registration.add(
     "super_glue_record_v102",
-    TfdsSource("super_glue/record:1.0.2", _nested("ReCoRD", parse=nested.record)),
+    _RECORD,
     (passages.record,),
     postprocess_fn=postprocessors.record,
     metric_fns=(squad_by_group,),
+)
+registration.add(
+    "bert_super_glue_record_v102",
+    _RECORD,
+    (functools.partial(passages.record_candidates, label_classes=_RIGHT),),
+    postprocess_fn=functools.partial(postprocessors.record_candidate, label_classes=_RIGHT),
+    metric_fns=(squad_of_best,),
+    taskless=False,
 )
 
 # The two diagnostic sets are read as RTE is. Their labels are public, so that they are scored.

@@ -67,6 +67,15 @@ def test_counts_of_other_settings(words):
     assert counts(*words.split()) == OTHERS[words]
 
 
+def test_record_on_bert():
+    files = "models/bert_base prompts/residual recipes/residual2023_bert runs/train".split()
+    report = dry_run_of(files, "MIXTURE_OR_TASK_NAME=bert_super_glue_record_v102", "BATCH_SIZE=16")
+    assert report["task"] == "bert_super_glue_record_v102"
+    assert (report["tuned_parameters"], report["frozen_parameters"]) == OTHERS[
+        "bert_base residual residual2023_bert"
+    ]
+
+
 @pytest.mark.parametrize("size", FROZEN)
 def test_model_tuning_tunes_everything(size):
     files = [f"models/{size}", "recipes/explosive", "runs/pretrain"]

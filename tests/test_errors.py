@@ -75,6 +75,8 @@ def test_what_the_system_says(error, reason):
         ("gs://b/a?X-Goog-Signature=secret&b=secret: no", "gs://b/a?***: no"),
         ("https://h/a#access_token=secret, and", "https://h/a#***, and"),
         ("https://h/a?secret (why)", "https://h/a?*** (why)"),
+        ("header b'Bearer a-secret.token=='", "header b'Bearer ***'"),
+        (f"hf_secret{'a1B2' * 7}, no", "hf_***, no"),
         ("1 https://a:secret@h and http://b:secret@i?t=secret", "1 https://***@h and http://***@i?***"),
     ],
 )
@@ -94,6 +96,8 @@ def test_secrets_of_urls_are_not_shown(text, shown):
         "mail ann@host",
         "runs/a@b?c=d",
         "is https://host/a there?",
+        "hf_models/flan-t5-base-lm-adapted-100k_and_more",
+        "Bearer of it",
     ],
 )
 def test_what_is_no_secret_is_shown(text):

@@ -126,12 +126,14 @@ class TokenCache:
     def first_rows(self) -> Int[np.ndarray, " N"]:
         """The first row of each raw example.
 
-        A task may make several rows of one (ReCoRD: one an answer): they follow each other and share their `idx`.
+        A task may make several rows of one (ReCoRD: one an answer, or for BERT one an entity): they follow each other
+        and share their `idx`.
         """
-        if not any(field.partition("/")[0] == "idx" for field in self.example(0)):
+        fields = [field for field in self.example(0) if field.partition("/")[0] == "idx"]
+        if not fields:
             return np.arange(len(self))
-        texts = self.texts("example")
-        return np.flatnonzero([True, *(text != before for before, text in itertools.pairwise(texts))])
+        numbers = [[example[field] for field in fields] for example in map(json.loads, self.texts("example"))]
+        return np.flatnonzero([True, *(now != before for before, now in itertools.pairwise(numbers))])
 
     def rows_of(self, examples_K: Int[np.ndarray, " K"]) -> Int[np.ndarray, " N"]:
         """The rows of these raw examples, in rising order."""

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import Data
-from jax_prompts.data import protocols
+from jax_prompts.data import hub_files, protocols
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
@@ -162,7 +162,7 @@ def find_task(data: Data) -> seqio.Task | seqio.Mixture:
             )
         own = dataclasses.asdict(data.own_task)
         files = {split: own.pop(split) for split in ("train", "validation", "test")}
-        return own_task(data.task, data.data_dir, files=files, **own)
+        return own_task(data.task, data.data_dir, files=files, fetch=hub_files.fetch, **own)
     if not names:
         raise ConfigError(
             f"MIXTURE_OR_TASK_MODULE {data.task_module} registers no task: name the module that registers yours, "

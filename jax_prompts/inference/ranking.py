@@ -47,6 +47,10 @@ class Ranked:
     log_p_NC: Float[np.ndarray, "N C"]
     tokens_C: Int[np.ndarray, " C"]
 
+    def log_p(self, index: int) -> dict[str, float]:
+        """Log-probability of each label for one example."""
+        return dict(zip(self.labels, map(float, self.log_p_NC[index]), strict=True))
+
     @functools.cached_property
     def best(self) -> list[str]:
         """The likeliest label of each example; the first among equals."""
@@ -140,9 +144,30 @@ def rank_labels(
       ConfigError: see `label_arrays`.
     """
     arrays = label_arrays(labels, vocabulary, targets_length)
+    tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
+    return Ranked(labels, _log_p(rank, params, prompts_QD, batches, arrays), tokens_C)
+
+
+def rank_classes(
+    rank: Rank,
+    params: Tree,
+    prompts_QD: Float[Array, "Q D"] | None,
+    batches: DeviceBatches,
+    labels: Sequence[str],
+) -> Ranked:
+    """Ranks the classes of a BERT's classifier, whose names are `labels`, for every example, in order."""
+    return Ranked(labels, _log_p(rank, params, prompts_QD, batches, {}), np.ones(len(labels), dtype=np.int32))
+
+
+def _log_p(
+    rank: Rank,
+    params: Tree,
+    prompts_QD: Float[Array, "Q D"] | None,
+    batches: DeviceBatches,
+    labels: Batch,
+) -> Float[np.ndarray, "N C"]:
     found = []
     for real_B, batch in batches:
-        log_p_BC = gathered(rank(params, prompts_QD, batch["encoder_input_tokens"], arrays))
+        log_p_BC = gathered(rank(params, prompts_QD, batch["encoder_input_tokens"], labels))
         found.append(log_p_BC[real_B])
-    tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
-    return Ranked(labels, np.concatenate(found), tokens_C)
+    return np.concatenate(found)

@@ -23,13 +23,12 @@ from jax_prompts.inference.predict import (
     LossStep,
     Predict,
     device_batches,
-    label_of,
     make_loss_step,
     make_predict,
     mean_loss,
     predict_texts,
 )
-from jax_prompts.inference.ranking import Rank, make_rank, rank_labels
+from jax_prompts.inference.ranking import Rank, make_rank, rank_classes, rank_labels
 from jax_prompts.models.bert import Bert
 from jax_prompts.scoring.task_evaluator import Scores, TaskEvaluator
 
@@ -94,8 +93,8 @@ class Evaluator:
         if not cache.metrics:
             return Scores(mean_loss(self._loss_step, *prompted, batches(targets_length=targets_length)), [])
         if isinstance(self.model, Bert):
-            texts = predict_texts(self._predict(1), *prompted, batches(), label_of(cache.labels or ()))
-            return self.task_evaluators[cache.task](texts)
+            classes = rank_classes(self._rank, *prompted, batches(), cache.labels or ())
+            return self.task_evaluators[cache.task](classes.best, classes=classes)
         predict = self._predict(cache.longest_targets)
         texts = predict_texts(predict, *prompted, batches(), self.vocabulary.decode)
         ranked = None

@@ -55,7 +55,8 @@ class TaskEvaluator:
     Beside the metrics it reports, as `Scores.context`: the number of `examples`; `majority_baseline` and, for two
     classes, `all_positive_baseline`, the task's metrics of a constant answer (None where a metric has no value
     for one, as a correlation); of the answers what `baselines.shares` says; and where they should be numbers, how
-    many are none (`unreadable_predictions`), which count as wrong.
+    many are none (`unreadable_predictions`), which count as wrong; and of metrics with a `signature` function what
+    that says of the targets (`signatures`).
 
     Attributes:
       cache: examples, postprocessor and metrics.
@@ -65,18 +66,30 @@ class TaskEvaluator:
     cache: TokenCache
     resamples: int = 0
 
-    def __call__(self, texts: list[str], ranked: Ranked | None = None) -> Scores:
-        """Scores generated texts, one an example, and beside them the likeliest labels."""
+    def __call__(
+        self, texts: list[str], ranked: Ranked | None = None, *, classes: Ranked | None = None
+    ) -> Scores:
+        """Scores generated texts, one an example, and beside them the likeliest labels.
+
+        Args:
+          texts: the answers.
+          ranked: how likely a model that answers with text finds the labels.
+          classes: how likely a classifier finds them; `texts` are its likeliest.
+        """
         ways = {"": texts}
         if ranked is not None:
             ways |= {"rank/": ranked.best, "rank_normalized/": ranked.best_normalized}
         target_texts, targets = self._gold
         several = len(set(target_texts)) > 1
         metrics: dict[str, float] = {}
-        context: dict[str, Any] = {"examples": len(texts), **self._baselines}
+        context: dict[str, Any] = {
+            "examples": len(texts),
+            **self._baselines,
+            **self._signatures,
+        }
         intervals: dict[str, list[float | None]] = {}
         for way, answers in ways.items():
-            predictions = self._postprocessed(answers)
+            predictions = self._postprocessed(answers, None if way else classes)
             metrics |= _named(way, self._compute(targets, predictions))
             context |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
             if targets and all(isinstance(target, float) for target in targets):
@@ -85,7 +98,7 @@ class TaskEvaluator:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
                 intervals |= _named(way, drawn)
-        return Scores(metrics, self._rows(texts, ranked), context, intervals)
+        return Scores(metrics, self._rows(texts, ranked, classes), context, intervals)
 
     @functools.cached_property
     def _gold(self) -> tuple[list[str], list[Any]]:
@@ -111,11 +124,24 @@ class TaskEvaluator:
             }
         return found
 
-    def _postprocessed(self, texts: list[Any]) -> list[Any]:
-        return [
-            self.cache.postprocess(text, example=self.cache.example(index), is_target=False)
-            for index, text in enumerate(texts)
-        ]
+    @functools.cached_property
+    def _signatures(self) -> dict[str, dict[str, str]]:
+        _, targets = self._gold
+        found = {}
+        for metric in self.cache.metrics:
+            function = getattr(metric, "func", metric)
+            if hasattr(function, "signature"):
+                found[function.__name__] = function.signature(targets)
+        return {"signatures": found} if found else {}
+
+    def _postprocessed(self, texts: list[Any], classes: Ranked | None = None) -> list[Any]:
+        found = []
+        for index, text in enumerate(texts):
+            example = self.cache.example(index)
+            if classes is not None:
+                example |= {"label_log_probabilities": classes.log_p(index)}
+            found.append(self.cache.postprocess(text, example=example, is_target=False))
+        return found
 
     def _compute(self, targets: list[Any], predictions: list[Any]) -> dict[str, float]:
         metrics: dict[str, float] = {}
@@ -123,7 +149,7 @@ class TaskEvaluator:
             metrics |= {name: float(value) for name, value in metric(targets, predictions).items()}
         return metrics
 
-    def _rows(self, texts: list[str], ranked: Ranked | None) -> list[dict[str, Any]]:
+    def _rows(self, texts: list[str], ranked: Ranked | None, classes: Ranked | None) -> list[dict[str, Any]]:
         rows = []
         for index, text in enumerate(texts):
             example = self.cache.example(index)
@@ -136,12 +162,9 @@ class TaskEvaluator:
             if self.cache.labels is not None:
                 row["out_of_class"] = text not in self.cache.labels
             if ranked is not None:
-                log_p = map(float, ranked.log_p_NC[index])
-                row |= {
-                    "rank": ranked.best[index],
-                    "rank_normalized": ranked.best_normalized[index],
-                    "label_log_probabilities": dict(zip(ranked.labels, log_p, strict=True)),
-                }
+                row |= {"rank": ranked.best[index], "rank_normalized": ranked.best_normalized[index]}
+            if (likely := ranked or classes) is not None:
+                row["label_log_probabilities"] = likely.log_p(index)
             rows.append(row)
         return rows
 

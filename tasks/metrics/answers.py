@@ -44,6 +44,24 @@ def squad_by_group(
     )
 
 
+def squad_of_best(
+    targets: Sequence[dict[str, Any]], predictions: Sequence[dict[str, Any]]
+) -> dict[str, float]:
+    """`squad` over the pair with the highest score of each group, the first among equals.
+
+    ReCoRD's metrics (Wang et al. 2019) where a query has a pair for each entity that may be its answer.
+    """
+    best: dict[Any, int] = {}
+    for number, target in enumerate(targets):
+        group = tuple(target["group"])
+        if group not in best or predictions[number]["score"] > predictions[best[group]]["score"]:
+            best[group] = number
+    return squad(
+        [targets[number]["value"] for number in best.values()],
+        [predictions[number]["value"] for number in best.values()],
+    )
+
+
 def normalized_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
     """Share of pairs that are equal when normalised."""
     pairs = zip(targets, predictions, strict=True)

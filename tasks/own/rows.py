@@ -1,31 +1,33 @@
-"""Rows of a user's own files: JSON lines, CSV and TSV with a header."""
+"""Rows of a user's own files: JSON lines, CSV and TSV with a header, parquet."""
 
 from __future__ import annotations
 
 import csv
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
+from tasks.own.parquet import parquet_rows
 from tasks.sources.bad_lines import tolerated
 from tasks.sources.lines import BYTE_ORDER_MARK, Place, json_lines, read_lines, tab_separated
 
 LONGEST_FIELD = 2**31 - 1  # characters; Python's own limit for CSV is 131,072
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (".jsonl", *SEPARATORS)
+SUFFIXES = (".jsonl", *SEPARATORS, ".parquet")
 _LONE_RETURN = "\ud800"  # stands for a carriage return that ends no line; UTF-8 cannot hold it
 
 
 def open_rows(
-    path: pathlib.Path, tsv_quotes: bool | None = None
+    path: pathlib.Path, tsv_quotes: bool | None = None, wanted: Collection[str] = ()
 ) -> tuple[Sequence[str], Iterator[tuple[Place, dict[str, Any]]]]:
-    """The columns that a header names, none for JSON lines, which name theirs row by row; and the rows.
+    """The columns that a header or schema names, none for JSON lines, which name theirs row by row; and the rows.
 
     Args:
       path: of the file.
       tsv_quotes: see `OwnTask`.
+      wanted: names of the columns that are used; of parquet no others are read.
 
     Returns:
       The columns; and an iterator over the place where each row begins and the row. It raises TaskError for a line
@@ -38,6 +40,8 @@ def open_rows(
         raise TaskError(f"{path}: use a file that ends in {', '.join(SUFFIXES)}")
     if path.suffix == ".jsonl":
         return (), json_lines(path)
+    if path.suffix == ".parquet":
+        return parquet_rows(path, wanted)
     if has_quotes(path, tsv_quotes):
         rows = _quoted_fields(path)
         columns = next(rows, (None, []))[1]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from tasks.errors import TaskError
 from tasks.metrics.answers import normalized_match, squad
 from tasks.metrics.correlations import pearson, spearman
+from tasks.metrics.generation import bleu, chrf, exact_match, rouge
 from tasks.metrics.labels import accuracy, f1_with_invalid, matthews, mean_multiclass_f1
 from tasks.text import postprocessors
 
@@ -20,9 +21,14 @@ def _by_name(*found: Metric) -> dict[str, Metric]:
 
 
 CLASSES = _by_name(accuracy, f1_with_invalid, mean_multiclass_f1, matthews)
-ANSWERS = _by_name(squad)
+GENERATION: dict[str, Metric] = {
+    **_by_name(exact_match),
+    **{kind: functools.partial(rouge, kind=kind) for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
+    **_by_name(bleu, chrf),
+}
+ANSWERS = _by_name(squad) | GENERATION
 NUMBERS = _by_name(pearson, spearman)
-TEXTS = _by_name(accuracy, normalized_match)
+TEXTS = _by_name(accuracy, normalized_match) | GENERATION
 
 
 def scoring(
@@ -34,7 +40,7 @@ def scoring(
     as the metrics ask.
 
     Raises:
-      TaskError: no metric, an unknown one, or one that compares something else.
+      TaskError: no metric, an unknown one, one that compares something else, or two that report the same number's name.
     """
     known = CLASSES | ANSWERS | NUMBERS | TEXTS
     if not names:
@@ -56,6 +62,10 @@ def scoring(
     for name in names:
         if name not in fit:
             raise TaskError(f"OwnTask.metrics: {name} does not compare {what}; use {' or '.join(fit)}")
+    if {"exact_match", "normalized_match"} <= {*names}:
+        raise TaskError(
+            "OwnTask.metrics: exact_match and normalized_match both report `exact_match`; leave one out"
+        )
     return postprocess, [_with_classes(known[name], len(labels)) for name in names]
 
 

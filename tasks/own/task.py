@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import math
 import pathlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -15,11 +16,13 @@ from tasks.errors import TaskError
 from tasks.features import OUTPUT_FEATURES, TOKENIZE
 from tasks.own.rows import open_rows
 from tasks.own.scoring import scoring
+from tasks.own.source import OwnSource
 from tasks.own.templates import Template
 from tasks.sources.bad_lines import tolerated
 from tasks.sources.lines import Place
-from tasks.sources.official_files import Files
-from tasks.sources.seqio_sources import FileSource
+from tasks.sources.official_files import Files, distinct
+
+HUB = "hf://datasets/"
 
 
 def own_task(
@@ -34,6 +37,7 @@ def own_task(
     metrics: Sequence[str],
     tsv_quotes: bool | None,
     id: str | None,
+    fetch: Callable[[str], pathlib.Path],
 ) -> seqio.Task:
     """Task that the settings describe; it is not registered.
 
@@ -42,14 +46,20 @@ def own_task(
       data_dir: what file names are relative to; None: the working directory.
       files: name of each split's file, or None where there is none.
       inputs, target, labels, answers, metrics, tsv_quotes, id: the fields of `OwnTask` in a run's settings.
+      fetch: gives the local copy of a file of the hub.
 
     Raises:
-      TaskError: no files, a template without columns, a metric that does not fit, labels and answers both,
-        two labels with one word, a name that SeqIO refuses.
+      TaskError: no files, a file that is neither local nor of the hub, a template without columns, a metric that does
+        not fit, labels and answers both, two labels with one word, a name that SeqIO refuses.
     """
     names = {split: file for split, file in files.items() if file is not None}
     if not names:
         raise TaskError("OWN_TASK has no files: set OwnTask.train and OwnTask.validation")
+    for split, file in names.items():
+        if "://" in file and not file.startswith(HUB):
+            raise TaskError(
+                f"OwnTask.{split}: {file} is neither a path nor {HUB}...: set it to a copy of the file"
+            )
     if labels and answers:
         raise TaskError("OwnTask.labels and OwnTask.answers are both set: set one to None")
     words = tuple((labels or {}).values())
@@ -64,12 +74,13 @@ def own_task(
         answers=answers,
         tsv_quotes=tsv_quotes,
         id=id,
+        fetch=fetch,
     )
     postprocess, metric_fns = scoring(metrics, words, answers is not None)
     try:
         return seqio.Task(
             name,
-            source=FileSource(official, pathlib.Path(data_dir or ".").expanduser()),
+            source=OwnSource(official, pathlib.Path(data_dir or ".").expanduser()),
             preprocessors=TOKENIZE,
             output_features=OUTPUT_FEATURES,
             postprocess_fn=postprocess,
@@ -89,6 +100,7 @@ class OwnFiles(Files):
       answers: column with all right answers, if there is one: the first is the target.
       tsv_quotes: see `OwnTask`.
       id: column that tells rows apart, if there is one.
+      fetch: gives the local copy of a file of the hub.
     """
 
     inputs: Template
@@ -97,14 +109,18 @@ class OwnFiles(Files):
     answers: str | None
     tsv_quotes: bool | None
     id: str | None
+    fetch: Callable[[str], pathlib.Path]
 
     def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
-        """Path of the file of a split.
+        """Path of the file of a split; one of the hub is fetched.
 
         Raises:
           TaskError: it is not there.
         """
-        path = data_dir / str(self.names[split])
+        name = str(self.names[split])
+        if name.startswith(HUB):
+            return self.fetch(name)
+        path = data_dir / name
         if not path.is_file():
             raise TaskError(
                 f"OwnTask.{split}: {path} is not there; set it to a file of yours, or set DATA_DIR"
@@ -119,12 +135,16 @@ class OwnFiles(Files):
         """Place and example of each row, checked.
 
         Raises:
-          TaskError: the file lacks a column or has one twice, or a row is malformed, has an empty text or an
-            unknown label.
+          TaskError: the file lacks a column or has one twice, or a row is malformed, has an empty text, an unknown
+            label or the `id` of another.
         """
+        rows = self._examples(path)
+        return rows if self.id is None else distinct(rows)
+
+    def _examples(self, path: pathlib.Path) -> Iterator[tuple[Place, dict[str, Any]]]:
         targets = self.target.columns if self.answers is None else [self.answers]
         wanted = [*self.inputs.columns, *targets, *filter(None, [self.id])]
-        columns, rows = open_rows(path, self.tsv_quotes)
+        columns, rows = open_rows(path, self.tsv_quotes, wanted)
         _check_columns(path, columns, wanted)
         for number, (place, row) in enumerate(rows):
             with tolerated():
@@ -174,6 +194,8 @@ class _Cells(Mapping[str, str]):
             raise self._place.error(
                 f"column {column!r} must be text or a number, found {json.dumps(value)[:80]}"
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._place.error(f"column {column!r} is {text}, no finite number")
         if not text.strip():
             raise self._place.error(f"column {column!r} is empty")
         if "\0" in text:

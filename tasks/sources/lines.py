@@ -19,19 +19,27 @@ BYTE_ORDER_MARK = "\ufeff"  # what some programs write first
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A place in a file, for messages: a line, a path inside a JSON document, or both."""
+    """A place in a file, for messages: a line, a path inside a JSON document, or both.
+
+    Attributes:
+      path: of the file.
+      line: number, from 1.
+      inside: path inside the document.
+      unit: what is numbered, where it is no line.
+    """
 
     path: pathlib.Path
     line: int | None = None
     inside: str = ""
+    unit: str = "line"
 
     @property
     def where(self) -> str:
-        line = [] if self.line is None else [f"line {self.line}"]
+        line = [] if self.line is None else [f"{self.unit} {self.line}"]
         return ", ".join([*line, *filter(None, [self.inside])])
 
     def error(self, reason: str) -> BadLine:
-        what = "line" if self.line is not None else "entry"
+        what = self.unit if self.line is not None else "entry"
         return BadLine(f"{self.path}, {self.where}: {reason}; correct or remove the {what}")
 
 

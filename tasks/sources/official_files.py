@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
@@ -75,15 +75,28 @@ class Files:
         Raises:
           TaskError: as `examples`, or the file is empty or holds an example twice.
         """
-        examples, places = [], dict[str, Place]()
-        for place, example in self.examples(path, split):
-            key = next((json.dumps(example[name]) for name in KEYS if name in example), str(len(places)))
-            with tolerated():
-                if key in places:
-                    raise place.error(f"the same number or name ({key}) as {places[key].where}")
-                places[key] = place
-                examples.append(example)
+        examples = [example for _, example in distinct(self.examples(path, split))]
         if not examples:
-            reason = all_bad(str(path)) or self.remedy(path, split)
-            raise TaskError(f"{path} holds no examples; {reason}")
+            raise self.holds_nothing(path, split)
         return examples
+
+    def holds_nothing(self, path: pathlib.Path, split: str) -> TaskError:
+        """The error of a file without examples: its bad lines, if there are any, or what belongs there."""
+        reason = all_bad(str(path)) or self.remedy(path, split)
+        return TaskError(f"{path} holds no examples; {reason}")
+
+
+def distinct(examples: Iterable[tuple[Place, dict[str, Any]]]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The same places and examples.
+
+    Raises:
+      TaskError: an example has the number or name of one before it.
+    """
+    places: dict[str, Place] = {}
+    for place, example in examples:
+        key = next((json.dumps(example[name]) for name in KEYS if name in example), str(len(places)))
+        with tolerated():
+            if key in places:
+                raise place.error(f"the same number or name ({key}) as {places[key].where}")
+            places[key] = place
+            yield place, example

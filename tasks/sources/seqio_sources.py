@@ -6,7 +6,7 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -98,7 +98,7 @@ class FileSource(seqio.DataSource):
         self._read = functools.cache(lambda split: official.read(official.file(data_dir, split), split))
 
     def at(self, data_dir: str | pathlib.Path) -> FileSource:
-        return FileSource(self._official, directory(data_dir))
+        return type(self)(self._official, directory(data_dir))
 
     def files(self, split: str) -> list[pathlib.Path]:
         """The files that hold a split."""
@@ -109,7 +109,7 @@ class FileSource(seqio.DataSource):
     def list_shards(self, split: str) -> Sequence[str]:
         return [split]
 
-    def num_input_examples(self, split: str) -> int:
+    def num_input_examples(self, split: str) -> int | None:
         return len(self._examples(split))
 
     def get_dataset(self, split: str = "train", *_: Any, **__: Any) -> tf.data.Dataset:
@@ -150,15 +150,19 @@ class FilesOnly(seqio.DataSource):
         raise TaskError(f"this data set is not in TFDS: put {wanted} into a directory and set DATA_DIR to it")
 
 
-def as_dataset(examples: Sequence[dict[str, Any]]) -> tf.data.Dataset:
-    """Examples as TFDS gives them: texts, numbers, lists of texts, dictionaries of these."""
-    if not examples:
+def as_dataset(examples: Iterable[dict[str, Any]]) -> tf.data.Dataset:
+    """Examples as TFDS gives them: texts, numbers, lists of texts, dictionaries of these.
+
+    They are gone through for the first one, and again for each pass over the data set.
+    """
+    first = next(iter(examples), None)
+    if first is None:
         raise TaskError("the split holds no examples: choose a larger part")
-    specs = {name: _spec(name, value) for name, value in examples[0].items()}
+    specs = {name: _spec(name, value) for name, value in first.items()}
 
     def blocks() -> Iterator[dict[str, Any]]:
-        for start in range(0, len(examples), BLOCK):
-            block = examples[start : start + BLOCK]
+        waiting = iter(examples)
+        while block := list(itertools.islice(waiting, BLOCK)):
             yield {name: _column([example[name] for example in block], spec) for name, spec in specs.items()}
 
     return tf.data.Dataset.from_generator(blocks, output_signature=specs).unbatch()

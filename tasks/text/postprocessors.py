@@ -1,6 +1,7 @@
 """Postprocessors: decoded text as the metrics compare it. Evaluation uses them where TensorFlow is not installed.
 
-Each is called as `postprocess(text, example=..., is_target=...)`; `example` holds the task's own fields.
+Each is called as `postprocess(text, example=..., is_target=...)`; `example` holds the task's own fields, and where a
+classifier answers (a BERT) `label_log_probabilities`, `{label: nats}`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,21 @@ def record(text: str, *, example: dict[str, Any], is_target: bool = False) -> di
     if not is_target:
         return {"value": text}
     return {"value": list(example["answers"]), "group": (example["idx/passage"], example["idx/query"])}
+
+
+def record_candidate(
+    text: str, *, label_classes: Sequence[str], example: dict[str, Any], is_target: bool = False
+) -> dict[str, Any]:
+    """The pair's entity as `value`, and as `score` how right it is; of a target as `record`.
+
+    The score is the log-probability of "right", the second class. Where there are no probabilities, an entity that
+    is called right is above those that are not.
+    """
+    if is_target:
+        return record(text, example=example, is_target=True)
+    right = label_classes[1]
+    log_p = example.get("label_log_probabilities", {right: float(text == right)})
+    return {"value": example["entity"], "score": log_p[right]}
 
 
 def referent(text: str, *, example: dict[str, Any], is_target: bool = False) -> int:

@@ -1,5 +1,7 @@
 """Ranking labels: the loss of each label as a target, the likeliest one chosen, one compilation, bad settings."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,6 +168,10 @@ def test_bert_answers_with_its_likeliest_class_already(tmp_path):
     found = scorer([params], None)[0]["labelled"]
     assert found.metrics.keys() == {"accuracy"}
     assert found.context["out_of_class_predictions"] == 0
+    for row in found.predictions:
+        scores = row["label_log_probabilities"]
+        assert row["prediction"] == max(scores, key=scores.get)
+        assert sum(map(math.exp, scores.values())) == pytest.approx(1)
 
 
 def test_labels_that_the_length_makes_equal_are_refused(vocabulary):

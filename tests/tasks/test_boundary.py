@@ -17,6 +17,7 @@ WITHOUT_TENSORFLOW = (
     "tasks.errors",
     "tasks.metrics.answers",
     "tasks.metrics.correlations",
+    "tasks.metrics.generation",
     "tasks.metrics.labels",
     "tasks.selection",
     "tasks.sources.bad_lines",

@@ -166,6 +166,13 @@ def test_lists_of_right_answers(tmp_path, data, vocabulary):
     assert targets == [["the fox", "a dog"], ["a fox"]]
     said = [cache.postprocess(text, example=examples[0]) for text in ("Dog", "a red fox")]
     assert cache.metrics[0](targets, said) == {"em": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2)}
+    generated = only(with_own(asked, metrics=("squad", "rougeL", "bleu", "exact_match")), vocabulary)
+    assert [list(metric(targets, said)) for metric in generated.metrics] == [
+        ["em", "f1"],
+        ["rougeL"],
+        ["bleu"],
+        ["exact_match"],
+    ]
     for answers, reason in [
         ([], "column 'answers' is empty"),
         (["a", " "], "empty"),
