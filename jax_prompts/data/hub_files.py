@@ -30,7 +30,6 @@ def fetch(url: str) -> pathlib.Path:
     if match is None:
         raise ConfigError(f"{url}: write it as hf://datasets/ORGANISATION/NAME/FILE, or NAME@REVISION")
     name, revision, file = match[1], urllib.parse.unquote(match[2] or "") or None, match[3]
-    page = f"https://huggingface.co/datasets/{name}"
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)  # it remarks on every retry
     download = functools.partial(
         huggingface_hub.hf_hub_download, name, file, repo_type="dataset", revision=revision
@@ -41,18 +40,16 @@ def fetch(url: str) -> pathlib.Path:
         path = pathlib.Path(download())
     except errors.GatedRepoError as error:
         raise ConfigError(
-            f"{url}: the hub asks who wants {name}: accept its terms at {page}, and set HF_TOKEN"
+            f"{url}: the hub asks who wants {name}: accept its terms on its page there, and set HF_TOKEN"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ConfigError(
             f"{url}: the hub has no data set {name}, or a private one, which needs HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ConfigError(f"{url}: {name} has no revision {revision}; see {page}") from error
+        raise ConfigError(f"{url}: {name} has no revision {revision}") from error
     except errors.RemoteEntryNotFoundError as error:
-        raise ConfigError(
-            f"{url}: {name} has no file {file}; see {page}/tree/{revision or 'main'}"
-        ) from error
+        raise ConfigError(f"{url}: {name} has no file {file}") from error
     except Exception as error:  # whatever else the library and the network raise
         try:
             path = pathlib.Path(download(local_files_only=True))
