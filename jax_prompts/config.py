@@ -359,8 +359,9 @@ class InferRun:
 class Suite:
     """`t5x suite`: a table of runs, a row for each model, setting and method, a column for each task.
 
-    What belongs to a model, a setting, a method or a task is a tuple of gin files and of `{"NAME": value}`; a cell reads
-    the files of its model, setting, method and task, the suite's own file, and then the values in the same order.
+    What belongs to a model, a setting, a method or a task is a tuple of gin files and of `{"NAME": value}`; a cell
+    reads the files of its model, setting, method and task, the suite's own file, and then the values in this order.
+    A label `""` is left out of the row's.
     Values that refer to something are texts: `{"INITIALIZER": "@Uniform()"}`.
 
     Attributes:
@@ -382,9 +383,9 @@ class Suite:
 
     model_dir: str
     tasks: dict[str, Any]
-    methods: dict[str, Any]
-    models: dict[str, Any] = dataclasses.field(default_factory=lambda: {"": ()})
-    settings: dict[str, Any] = dataclasses.field(default_factory=lambda: {"": ()})
+    methods: dict[Any, Any]
+    models: dict[Any, Any] = dataclasses.field(default_factory=lambda: {"": ()})
+    settings: dict[Any, Any] = dataclasses.field(default_factory=lambda: {"": ()})
     seeds: tuple[int, ...] = (0,)
     seeded: tuple[str, ...] = ("RANDOM_SEED",)
     search: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -83,5 +83,5 @@ def _words(hint: Any, field: str) -> str:
     if kind is Literal:
         return " or ".join(map(repr, parts))
     if kind is dict:
-        return f"a dictionary such as {_DICTIONARIES[field]}"
+        return f"a dictionary such as {_DICTIONARIES.get(field, {'NAME': 'value'})}"
     return _WORDS.get(kind, f"@{kind.__name__}()")

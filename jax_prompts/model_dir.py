@@ -63,6 +63,12 @@ def check_writable(path: str) -> None:
         probe.unlink()
 
 
+def check_same_run(run: TrainRun, config_text: str) -> None:
+    """Raises ConfigError where the config.gin in MODEL_DIR is of a run that this one cannot go on with."""
+    directory = pathlib.Path(run.model_dir)
+    _check_same_run(run, directory, _text_of(directory / "config.gin"), config_text)
+
+
 def check_steps(model_dir: str, steps: int, trained: int) -> None:
     """Raises ConfigError unless a run that has trained for some steps, towards another number, has some left."""
     if steps <= trained:

@@ -65,6 +65,19 @@ def summarize(
     }
 
 
+def of_member(summary: dict[str, Any], member: int) -> dict[str, Any]:
+    """One member's part of a summary, as a run by itself has it; what members share is divided among them."""
+    own, count = summary["members"][member], len(summary["members"])
+    part = {name: value for name, value in summary.items() if name not in ("best_settings", "sweep")}
+    for name, value in part.items():
+        if name not in ("members", "cut") and isinstance(value, list):
+            part[name] = value[member]
+    for name in ("tuned_parameters", "examples_per_second", "wall_seconds", "checkpoint_bytes"):
+        part[name] = summary[name] / count if isinstance(summary[name], float) else summary[name] // count
+    part |= {"best_metric": own["best_metric"], "best_metric_deviation": 0.0, "shared_with": count - 1}
+    return {**part, "members": [{name: value for name, value in own.items() if name != "settings"}]}
+
+
 def _groups(run: TrainRun) -> list[list[int]]:
     if not run.variants:
         return [list(range(run.training.members))]

@@ -29,12 +29,16 @@ _SILENCE_SECONDS = 90.0  # network file systems show others' files after up to a
 _POLL_SECONDS = 1.0
 
 
+class BusyError(RunError):
+    """Another process holds the lock."""
+
+
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
     """Holds the lock of a folder, made where it is missing, while the block runs.
 
     Raises:
-      RunError: another process holds it; the message says which, where and since when.
+      BusyError: another process holds it; the message says which, where and since when.
       OSError: the folder cannot be made, or written into.
     """
     with directory_for(folder):
@@ -61,10 +65,10 @@ def _taken(file: pathlib.Path) -> int:
         try:
             locked, holder = lock(descriptor), _holder(descriptor)
             if locked is False:
-                raise RunError(_busy(file, holder))
+                raise BusyError(_busy(file, holder))
             known_here = locked and holder.get("host") in (None, socket.gethostname())
             if not known_here and _shows_life(file, holder):
-                raise RunError(f"{_busy(file, holder)}; if that process is no more, remove {file}")
+                raise BusyError(f"{_busy(file, holder)}; if that process is no more, remove {file}")
             if _is_open_as(descriptor, file):  # else its holder has removed it meanwhile
                 begun = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
                 now = {"host": socket.gethostname(), "process": os.getpid(), "begun": begun}

@@ -1,0 +1,54 @@
+"""Starts workers of a suite through submitit: as a Slurm job array, or as processes of this host."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, RunError, first_line
+
+
+def launch(
+    launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parameters: dict[str, Any]
+) -> list[str]:
+    """Starts `jobs` workers, waits for them, and returns their job ids; what they print is in MODEL_DIR/jobs.
+
+    Args:
+      launcher: `slurm` or `local`.
+      jobs: how many.
+      model_dir: of the suite.
+      argv: the arguments of a worker's command.
+      parameters: of submitit's executor, such as `{"slurm_partition": "gpu", "timeout_min": 600}`.
+
+    Raises:
+      ConfigError: submitit is not installed, there is no Slurm here, or a parameter it does not know.
+      RunError: workers that failed.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--launcher={launcher} needs submitit: pip install 'jax_prompts[slurm]'"
+        ) from error
+    folder = pathlib.Path(model_dir) / "jobs"
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=launcher)
+        executor.update_parameters(**{"name": "t5x_suite", "timeout_min": 24 * 60, **parameters})
+    except (RuntimeError, TypeError, ValueError, NameError) as error:
+        raise ConfigError(f"--launcher={launcher}: {first_line(error)}") from error
+    worker = submitit.helpers.CommandFunction(
+        [sys.executable, "-m", "jax_prompts.main", *argv], verbose=False
+    )
+    with executor.batch():  # one array
+        started = [executor.submit(worker) for _ in range(jobs)]
+    names = [job.job_id for job in started]
+    log(f"{jobs} workers, jobs {', '.join(names)}; what they print is in {folder}")
+    failed = [
+        f"{job.job_id}: {first_line(error)}" for job in started if (error := job.exception()) is not None
+    ]
+    if failed:
+        raise RunError(f"{len(failed)} of {jobs} workers failed: {'; '.join(failed)}; see {folder}")
+    return names

@@ -1,0 +1,51 @@
+"""Gives each cell of a group the files of its member, as a run by itself leaves them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from jax_prompts.scoring.summary import of_member
+from jax_prompts.storage import files, json_text
+from jax_prompts.storage.files import atomic_file
+from jax_prompts.suites import states
+from jax_prompts.suites.cells import Cell
+
+
+def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[Cell]) -> None:
+    """Writes the directories of cells whose members one run has trained; the summary of each last of all.
+
+    Args:
+      summary: of that run.
+      directory: of that run.
+      cells: in the order of its members.
+    """
+    for member, cell in enumerate(cells):
+        own = summary["members"][member]
+        if "failed" in own:
+            states.fail(cell, own["failed"])
+            continue
+        files.write(cell.directory / "config.gin", cell.config_text)
+        for folder in ("metrics", "predictions"):
+            for file in sorted((directory / folder).glob("*.jsonl")):
+                lines = [
+                    line for line in file.read_text().splitlines() if json.loads(line).get("member") == member
+                ]
+                files.write(
+                    cell.directory / folder / file.name, "".join(f"{_alone(line)}\n" for line in lines)
+                )
+        prompt = cell.directory / "prompt.safetensors"
+        with atomic_file(prompt) as temporary:
+            shutil.copyfile(own["file"], temporary)
+        part = of_member(summary, member)
+        part["members"][0]["file"] = str(prompt)
+        files.write(cell.directory / "summary.json", json_text.dumps(part, indent=2) + "\n")
+
+
+def _alone(line: str) -> str:
+    row = json.loads(line)
+    del row["member"]
+    return json_text.dumps(row, ensure_ascii=False)

@@ -1,0 +1,58 @@
+"""How far cells are: finished, failed, or open; read from their directories, which every worker sees."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from jax_prompts import model_dir, records
+from jax_prompts.errors import ConfigError, printable
+from jax_prompts.storage import files, json_text
+from jax_prompts.suites.cells import Cell
+
+_FAILED = "failed.json"
+
+
+def summary_of(cell: Cell) -> dict[str, Any] | None:
+    """What a finished cell's summary.json holds; None where it is not finished."""
+    return records.read_summary(cell.directory / "summary.json")
+
+
+def fail(cell: Cell, reason: str) -> None:
+    """Says of a cell why it could not be run; each time anew, so that others see that it was tried again."""
+    text = json_text.dumps({"reason": reason, "attempt": uuid.uuid4().hex})
+    files.write(cell.directory / _FAILED, text + "\n")
+
+
+def failure_of(cell: Cell) -> tuple[str, str] | None:
+    """(reason, attempt) of a cell that could not be run; None where it has not failed."""
+    try:
+        found = json.loads(records.read_file(cell.directory / _FAILED))
+        return str(found["reason"]), str(found["attempt"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError):
+        return "its failed.json is damaged", ""
+
+
+def forget_failure(cell: Cell) -> None:
+    (cell.directory / _FAILED).unlink(missing_ok=True)
+
+
+def check_same_suite(root: pathlib.Path, cells: Sequence[Cell]) -> None:
+    """Checks that a directory holds these cells or none.
+
+    Raises:
+      ConfigError: it holds a cell of the same name with other settings, or only cells of another suite.
+    """
+    there = {path.name for path in (root / "cells").glob("*") if (path / "config.gin").exists()}
+    if there and not there & {cell.name for cell in cells}:
+        raise ConfigError(
+            f"MODEL_DIR {root} holds the cells of another suite ({printable(min(there))}): choose another MODEL_DIR"
+        )
+    for cell in cells:
+        if cell.name in there:
+            model_dir.check_same_run(cell.run, cell.config_text)

@@ -1,0 +1,135 @@
+"""A suite from beginning to end: its cells are shown, or run, and its table is written."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from jax_prompts.config import Suite
+from jax_prompts.display import log, print_table
+from jax_prompts.dry_run import dry_run
+from jax_prompts.errors import ConfigError
+from jax_prompts.storage import files, json_text
+from jax_prompts.suites import states, table
+from jax_prompts.suites.cells import Cell, groups_of
+from jax_prompts.suites.worker import work
+
+_FLOPS_A_PARAMETER = 4  # of a token: forward, and backward without gradients of weights
+_FLOPS_A_TUNED_PARAMETER = 6
+
+
+def run_suite(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -> dict[str, Any]:
+    """Runs what is not finished of a suite's cells, then shows and writes its table.
+
+    Raises:
+      As `worker.work`.
+    """
+    work(suite, cells, share)
+    return finish(suite, cells)
+
+
+def finish(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Shows the table of what is finished, and writes it beside the cells: Markdown, CSV, LaTeX and JSON."""
+    summaries = {cell.name: found for cell in cells if (found := states.summary_of(cell)) is not None}
+    failures = {cell.name: failed[0] for cell in cells if (failed := states.failure_of(cell)) is not None}
+    made = table.make_table(suite, cells, summaries)
+    columns = table.columns_of(suite)
+    print_table(["", *columns], table.lines_of(made, columns), right=columns)
+    log(table.legend(suite))
+    for name, reason in failures.items():
+        log(f"failed: {name}: {reason}")
+    root = pathlib.Path(suite.model_dir)
+    report = {
+        "cells": len(cells),
+        "done": len(summaries),
+        "failed": len(failures),
+        "failures": failures,
+        "table": table.as_json(made),
+    }
+    files.write(root / "table.md", table.markdown(suite, made))
+    files.write(root / "table.csv", table.comma_separated(made))
+    files.write(root / "table.tex", table.latex(suite, made))
+    files.write(root / "table.json", json_text.dumps(report, indent=2) + "\n")
+    log(f"written: {root}/table.md, table.csv, table.tex, table.json")
+    return report
+
+
+def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What a suite would run: its cells with their parameters and an estimate of their cost; checks each.
+
+    The cost is that of the products with weights: without data, steps of runs that count epochs are not known.
+
+    Raises:
+      ConfigError: a task, file or setting of a cell that does not work; all that is wrong is said at once.
+    """
+    wrong: list[str] = []
+    counted: list[tuple[Any, dict[str, Any]]] = []
+
+    def count(cell: Cell) -> dict[str, Any]:
+        key = (cell.run.model, cell.run.method, cell.run.data, cell.run.optimizer.name)
+        for known, report in counted:
+            if known == key:
+                return report
+        try:
+            report = dry_run(cell.run)
+        except ConfigError as error:
+            wrong.append(f"{cell.name}: {error}")
+            report = {}
+        counted.append((key, report))
+        return report
+
+    groups = groups_of(cells, suite.members)
+    listed = []
+    for group in groups:
+        for cell in group.cells:
+            report = count(cell)
+            if not report:
+                continue
+            flops = _step_flops(report)
+            steps = cell.run.training.steps
+            listed.append(
+                {
+                    "cell": cell.name,
+                    "row": cell.row,
+                    "column": cell.column,
+                    "seed": cell.seed,
+                    **cell.searched,
+                    "tuned_parameters": report["tuned_parameters"],
+                    "frozen_parameters": report["frozen_parameters"],
+                    "steps": steps,
+                    "epochs": cell.run.training.epochs if steps is None else None,
+                    "step_flops": flops,
+                    "flops": None if steps is None else flops * steps,
+                    "group": group.name,
+                    "command": shlex.join(cell.command()),
+                }
+            )
+    if wrong:
+        raise ConfigError(f"{len(wrong)} cells cannot be run: {'; '.join(wrong)}")
+    heads = ("cell", "tuned_parameters", "frozen_parameters", "steps", "flops")
+    print_table(
+        ["cell", "tuned", "frozen", "steps", "TFLOP"],
+        [
+            [
+                row["cell"],
+                f"{row['tuned_parameters']:,}",
+                f"{row['frozen_parameters']:,}",
+                f"{row['epochs']} epochs" if row["steps"] is None else f"{row['steps']:,}",
+                f"{row['step_flops'] / 1e12:.3g} a step"
+                if row["flops"] is None
+                else f"{row['flops'] / 1e12:,.3g}",
+            ]
+            for row in listed
+        ],
+        right=heads[1:],
+    )
+    return {"cells": len(cells), "groups": len(groups), "done": 0, "failed": 0, "table": listed}
+
+
+def _step_flops(report: dict[str, Any]) -> int:
+    batch = report["batch"]
+    tokens = batch["rows"] * (batch["encoder"] + batch["targets"])
+    frozen = _FLOPS_A_PARAMETER * report["frozen_parameters"]
+    return tokens * (frozen + (0 if frozen else _FLOPS_A_TUNED_PARAMETER * report["tuned_parameters"]))

@@ -1,0 +1,164 @@
+"""Runs the cells of a suite: one group after another, each by one worker, whoever else works on the same suite.
+
+Workers share nothing but the suite's directory. Who holds the lock of a group runs it; a lock goes with its process, so
+that a killed worker's group is taken on by another, from its last checkpoint. No clock is compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jax_prompts import memory, partition
+from jax_prompts.base_models.build import make_vocabulary
+from jax_prompts.config import Suite, TrainRun, Variant
+from jax_prompts.data.roles import open_roles
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, Preempted, RunError, first_line
+from jax_prompts.setup import set_up
+from jax_prompts.storage import files, run_lock
+from jax_prompts.suites import states
+from jax_prompts.suites.cells import Cell, Group, groups_of
+from jax_prompts.suites.members import hand_out
+from jax_prompts.train import train
+
+_POLL_SECONDS = 2.0
+
+
+def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -> None:
+    """Runs all cells that are not finished, and waits for those that other workers run.
+
+    A cell that cannot be run is written down as failed, and the others go on; it is tried again by the next command.
+
+    Args:
+      suite: the suite.
+      cells: all of them.
+      share: (I, N): of N shares of the groups, number I alone, from 1; the others are not waited for.
+
+    Raises:
+      ConfigError: another suite's directory, or data that a cell needs and that are not there.
+      Preempted: SIGTERM or Ctrl-C arrived; everything is saved.
+    """
+    root = pathlib.Path(suite.model_dir)
+    states.check_same_suite(root, cells)
+    groups = groups_of(cells, suite.members)[share[0] - 1 :: share[1]]
+    _check_data([cell for group in groups for cell in group.cells])
+    before = {cell.name: states.failure_of(cell) for cell in cells}
+
+    def ended(group: Group) -> bool:
+        """Whether each cell is finished, or has failed since this worker began."""
+        return all(
+            states.summary_of(cell) is not None or states.failure_of(cell) not in (None, before[cell.name])
+            for cell in group.cells
+        )
+
+    begun, done_here, waiting = time.monotonic(), 0, [group for group in groups if not ended(group)]
+    while waiting:
+        busy: list[Group] = []
+        for number, group in enumerate(waiting):
+            try:
+                with run_lock.held(root / "claims" / group.name):
+                    if ended(group):
+                        continue
+                    _log_progress(cells, begun, done_here, len(waiting) - number + len(busy))
+                    _run(group, root)
+                    done_here += 1
+            except run_lock.BusyError:
+                busy.append(group)
+        waiting = [group for group in busy if not ended(group)]
+        if waiting:
+            time.sleep(_POLL_SECONDS)
+
+
+def _log_progress(cells: Sequence[Cell], begun: float, done_here: int, left: int) -> None:
+    finished = sum(states.summary_of(cell) is not None for cell in cells)
+    time_left = f", {(time.monotonic() - begun) / done_here * left / 60:.0f} min left" if done_here else ""
+    log(f"suite: {finished} of {len(cells)} cells finished{time_left}")
+
+
+def _check_data(cells: Sequence[Cell]) -> None:
+    """Opens the data of every open cell, which fills their caches.
+
+    Raises:
+      ConfigError: some are missing; all that is wrong is said at once.
+    """
+    seen: list[Any] = []
+    wrong = []
+    for cell in cells:
+        needs = (cell.run.model.vocabulary, cell.run.model.checkpoint, cell.run.data)
+        if states.summary_of(cell) is not None or needs in seen:
+            continue
+        seen.append(needs)
+        try:
+            open_roles(cell.run.data, make_vocabulary(cell.run.model))
+        except (ConfigError, RunError) as error:
+            wrong.append(f"{cell.name}: {first_line(error)}")
+    if wrong:
+        raise ConfigError(f"{len(wrong)} cells cannot be run: {'; '.join(wrong)}")
+
+
+def _run(group: Group, root: pathlib.Path) -> None:
+    """Runs the cells of a group side by side, and writes down why one could not be run."""
+    for cell in group.cells:
+        log(f"cell {cell.name}")
+        states.forget_failure(cell)
+        files.write(cell.directory / "command.txt", shlex.join(cell.command()) + "\n")
+    try:
+        for part in _that_fit(group):
+            _run_together(part, root)
+    except Preempted:
+        raise
+    except Exception as error:
+        known = isinstance(error, ConfigError | RunError)
+        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+        for cell in group.cells:
+            if states.summary_of(cell) is None:
+                states.fail(cell, reason)
+        log(f"failed: {reason}")
+    finally:
+        jax.clear_caches()  # programs of one group are of no use to another
+
+
+def _that_fit(group: Group) -> list[Group]:
+    """The group, in as many parts as memory asks for."""
+    if len(group.cells) == 1:
+        return [group]
+    run, _ = _together(group.cells, group.cells[0].run.model_dir)
+    try:
+        memory.check_training(set_up(run, partition.mesh_of(run.model)))
+    except ConfigError:
+        return groups_of_half(group)
+    return [group]
+
+
+def groups_of_half(group: Group) -> list[Group]:
+    """The same cells in groups of half the size, each as small as memory asks for."""
+    halves = groups_of(group.cells, -(-len(group.cells) // 2))
+    return [part for half in halves for part in _that_fit(half)]
+
+
+def _run_together(group: Group, root: pathlib.Path) -> None:
+    if all(states.summary_of(cell) is not None for cell in group.cells):
+        return
+    if len(group.cells) == 1:
+        train(group.cells[0].run, group.cells[0].config_text)
+        return
+    run, text = _together(group.cells, str(root / "groups" / group.name))
+    hand_out(train(run, text), pathlib.Path(run.model_dir), group.cells)
+
+
+def _together(cells: Sequence[Cell], directory: str) -> tuple[TrainRun, str]:
+    """One run with a member for each cell, and the text of its settings."""
+    first = cells[0]
+    variants = tuple(Variant(cell.settings, cell.run) for cell in cells)
+    training = dataclasses.replace(first.run.training, members=len(cells))
+    run = dataclasses.replace(first.run, model_dir=directory, training=training, variants=variants)
+    members = "".join(f"# member {cell.name}: {json.dumps(cell.settings, default=str)}\n" for cell in cells)
+    return run, first.config_text.replace(first.run.model_dir, directory) + members
