@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jax_prompts import partition
-from jax_prompts.config import Data, TrainRun
-from jax_prompts.display import log
+from jax_prompts import model_dir, partition
+from jax_prompts.config import TrainRun
 from jax_prompts.setup import set_up
+from jax_prompts.task_check import check_task
 
 
 def dry_run(run: TrainRun) -> dict[str, Any]:
@@ -18,7 +18,8 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     Raises:
       ConfigError: settings that cannot work.
     """
-    _check_task(run.data)
+    model_dir.check_usable(run.model_dir)
+    check_task(run)
     setup = set_up(run, partition.mesh_of(run.model))
     tuned = {name: tree for name, tree in setup.tuned.items() if name != "head"}
     opt_state = partition.state_shapes(setup.optimizer, tuned)
@@ -46,13 +47,3 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
         },
         "initial_checkpoint": run.model.checkpoint,
     }
-
-
-def _check_task(data: Data) -> None:
-    """Raises ConfigError for a task that does not exist; without SeqIO, which knows them, says that it may not."""
-    try:
-        from jax_prompts.data.fill import find_task
-    except ModuleNotFoundError as error:
-        log(f"whether there is a task {data.task} is not checked: that needs {error.name}")
-    else:
-        find_task(data)

@@ -13,10 +13,14 @@ _USER = (  # hf://NAME@REVISION names no user
 )
 _QUERY = r"\b([a-zA-Z][\w+.-]*:/{1,2}[^\s'\"?#]*[?#])(?=[\w%])[^\s'\"]*[^\s'\",.:;)]"
 
+_PATH = (
+    r"(?<=\bwith url: )/[^\s'\"]*"  # as urllib3 names what it asked for: who asks may stand anywhere in it
+)
+
 
 def hide_secrets(text: str) -> str:
     """A text in which no URL shows who asks (`user:password@`) nor what it asks with (`?token=...`)."""
-    return re.sub(_QUERY, r"\1***", re.sub(_USER, r"\1***@", text))
+    return re.sub(_PATH, "/***", re.sub(_QUERY, r"\1***", re.sub(_USER, r"\1***@", text)))
 
 
 class _Told(Exception):

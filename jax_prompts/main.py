@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> None:
             args.several = True
         with interrupts.obeyed(interrupted, end_now):
             _run(args)
-    except (Exception, KeyboardInterrupt) as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         status = _fail(args, KeyboardInterrupt() if interrupted.is_set() else error)
         if status == 130 and argv is None:
             _end(status)  # without waiting for threads of libraries

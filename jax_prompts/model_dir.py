@@ -14,7 +14,7 @@ from jax_prompts.config import TrainRun
 from jax_prompts.distributed.processes import primary
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.storage import run_lock
-from jax_prompts.storage.directories import directory_for
+from jax_prompts.storage.directories import check_possible, directory_for, instead_of_directory
 from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import temporary_path
 
@@ -40,9 +40,9 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
     directory = local_path(run.model_dir, "MODEL_DIR")
     with contextlib.ExitStack() as stack:
         with _usable(directory):
+            check_possible(directory)
             stack.enter_context(run_lock.held(directory))
-            for name in _PARTS:
-                _check_part(directory / name)
+            _check_parts(directory)
             records.check(directory)
             if (config := directory / "config.gin").exists():
                 _check_same_run(run, directory, _text_of(config), config_text)
@@ -54,13 +54,23 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
         yield
 
 
+def check_usable(path: str) -> None:
+    """Raises ConfigError where a run could not begin in a directory, whichever run it is; writes nothing."""
+    directory = local_path(path, "MODEL_DIR")
+    with _usable(directory):
+        check_possible(directory)
+        _check_parts(directory)
+
+
 def check_writable(path: str) -> None:
     """Raises ConfigError where a directory cannot be made or written into; leaves nothing there."""
     directory = local_path(path, "MODEL_DIR")
-    with _usable(directory), directory_for(directory):
-        probe = temporary_path(directory / "probe")
-        probe.touch()
-        probe.unlink()
+    with _usable(directory):
+        check_possible(directory)
+        with directory_for(directory):
+            probe = temporary_path(directory / "probe")
+            probe.touch()
+            probe.unlink()
 
 
 def check_same_run(run: TrainRun, config_text: str) -> None:
@@ -83,26 +93,24 @@ def _usable(directory: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = system_reason(error)
-        if isinstance(error, FileExistsError):
-            reason = f"it is {_instead_of_directory(directory)}"
         raise ConfigError(
-            f"MODEL_DIR {directory} cannot be used ({reason}): set it to a directory that can be written"
+            f"MODEL_DIR {directory} cannot be used ({system_reason(error)}): set it to a directory that can be written"
         ) from error
+
+
+def _check_parts(directory: pathlib.Path) -> None:
+    for name in _PARTS:
+        _check_part(directory / name)
 
 
 def _check_part(part: pathlib.Path) -> None:
     if os.path.lexists(part) and not part.is_dir():
         raise ConfigError(
-            f"{part} is {_instead_of_directory(part)}, and a run keeps a directory of that name: move it away, or "
+            f"{part} is {instead_of_directory(part)}, and a run keeps a directory of that name: move it away, or "
             "choose another MODEL_DIR"
         )
     if part.exists() and not os.access(part, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"{part.name} in it cannot be written")
-
-
-def _instead_of_directory(path: pathlib.Path) -> str:
-    return "a file" if path.exists() else "a link that leads nowhere"
 
 
 def _text_of(config: pathlib.Path) -> str:

@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
+from jax_prompts.storage.directories import make_directory
 
 if TYPE_CHECKING:
     from jax_prompts.scoring.task_evaluator import Scores
@@ -50,7 +51,7 @@ class Records:
     @by_primary
     def _open(self, config_text: str | None) -> None:
         with _writing(self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
             if config_text is not None:

@@ -23,6 +23,7 @@ from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.config import TrainRun
 from jax_prompts.data import protocols
+from jax_prompts.data.cache_key import check_cache_dir
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -245,6 +246,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
     text_length(run.data, prompt_length(run.method))
     protocols.check(run.data)
+    check_cache_dir(run.data.cache_dir)
     decoding.check(run.decoding)
     partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh, settings.microbatches)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)

@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -14,11 +15,13 @@ from jax.sharding import Mesh
 from jax_prompts import best, memory, model_dir, optim, partition
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import TrainRun
+from jax_prompts.config import Data, TrainRun
 from jax_prompts.data.cache import digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.roles import (
+    Caches,
+    are_filled,
     assert_same_data,
     examples_of,
     mixture_record,
@@ -27,6 +30,8 @@ from jax_prompts.data.roles import (
     subset_records,
 )
 from jax_prompts.data.sampler import train_batches
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.errors import Preempted
@@ -42,6 +47,7 @@ from jax_prompts.setup import set_up
 from jax_prompts.state import for_evaluation, initial_state
 from jax_prompts.step import dropout_keys, jit_train_step
 from jax_prompts.sweep import of_members
+from jax_prompts.task_check import check_task
 
 
 def train(run: TrainRun, config_text: str) -> dict[str, Any]:
@@ -62,6 +68,15 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
         return _train(run, config_text, mesh)
 
 
+def open_checked(
+    run: TrainRun, datas_E: Sequence[Data], vocabulary: Vocabulary | WordPiece
+) -> tuple[dict[str, Caches], list[Caches]]:
+    """`open_members`; where that reads data, and imports SeqIO, what the task can tell without is checked before."""
+    if not are_filled(run.data, vocabulary):
+        check_task(run)
+    return open_members(datas_E, vocabulary)
+
+
 def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     started = time.monotonic()
     settings, data = run.training, run.data
@@ -69,7 +84,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     # Data: text tokens from the caches, which fill themselves where they are missing.
     vocabulary = make_vocabulary(run.model)
     datas_E = [member.data for member in of_members(run)]
-    roles, mixtures_E = processes.in_turns(lambda: open_members(datas_E, vocabulary))
+    roles, mixtures_E = processes.in_turns(lambda: open_checked(run, datas_E, vocabulary))
     caches = {role: [cache for _, cache in weighted] for role, weighted in roles.items()}
     processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
     steps, eval_period = settings.in_steps(examples_of(mixtures_E), data.batch_size)

@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import signal
 
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -16,6 +17,9 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import jax

@@ -152,6 +152,16 @@ def test_rows_that_microbatches_and_mesh_do_not_divide_are_refused():
         (["Training.keep=0"], "keep is 0; it must be at least 1"),
         (["MIXTURE_OR_TASK_NAME=super_glue_rte"], "super_glue_rte is not registered .* use .*super_glue_rte_v102"),
         (["MIXTURE_OR_TASK_MODULE=tasks.no_such"], "no module tasks.no_such"),
+        (["MIXTURE_OR_TASK_MODULE=."], r"MIXTURE_OR_TASK_MODULE '\.' names no module"),
+        (["METRIC=acuracy"], "METRIC .*'acuracy' is no metric of super_glue_rte_v102; use accuracy"),
+        (["METRIC=rank/accuracy"], "is no metric of super_glue_rte_v102"),
+        (["TRAIN_SPLIT=trian"], "has no split 'trian': use train"),
+        (["EVAL_SPLIT=dev"], "has no split 'dev'"),
+        (["VERBALIZER={'yes': 'a'}"], "VERBALIZER names 'yes', which is no label"),
+        ([f"CACHE_DIR={__file__}"], r"CACHE_DIR .* \(it is a file\)"),
+        ([f"CACHE_DIR={__file__}/below"], r"CACHE_DIR .* \(.*test_dry_run.py is a file\)"),
+        ([f"MODEL_DIR={__file__}/below"], r"MODEL_DIR .* \(.*test_dry_run.py is a file\)"),
+        (["OWN_TASK=@OwnTask()", "MIXTURE_OR_TASK_NAME=mine"], "OWN_TASK has no files"),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_and_tasks_that_do_not_exist(settings, words):
@@ -159,6 +169,13 @@ def test_settings_out_of_range_and_tasks_that_do_not_exist(settings, words):
     dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102")
     with pytest.raises(ConfigError, match=words):
         dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", *settings)
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    files = ["models/micro", "prompts/residual", "recipes/residual2023", "runs/train"]
+    places = [f"{name}={tmp_path / 'a' / name}" for name in ("MODEL_DIR", "CACHE_DIR")]
+    dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", *places)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_seqio_the_task_is_not_checked(monkeypatch, capsys):

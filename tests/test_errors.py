@@ -67,6 +67,10 @@ def test_what_the_system_says(error, reason):
         ("https://ann:se@cret@host/model@v1", "https://***@host/model@v1"),
         ("https:/ann:secret@host/a", "https:/***@host/a"),  # a URL that was taken for a path
         ("filecache::https://ann:secret@host", "filecache::https://***@host"),
+        (
+            "retries exceeded with url: /repos/ann/secret@org/main?t=secret (x",
+            "retries exceeded with url: /*** (x",
+        ),
         ("hf://ann:secret@host", "hf://***@host"),
         ("gs://b/a?X-Goog-Signature=secret&b=secret: no", "gs://b/a?***: no"),
         ("https://h/a#access_token=secret, and", "https://h/a#***, and"),

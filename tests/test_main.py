@@ -99,6 +99,10 @@ def test_named_prompts_are_read_in_order():
 # The contract of exit statuses and streams
 
 
+class PanicException(BaseException):
+    """As pyo3 raises where Rust panics."""
+
+
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
@@ -107,6 +111,7 @@ def test_named_prompts_are_read_in_order():
         (Preempted("stopped"), 75, "t5x train: stopped"),
         (ZeroDivisionError("by\nzero"), 1, "t5x train: ZeroDivisionError: by (--debug shows where)"),
         (RuntimeError(), 1, "t5x train: RuntimeError: RuntimeError (--debug shows where)"),
+        (PanicException("index out\nof"), 1, "t5x train: PanicException: index out (--debug shows where)"),
         (KeyboardInterrupt(), 130, "t5x train: stopped by Ctrl-C"),
     ],
 )

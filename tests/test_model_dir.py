@@ -60,7 +60,7 @@ def refused(error, match, run, text):
     [
         ("file", "it is a file"),
         ("link", "it is a link that leads nowhere"),
-        ("file/below", "Not a directory"),
+        ("file/below", r"\(.*file is a file\)"),
         ("n" * 300, "File name too long"),
         ("new/" + "n" * 300, "File name too long"),
         ("gs://bucket/run", "no directory"),
@@ -71,8 +71,9 @@ def test_what_is_no_directory(tmp_path, monkeypatch, name, reason):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     assert f"MODEL_DIR {name}" in refused(ConfigError, reason, run_in(name), "A = 1\n")
-    with pytest.raises(ConfigError, match=reason):
-        model_dir.check_writable(name)
+    for check in (model_dir.check_writable, model_dir.check_usable):
+        with pytest.raises(ConfigError, match=reason):
+            check(name)
     assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.exists()] == [
         ("file", "mine")
     ]
@@ -93,13 +94,15 @@ def test_what_cannot_be_written(tmp_path, monkeypatch, error):
 def test_parts_that_are_files_or_cannot_be_written(tmp_path, monkeypatch, part):
     (tmp_path / part).write_text("mine")
     refused(ConfigError, f"{part} is a file.*move it away", run_in(tmp_path), "A = 1\n")
+    with pytest.raises(ConfigError, match=f"{part} is a file.*move it away"):
+        model_dir.check_usable(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [part]
     (tmp_path / part).unlink()
     (tmp_path / part).symlink_to(tmp_path / "gone")
     refused(ConfigError, f"{part} is a link that leads nowhere.*move it away", run_in(tmp_path), "A = 1\n")
     (tmp_path / part).unlink()
     (tmp_path / part).mkdir()
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path / part)
     refused(ConfigError, f"{part} in it cannot be written", run_in(tmp_path), "A = 1\n")
 
 
@@ -109,6 +112,7 @@ def test_a_run_that_fails_before_it_writes_leaves_nothing(tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
     model_dir.check_writable(str(tmp_path / "runs" / "x"))
+    model_dir.check_usable(str(tmp_path / "runs" / "x"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,6 +25,7 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
 from jax_prompts.storage import files
+from jax_prompts.storage.directories import make_directory
 from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import final_name
 
@@ -54,7 +55,7 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
     arrays = in_layers(found.arrays)
     try:
         _check_target(source, folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
             left.unlink()
         vocabulary_file = _write_vocabulary(folder, vocabulary, found)

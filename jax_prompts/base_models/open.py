@@ -56,15 +56,8 @@ def open_model(path: str) -> Checkpoint:
       ConfigError: there is no model.
       RunError: it cannot be reached, is damaged, or is a model that this project has not.
     """
-    scheme, separator, _ = path.partition("://")
-    if separator and scheme not in ("gs", "hf"):
-        raise ConfigError(
-            f"{path}: models are read from directories, gs:// and hf://; copy it to a directory"
-        )
-    if scheme == "gs":
-        place, steps = path, []
-    else:
-        place = hub.download(path) if scheme == "hf" else resolve_asset(path)
+    place, steps = locate(path), []
+    if "://" not in place:
         folder = pathlib.Path(place)
         if folder.is_file() and folder.suffix in _WEIGHTS:
             raise ConfigError(
@@ -91,6 +84,21 @@ def open_model(path: str) -> Checkpoint:
         return Checkpoint("T5X", arrays, t5_config(in_layers(arrays)), find_vocabulary(place), {})
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
+
+
+def locate(path: str) -> str:
+    """Where the model lies that `open_model` opens: a directory, to which a hub's is fetched, or a `gs://` path.
+
+    Raises:
+      ConfigError: an address of another kind, or no such asset.
+      RunError: it cannot be fetched.
+    """
+    scheme, separator, _ = path.partition("://")
+    if separator and scheme not in ("gs", "hf"):
+        raise ConfigError(
+            f"{path}: models are read from directories, gs:// and hf://; copy it to a directory"
+        )
+    return hub.download(path) if scheme == "hf" else path if scheme == "gs" else resolve_asset(path)
 
 
 def recorded_vocabulary(path: str) -> str | None:

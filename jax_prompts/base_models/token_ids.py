@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from jax_prompts.base_models.described import check_types
 from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, PAD_ID
 from jax_prompts.errors import RunError
 from jax_prompts.storage.json_file import read_object
@@ -17,7 +18,7 @@ def check_token_ids(folder: pathlib.Path, described: dict[str, Any]) -> None:
     """Compares config.json, which is `described`, and generation_config.json with what this project's models use.
 
     Raises:
-      RunError: an id differs, or the file cannot be read.
+      RunError: an id differs, a field has the wrong type, or the file cannot be read.
     """
     wanted = _BERT if described.get("model_type") == "bert" else _T5
     generation = folder / "generation_config.json"
@@ -25,6 +26,7 @@ def check_token_ids(folder: pathlib.Path, described: dict[str, Any]) -> None:
         ("config.json", described),
         (generation.name, read_object(generation) if generation.is_file() else {}),
     ):
+        check_types(file, content)
         for name, number in wanted.items():
             if content.get(name) not in (None, number, [number]):
                 raise RunError(

@@ -18,7 +18,6 @@ from jax_prompts import config
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, first_line, nearest
 from jax_prompts.storage.home import with_home
-from jax_prompts.sweep import combinations
 
 ROOT = GIN_CONFIGS.parent
 
@@ -92,9 +91,26 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     _check_macros(gin, documented)
 
 
-def _open(file: str) -> TextIO:
-    """A gin file, with or without a byte order mark."""
-    return open(file, encoding="utf-8-sig")
+_including: list[str] = []  # gin files that are being read, each included by the one before
+
+
+@contextlib.contextmanager
+def _open(file: str) -> Iterator[TextIO]:
+    """A gin file, with or without a byte order mark, while gin reads it and what it includes.
+
+    Raises:
+      ConfigError: it is included by itself.
+    """
+    same = os.path.realpath(file)
+    if same in _including:
+        way = " includes ".join([*_including[_including.index(same) :], same])
+        raise ConfigError(f"{way}: gin files cannot include each other in a circle; take one include out")
+    _including.append(same)
+    try:
+        with open(file, encoding="utf-8-sig") as opened:
+            yield opened
+    finally:
+        _including.pop()
 
 
 _REGISTERED: set[str] = set()
@@ -257,7 +273,7 @@ def _one_line(gin: Any, where: str = "") -> Iterator[None]:
 def _explain(gin: Any, error: Exception) -> str:
     """Reason of an error of gin: the field to set, the nearest name, or the line that gin cannot read."""
     if isinstance(error, RecursionError):
-        return "it includes itself, or a value in it is nested without end"
+        return "a value in it is nested without end"
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"
@@ -291,6 +307,8 @@ def _with_variants(gin: Any, run: config.TrainRun) -> config.TrainRun:
     Raises:
       ConfigError: a sweep that names no setting, or sets some otherwise than members can have them.
     """
+    from jax_prompts.sweep import combinations  # with NumPy: not for --help
+
     if run.training.members != 1:
         raise ConfigError(
             f"MEMBERS is {run.training.members} and SWEEP is set: leave MEMBERS out, and name the seeds in SWEEP, "

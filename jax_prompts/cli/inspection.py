@@ -20,11 +20,10 @@ from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import load_prompt
 from jax_prompts.records import read_summary
-from jax_prompts.storage.json_file import read_object
 
 
 def describe(path: str) -> dict[str, Any]:
-    """The numbers and the origin of what lies at `path`; a prompt may lie at a URL.
+    """The numbers and the origin of what lies at `path`: of a prompt a file or URL, of a model what `open_model` takes.
 
     Raises:
       ConfigError: nothing that can be described.
@@ -41,6 +40,8 @@ def _described(path: str) -> dict[str, Any]:
     if place.suffix == ".safetensors":
         prompt_PD, metadata = load_prompt(path)
         return {"kind": "prompt", **_rows(prompt_PD), **dataclasses.asdict(metadata)}
+    located = models.locate(path)
+    place = pathlib.Path(located)
     if npy.is_array(place):
         return {"kind": "NumPy array of a prompt", **_rows(npy.read_array(place).prompt_PD)}
     if (summary := read_summary(place / "summary.json")) is not None:
@@ -49,11 +50,12 @@ def _described(path: str) -> dict[str, Any]:
         steps = sorted(int(p.name) for p in (place / "checkpoints").iterdir() if p.name.isdigit())
         return {"kind": "unfinished run", "checkpoints": steps}
     if (place / "config.json").is_file():
-        described = read_object(place / "config.json")
-        native = "architecture" in described and list(place.glob("model*.safetensors"))
-        return {"kind": "model", **described, "files": _checked(place)} if native else _model(path)
-    if t5x.open_checkpoint(str(place)) is not None:
-        return _model(path)
+        found = models.open_model(path)
+        if found.kind == "native":
+            return {"kind": "model", **found.described, "files": _checked(place)}
+        return _model(path, place, found)
+    if t5x.open_checkpoint(located) is not None:
+        return _model(path, place, models.open_model(path))
     raise ConfigError(
         f"{path} is no prompt file (.safetensors), NumPy array, model directory, T5X checkpoint or MODEL_DIR"
     )
@@ -68,15 +70,14 @@ def _rows(prompt_PD: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _model(path: str) -> dict[str, Any]:
+def _model(path: str, place: pathlib.Path, found: models.Checkpoint) -> dict[str, Any]:
     """Of a model in another form than the native one.
 
     Raises:
       ConfigError: its vocabulary has ids that the model has no rows for.
       RunError: a number is not finite, which is said, or something cannot be read.
     """
-    found = models.open_model(path)
-    arrays, files = found.arrays, _checked(pathlib.Path(path))
+    arrays, files = found.arrays, _checked(place)
     if not files:
         check_all_finite(path, arrays)
     return {

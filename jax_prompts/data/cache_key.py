@@ -15,7 +15,8 @@ from typing import Any
 from jax_prompts.config import Data
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, system_reason
+from jax_prompts.storage.directories import check_possible
 from jax_prompts.storage.home import local_path, with_home
 
 FORMAT = 3  # raise it when a change in cache.py or fill.py makes other tokens or other files
@@ -49,14 +50,35 @@ def cache_root(cache_dir: str | None) -> pathlib.Path:
     return local_path(root, "CACHE_DIR")
 
 
+def check_cache_dir(cache_dir: str | None) -> None:
+    """Raises ConfigError where no directory can be: CACHE_DIR is a URL, a file, or below a file."""
+    root = cache_root(cache_dir)
+    try:
+        check_possible(root, writable=False)  # one that is filled may be read-only
+    except OSError as error:
+        raise ConfigError(
+            f"CACHE_DIR {root} is not a directory and cannot become one ({system_reason(error)}): set it to one, which "
+            "is made where it is missing"
+        ) from error
+
+
+def check_module_name(task_module: str) -> None:
+    """Raises ConfigError for what names no module."""
+    if not all(part.isidentifier() for part in task_module.split(".")):
+        raise ConfigError(
+            f"MIXTURE_OR_TASK_MODULE {task_module!r} names no module: write it as in an import, such as tasks.registry"
+        )
+
+
 def code_fingerprint(task_module: str) -> str:
     """Hash of every `.py` file of the top-level package that holds `task_module`, none of it imported.
 
     Raises:
       ConfigError: there is no such package.
     """
+    check_module_name(task_module)
     package = task_module.partition(".")[0]
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    spec = importlib.util.find_spec(package)
     if spec is None:
         raise ConfigError(
             f"MIXTURE_OR_TASK_MODULE {task_module}: no package {package} here; install it, or set PYTHONPATH"

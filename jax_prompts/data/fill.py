@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache_key import Directory, digest
+from jax_prompts.data import protocols
+from jax_prompts.data.cache_key import Directory, check_module_name, digest
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
@@ -116,6 +117,21 @@ def fill(
             (temporary / "mixture.json").write_text(json.dumps(parts) + "\n")
 
 
+@task_errors_as_config_errors()
+def checked_tasks(data: Data) -> list[seqio.Task]:
+    """Compares a run's settings with its task, of which no data is read; returns those tasks that choose the prompt.
+
+    Raises:
+      ConfigError: as `find_task`; a split that no task has; a VERBALIZER that does not fit a task's labels.
+      RunError: the module cannot be imported.
+    """
+    provider = find_task(data)
+    for split in protocols.official_splits(data):
+        tasks = [verbalized(task, data.verbalizer) for task in _tasks(provider, split)]
+        _check_split(tasks[0], split)
+    return [task for task in tasks if isinstance(provider, seqio.Task) or chooses(provider.name, task.name)]
+
+
 def find_task(data: Data) -> seqio.Task | seqio.Mixture:
     """The registered task or mixture, or the task of the user's own files.
 
@@ -123,6 +139,7 @@ def find_task(data: Data) -> seqio.Task | seqio.Mixture:
       ConfigError: no such task or module, or one that registers none.
       RunError: the module cannot be imported.
     """
+    check_module_name(data.task_module)
     try:
         importlib.import_module(data.task_module)
     except (ConfigError, RunError, TaskError):
@@ -173,8 +190,14 @@ def _tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]
 
 
 def _has_split(task: seqio.Task, split: str) -> bool:
-    splits = task.source.splits or ()
+    asks_tfds = isinstance(task.source, seqio.TfdsDataSource) and not hasattr(task.source, "at")
+    splits = () if asks_tfds else task.source.splits or ()  # TFDS may be out of reach, and says so by itself
     return not splits or re.split(r"[\[+]", split)[0] in splits
+
+
+def _check_split(task: seqio.Task, split: str) -> None:
+    if not _has_split(task, split):
+        raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, task.source.splits)}")
 
 
 def _adapted(
@@ -216,9 +239,7 @@ def _write(
     """One task's `tokens.arrow` and `info.json`; `skipped` fills with bad lines while the data is read."""
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
-    splits = list(task.source.splits or ())
-    if not _has_split(task, split):
-        raise ConfigError(f"{task.name} has no split {split!r}: use {nearest(split, splits)}")
+    _check_split(task, split)
     begin = _begin(task, vocabulary) if data.sentinel else ()
     log(f"tokenising {task.name} {split} (once)")
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()

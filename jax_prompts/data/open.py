@@ -7,13 +7,12 @@ DATA_DIR are compared by content.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Callable
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache import TokenCache, Unusable
-from jax_prompts.data.cache_key import Directory, cache_directory, cache_root, digest
+from jax_prompts.data.cache_key import Directory, cache_directory, cache_root, check_cache_dir, digest
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
@@ -31,11 +30,7 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
         raise ConfigError(
             f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
         )
-    root = cache_root(data.cache_dir)
-    if os.path.exists(root) and not os.path.isdir(root):
-        raise ConfigError(
-            f"CACHE_DIR {root} is not a directory: set it to one, which is made where it is missing"
-        )
+    check_cache_dir(data.cache_dir)
     package = data.task_module.partition(".")[0]
     directory = cache_directory(data, split, vocabulary)
 

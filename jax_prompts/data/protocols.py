@@ -65,6 +65,13 @@ def official_split(task: str, split: str) -> str:
     return "validation_matched" if split == "validation" and re.search("(^|_)mnli(?!_m)", task) else split
 
 
+def official_splits(data: Data) -> list[str]:
+    """The splits that a run trains on and chooses by: those that are set, or those that its protocol divides."""
+    if data.protocol == "dev_as_test":
+        return [data.train_split, data.eval_split]
+    return [official_split(data.task, split) for split in ("train", "validation")]
+
+
 def few_shot(task: str, count: int, k: int, seed: int) -> Int[np.ndarray, " K"]:
     """k of `count` examples, in rising order; a smaller k takes some of these.
 

@@ -10,6 +10,7 @@ from typing import Any
 from jax_prompts.config import Data
 from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.cache_key import cache_directory
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.readable import check_labels
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
@@ -88,6 +89,14 @@ def _check_labels(cache: TokenCache, vocabulary: Vocabulary | WordPiece, data: D
         if trains:
             raise
         log(f"warning: {error}")
+
+
+def are_filled(data: Data, vocabulary: Vocabulary | WordPiece) -> bool:
+    """Whether caches for training and choice are there; whether they are whole is left to `open_roles`."""
+    return all(
+        cache_directory(data, split, vocabulary)(data.task).is_dir()
+        for split in protocols.official_splits(data)
+    )
 
 
 def open_role(data: Data, vocabulary: Vocabulary | WordPiece, role: str) -> list[TokenCache]:

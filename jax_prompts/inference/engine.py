@@ -188,7 +188,8 @@ class Engine:
           prompt: one for all texts, a list with one for each, or None: the bare model.
 
         Raises:
-          ConfigError: labels that are one to the model, or that a BERT's classifier has not; as `predict`.
+          ConfigError: a label that is there twice, labels that are one to the model, or that a BERT's classifier has
+            not; as `predict`.
 
         Warns:
           SettingWarning: texts that were cut.
@@ -196,6 +197,7 @@ class Engine:
         texts = inputs.strings(texts, "texts")
         prompts = self._each(texts, prompt)
         labels = _labels_of(prompts) if labels is None else inputs.strings(labels, "labels")
+        inputs.different(labels, "labels")
         arrays = {} if self._bert else label_arrays(labels, self._vocabulary)
         log_p_NC, cut = np.zeros((len(texts), len(labels)), np.float32), 0
         for batch in self._batches(texts, prompts):

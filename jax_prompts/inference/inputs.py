@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import numbers
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,6 +35,13 @@ def strings(values: Any, what: str) -> list[str]:
         except UnicodeEncodeError as error:
             raise ConfigError(f"{what}[{number}] holds half a surrogate pair: correct it") from error
     return found
+
+
+def different(values: Sequence[str], what: str) -> None:
+    """Raises ConfigError for a string that is there twice."""
+    for value, count in collections.Counter(values).items():
+        if count > 1:
+            raise ConfigError(f"{what} hold {reprlib.repr(value)} {count} times: leave it there once")
 
 
 def whole_number(value: Any, name: str, least: int) -> int:

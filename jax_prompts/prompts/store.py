@@ -107,6 +107,10 @@ class Entry:
         return dataclasses.replace(entry, metadata=parse_metadata(place, text))
 
 
+class DamagedEntryError(RunError):
+    """An entry that was read, and is none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Verified:
     """State of every file of a store.
@@ -208,7 +212,8 @@ class PromptStore:
         """Stores a copy of a prompt file, byte by byte.
 
         Raises:
-          ConfigError: a name that cannot be one, or is taken (without `replace`); no such file.
+          ConfigError: a name that cannot be one, or is taken (without `replace`); no such file; a file in place of
+            the store.
           RunError: it is no prompt file.
         """
         if not _is_name(name):
@@ -224,6 +229,10 @@ class PromptStore:
         try:
             with folder_lock.shared(self.url):  # `verify` cleans only where nobody adds
                 return self._add(entry, content, replace=replace)
+        except NotADirectoryError as error:
+            raise ConfigError(
+                f"{name} could not be added to {self.url} ({system_reason(error)}): give a directory, or a URL"
+            ) from error
         except OSError as error:
             raise RunError(f"{name} could not be added to {self.url}: {system_reason(error)}") from error
 
@@ -232,7 +241,7 @@ class PromptStore:
         taken = ConfigError(f"{self.url} has a prompt {name} already: choose another name, or replace it")
         try:
             before = self._read_entry(name)
-        except RunError:  # a damaged entry, of which only the name is left
+        except DamagedEntryError:  # of which only the name is left
             before = None
             if not replace:
                 raise
@@ -259,7 +268,7 @@ class PromptStore:
         """
         try:
             entry = self._read_entry(name)
-        except RunError:
+        except DamagedEntryError:
             entry = None
         else:
             if entry is None:
@@ -360,17 +369,24 @@ class PromptStore:
         """The entry of a prompt; None where there is none.
 
         Raises:
-          RunError: it is damaged, or cannot be read.
+          DamagedEntryError: it is damaged.
+          RunError: it cannot be read.
         """
         place = f"{self.url}/{name}.json"
         if not _is_name(name):
             return None
         try:
-            return Entry.from_json(place, name, files.read(place, MAX_ENTRY_BYTES))
+            content = files.read(place, MAX_ENTRY_BYTES)
         except FileNotFoundError:
             return None
+        except files.TooLargeError as error:
+            raise DamagedEntryError(f"{place} is no entry of a prompt store: {error}") from error
         except OSError as error:
             raise RunError(f"{place} could not be read: {system_reason(error)}") from error
+        try:
+            return Entry.from_json(place, name, content)
+        except RunError as error:
+            raise DamagedEntryError(str(error)) from error
 
     def _absent(self, name: str) -> str:
         names = _names(self._files())

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.data.cache import TokenCache
@@ -156,23 +156,38 @@ def check_metrics(name: str | None, caches: Sequence[TokenCache], *, ranked: boo
     """
     for cache in caches if name is not None else ():
         if cache.chooses:
-            check_metric(name, cache.task, _metric_names(cache, ranked and cache.labels is not None))
+            examples = [cache.example(index) for index in range(min(2, len(cache)))]
+            named = metric_names(
+                cache.metrics, cache.postprocess, examples, ranked and cache.labels is not None
+            )
+            check_metric(name, cache.task, named)
 
 
-def _metric_names(cache: TokenCache, ranked: bool) -> list[str]:
-    """Names of a task's metrics, which the metrics themselves give of the first right answers."""
-    if not cache.metrics:
+def metric_names(
+    metrics: Sequence[Callable[..., dict[str, float]]],
+    postprocess: Callable[..., Any],
+    examples: Sequence[Mapping[str, Any]],
+    ranked: bool,
+) -> list[str]:
+    """Names of a task's metrics, which the metrics themselves give of right answers.
+
+    Args:
+      metrics: the task's.
+      postprocess: the task's.
+      examples: two of them, or fewer where a task has no more: of one alone a correlation cannot be computed.
+      ranked: whether the likeliest labels are scored, too.
+    """
+    if not metrics:
         return list(LOSS_METRICS)
-    examples = [cache.example(index) for index in range(min(2, len(cache)))]
     targets, said = (
         [
-            cache.postprocess(example["targets_pretokenized"], example=example, is_target=is_target)
+            postprocess(example["targets_pretokenized"], example=example, is_target=is_target)
             for example in examples
         ]
         for is_target in (True, False)
     )
     with _quiet():
-        names = [name for metric in cache.metrics for name in metric(targets, said)]
+        names = [name for metric in metrics for name in metric(targets, said)]
     return [way + name for way in (WAYS if ranked else WAYS[:1]) for name in names]
 
 

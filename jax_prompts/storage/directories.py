@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import pathlib
 import shutil
 import time
@@ -32,7 +33,7 @@ def atomic_directory(
     """
     if usable is None:
         check_new(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(target.parent)
     _sweep(target.parent)
     temporary = temporary_path(target)
     try:
@@ -57,12 +58,58 @@ def directory_for(folder: pathlib.Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         yield
     finally:
         for path in made:
             with contextlib.suppress(OSError):  # it is not empty
                 path.rmdir()
+
+
+def make_directory(folder: pathlib.Path) -> None:
+    """Makes a directory, and its parents, where they are missing.
+
+    Raises:
+      OSError: it cannot be made; NotADirectoryError, which says what is in the way, where something else lies there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        there = _nearest(folder)
+        if os.path.isdir(there):  # by now
+            raise
+        raise NotADirectoryError(errno.ENOTDIR, f"{there} is {instead_of_directory(there)}") from error
+
+
+def check_possible(folder: pathlib.Path, *, writable: bool = True) -> None:
+    """Looks whether a directory can be made, and written into; makes nothing.
+
+    Args:
+      folder: where.
+      writable: whether one that is there already must let itself be written into.
+
+    Raises:
+      OSError: it cannot: something else lies there or above, a name is too long, permissions.
+    """
+    there = _nearest(folder)
+    name = "it" if there == folder else str(there)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(errno.ENOTDIR, f"{name} is {instead_of_directory(there)}")
+    missing = folder.parts[len(there.parts) :] if there != pathlib.Path(".") else folder.parts
+    if any(len(os.fsencode(name)) > os.pathconf(there, "PC_NAME_MAX") for name in missing):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    if (missing or writable) and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{name} cannot be written")
+
+
+def _nearest(folder: pathlib.Path) -> pathlib.Path:
+    """The path itself or, where nothing is there, the nearest above it where something is."""
+    return next((path for path in (folder, *folder.parents) if os.path.lexists(path)), pathlib.Path("."))
+
+
+def instead_of_directory(path: pathlib.Path) -> str:
+    """What lies where a directory is wanted."""
+    return "a file" if path.exists() else "a link that leads nowhere"
 
 
 def check_new(target: pathlib.Path) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 
 import fsspec
 
-from jax_prompts.errors import RunError, system_reason
+from jax_prompts.errors import ConfigError, RunError, system_reason
+from jax_prompts.storage.directories import make_directory
 from jax_prompts.storage.home import with_home
 from jax_prompts.storage.remote import ask_file_system
 from jax_prompts.storage.temporary import sync, temporary_path
@@ -87,7 +88,7 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Args, Raises: as `write`, which is for what fits into memory.
     """
     temporary = temporary_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     try:
         yield temporary
         sync(temporary)
@@ -101,9 +102,18 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_errors(path: PathOrUrl) -> Iterator[None]:
-    """Turns an OSError inside the block into a RunError which says that `path` could not be written, and why."""
+    """Turns an OSError inside the block into an error which says that `path` could not be written, and why.
+
+    Raises:
+      ConfigError: something else lies where one of its directories belongs.
+      RunError: any other OSError.
+    """
     try:
         yield
+    except NotADirectoryError as error:
+        raise ConfigError(
+            f"{path} could not be written ({system_reason(error)}): choose a place in a directory"
+        ) from error
     except OSError as error:
         raise RunError(f"{path} could not be written: {system_reason(error)}") from error
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 
+from jax_prompts.storage.directories import make_directory
 from jax_prompts.storage.file_lock import lock
 from jax_prompts.storage.files import PathOrUrl, place_of
 
@@ -20,7 +21,7 @@ def shared(folder: PathOrUrl) -> Iterator[None]:
     """
     place = place_of(folder)
     if not isinstance(place, str):
-        place.mkdir(parents=True, exist_ok=True)
+        make_directory(place)
     with _locked(folder, fcntl.LOCK_SH):
         yield
 

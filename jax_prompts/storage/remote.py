@@ -25,17 +25,29 @@ def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], An
         TimeoutError as `within_limit`.
     """
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
-    options = {"client_kwargs": {"raise_for_status": _refuse_failures}} if _is_web(url) else {}
+    web = _web_protocols(url)
+    options = {protocol: {"client_kwargs": {"raise_for_status": _refuse_failures}} for protocol in web}
     try:
-        return within_limit(lambda: ask(*fsspec.core.url_to_fs(url, **options)))
+        return within_limit(lambda: _answer(ask, *fsspec.core.url_to_fs(url, **options)))
     except Exception as error:
         # To fsspec's web client whatever fails is a file that is not there.
-        known = error.__cause__ if _is_web(url) and isinstance(error, FileNotFoundError) else None
+        known = error.__cause__ if web and isinstance(error, FileNotFoundError) else None
         raise _as_os_error(known or error) from error
 
 
-def _is_web(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
+def _answer(ask: Callable[[Any, str], Answer], fs: fsspec.AbstractFileSystem, path: str) -> Answer:
+    try:
+        return ask(fs, path)
+    except FileNotFoundError as error:
+        # A cache in front of a server asks whether a file exists, and hears no whatever fails: `info` says what does.
+        if error.__cause__ is None and (behind := getattr(fs, "fs", None)) is not None:
+            behind.info(path)
+        raise
+
+
+def _web_protocols(url: str) -> set[str]:
+    """`http` or `https`, where a URL is of that kind, or one of those that it is chained of is."""
+    return {part.partition("://")[0] for part in url.split("::") if part.startswith(("http://", "https://"))}
 
 
 async def _refuse_failures(response: Any) -> None:
@@ -53,6 +65,8 @@ def _as_os_error(error: BaseException) -> OSError:
     if isinstance(status, int):
         reason = f"http {status} {getattr(error, 'message', '')}".strip() if status else type(error).__name__
         return OSError(errno.EIO, reason)
+    if isinstance(error, NotImplementedError):
+        return OSError(errno.ENOTSUP, "what lies at such an address cannot be changed from here")
     return error if isinstance(error, OSError) else OSError(errno.EIO, first_line(error))
 
 

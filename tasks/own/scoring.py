@@ -34,9 +34,13 @@ def scoring(
     as the metrics ask.
 
     Raises:
-      TaskError: an unknown metric, or one that compares something else.
+      TaskError: no metric, an unknown one, or one that compares something else.
     """
     known = CLASSES | ANSWERS | NUMBERS | TEXTS
+    if not names:
+        raise TaskError(
+            f"OwnTask.metrics is empty: set it to one of {', '.join(known)}, or to several, as ('accuracy',)"
+        )
     for name in names:
         if name not in known:
             raise TaskError(f"OwnTask.metrics: {name} is unknown; use {' or '.join(known)}")

@@ -111,6 +111,10 @@ class OwnFiles(Files):
             )
         return path
 
+    def remedy(self, path: pathlib.Path, split: str) -> str:
+        lacks = "has no row behind its header" if path.read_bytes().strip() else "is empty"
+        return f"it {lacks}: set OwnTask.{split} to a file with rows"
+
     def examples(self, path: pathlib.Path, split: str) -> Iterator[tuple[Place, dict[str, Any]]]:
         """Place and example of each row, checked.
 
@@ -172,6 +176,8 @@ class _Cells(Mapping[str, str]):
             )
         if not text.strip():
             raise self._place.error(f"column {column!r} is empty")
+        if "\0" in text:
+            raise self._place.error(f"column {column!r} holds a NUL character")
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -65,6 +65,10 @@ class Files:
             f"put the official {self.folder} files there" + (f", from {self.url}" if self.url else "")
         )
 
+    def remedy(self, path: pathlib.Path, split: str) -> str:
+        """What to do about a file without examples."""
+        return f"put {self.wanted(split)} there"
+
     def read(self, path: pathlib.Path, split: str) -> list[dict[str, Any]]:
         """Examples of a file, in order and checked.
 
@@ -80,6 +84,6 @@ class Files:
                 places[key] = place
                 examples.append(example)
         if not examples:
-            reason = all_bad(str(path)) or f"put {self.wanted(split)} there"
+            reason = all_bad(str(path)) or self.remedy(path, split)
             raise TaskError(f"{path} holds no examples; {reason}")
         return examples

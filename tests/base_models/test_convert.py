@@ -88,12 +88,19 @@ def test_a_size_that_no_model_has_is_one_line(tmp_path, name, value):
         open_model(str(tmp_path))
 
 
-@pytest.mark.parametrize("heads", [0, 3, "x"])
-def test_a_bert_whose_width_its_heads_do_not_share_is_refused(tmp_path, heads):
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        (0, r"its arrays and config\.json are not a BERT's"),
+        (3, r"its arrays and config\.json are not a BERT's"),
+        ("x", "config.json has num_attention_heads 'x', where a whole number belongs"),
+    ],
+)
+def test_a_bert_whose_width_its_heads_do_not_share_is_refused(tmp_path, heads, words):
     source = shutil.copytree(GOLDENS / "bert_hf", tmp_path / "bert")
     described = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**described, "num_attention_heads": heads}))
-    with pytest.raises(RunError, match=r"its arrays and config\.json are not a BERT's"):
+    with pytest.raises(RunError, match=words):
         open_model(str(source))
 
 

@@ -178,6 +178,30 @@ def test_models_that_this_project_has_not_are_named(changes, named, folder, tens
     assert all(word in str(caught.value) for word in named)
 
 
+@pytest.mark.parametrize(
+    ("changes", "belongs"),
+    [
+        ({"tie_word_embeddings": "x"}, "true or false"),
+        ({"scale_decoder_outputs": 1}, "true or false"),
+        ({"num_heads": 4.0}, "a whole number"),
+        ({"eos_token_id": True}, "a whole number"),
+        ({"eos_token_id": [1, "2"]}, "a whole number"),
+        ({"layer_norm_epsilon": "1e-6"}, "a number"),
+        ({"feed_forward_proj": ["gated-gelu"]}, "a text"),
+        ({"model_type": {}}, "a text"),
+    ],
+)
+def test_fields_of_another_type_are_named(changes, belongs, folder, tensors):
+    path = folder("safetensors", tensors)
+    for file in ("config.json", "generation_config.json"):
+        described = json.loads((path / "config.json").read_text())
+        (path / file).write_text(json.dumps(described | changes))
+        ((name, _),) = changes.items()
+        with pytest.raises(RunError, match=f"{file} has {name} .*, where {belongs} belongs"):
+            open_model(str(path))
+        (path / "config.json").write_text(json.dumps(described))
+
+
 @pytest.mark.parametrize("file", ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..\\x", ".."])
 def test_an_index_that_leaves_its_folder_is_refused(file, folder, tensors):
     path = folder("sharded", tensors)

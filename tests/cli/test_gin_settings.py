@@ -321,6 +321,21 @@ def test_a_bad_gin_file_is_named_with_its_line(tmp_path, text, words):
         assert word in said
 
 
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
+def test_gin_files_that_include_each_other_in_a_circle_are_named(tmp_path, names):
+    for name, included in zip(names, names[1:] + names[0], strict=True):
+        (tmp_path / f"{name}.gin").write_text(f"include '{tmp_path}/{included}.gin'\n")
+    said = refusal(QUICKSTART, f"--gin_file={tmp_path}/a.gin")
+    way = " includes ".join(f"{tmp_path}/{name}.gin" for name in (*names, "a"))
+    assert said == f"{way}: gin files cannot include each other in a circle; take one include out"
+
+
+def test_a_gin_file_may_be_included_twice(tmp_path):
+    (tmp_path / "once.gin").write_text("TRAIN_STEPS = 5\n")
+    (tmp_path / "twice.gin").write_text(2 * f"include '{tmp_path}/once.gin'\n")
+    assert run_of(QUICKSTART, f"--gin_file={tmp_path}/twice.gin").training.steps == 5
+
+
 def test_a_byte_order_mark_is_left_out(tmp_path):
     (tmp_path / "included.gin").write_text("TRAIN_STEPS = 5\n", encoding="utf-8-sig")
     (tmp_path / "marked.gin").write_text(f"include '{tmp_path}/included.gin'\n", encoding="utf-8-sig")

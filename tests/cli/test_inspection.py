@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from jax_prompts.assets import resolve_asset
+from jax_prompts.base_models import hub
 from jax_prompts.base_models.open import open_model
 from jax_prompts.interop.t5x_write import write_checkpoint
 from jax_prompts.main import main
@@ -62,6 +64,28 @@ def test_the_vocabulary_of_a_model_is_described(tmp_path, inspect):
     said, err = inspect(source)
     assert said is None
     assert "added_tokens.json" in err
+
+
+def test_models_are_named_as_everywhere(inspect, monkeypatch):
+    monkeypatch.setattr(hub, "download", {"hf://an/asset": resolve_asset("asset:micro")}.__getitem__)
+    said = [inspect(name)[0] for name in ("asset:micro", "hf://an/asset", resolve_asset("asset:micro"))]
+    assert said[0]["sizes"]["vocab_size"] and said[0]["files"] == {"model.safetensors": "no checksum"}
+    assert said[0] == said[1] == said[2]
+    _, err = inspect("s3://bucket/model")
+    assert "models are read from directories, gs:// and hf://" in err
+    _, err = inspect("asset:none")
+    assert "asset:none is no prompt file" in err
+
+
+@pytest.mark.parametrize(
+    "change", [{"architecture": "gpt"}, {"sizes": {}}, {"sizes": None}, {"sizes": {"vocab_size": "many"}}]
+)
+def test_a_native_model_with_a_broken_config_is_refused(tmp_path, inspect, change):
+    model = shutil.copytree(resolve_asset("asset:micro"), tmp_path / "model")
+    described = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(described | change))
+    said, err = inspect(model)
+    assert said is None and "config.json is not this project's" in err
 
 
 def test_what_is_nothing_of_these_is_one_line(tmp_path, inspect):

@@ -33,7 +33,7 @@ def test_a_macro_has_its_default_section_and_fields(found):
         "BATCH_SIZE", "The data", "32", "rows a step, for each member", ("Data.batch_size",)
     )
     assert found["MODEL_DIR"].default is None
-    assert found["MODEL_DIR"].fields == ("EvalRun.output_dir", "TrainRun.model_dir")
+    assert found["MODEL_DIR"].fields == ("EvalRun.output_dir", "TrainRun.model_dir", "Suite.model_dir")
     assert found["PARTITIONS"].default == "{'data': -1}"
 
 

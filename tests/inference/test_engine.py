@@ -366,6 +366,7 @@ def test_parts_of_a_prompt_that_are_none_are_one_line(unchecked, model, labels, 
         (["x" * 100_000, "y"], r"label 'x+\.\.\.x+' has 100,00\d tokens, over 1,024: give a shorter one"),
         (None, "the prompts do not all name the same labels"),
         (["\u4e00", "\u4e01"], "are the same tokens"),
+        (["yes", "no", "yes"], "labels hold 'yes' 2 times: leave it there once"),
     ],
 )
 def test_labels_that_cannot_be_scored_are_one_line(unchecked, model, labels, words):

@@ -413,6 +413,31 @@ def test_an_entry_from_elsewhere_reaches_no_other_file(local, prompt, change):
     assert files.listing(local.url) == before - {"a.json"}
 
 
+def test_a_file_in_place_of_a_store_is_said(tmp_path, prompt):
+    (tmp_path / "file").write_text("mine")
+    for place in ("file", "file/below"):
+        store = PromptStore(tmp_path / place)
+        with pytest.raises(
+            ConfigError, match=rf"a could not be added to .*{place} \(.*file is a file\): give a dir"
+        ):
+            store.add("a", prompt())
+
+
+def test_a_store_that_does_not_answer_is_no_store_of_damaged_entries(monkeypatch, local, prompt):
+    """Nothing is removed of what cannot be read just now."""
+    local.add("a", prompt())
+    before = files.listing(local.url)
+
+    def silent(*_):
+        raise TimeoutError("no answer in 25 s")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read", silent)
+        with pytest.raises(RunError, match="could not be read: no answer in 25 s"):
+            local.remove("a")
+    assert files.listing(local.url) == before
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 10**5, b"\xff", b"null", b'{"metadata": {}}'])
 def test_an_entry_that_is_none_is_one_line(local, prompt, content):
     local.add("a", prompt())

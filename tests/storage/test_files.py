@@ -12,7 +12,7 @@ import uuid
 import fsspec
 import pytest
 
-from jax_prompts.errors import RunError
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.storage import files, remote
 from jax_prompts.storage.temporary import final_name
 
@@ -149,9 +149,15 @@ def test_of_writers_that_replace_a_reader_sees_one_whole(tmp_path):
 
 def test_a_write_error_names_the_path_and_the_reason(tmp_path):
     (tmp_path / "file").write_text("")
-    path, reason = tmp_path / "file" / "x", r"file/x could not be written: (Not a directory|File exists)$"
-    with pytest.raises(RunError, match=reason), files.write_errors(path):
-        files.write(path, b"")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "a" / "x"):
+        reason = rf"x could not be written \({tmp_path}/file is a file\): choose a place in a directory$"
+        with pytest.raises(ConfigError, match=reason), files.write_errors(path):
+            files.write(path, b"")
+    with (
+        pytest.raises(RunError, match=r"full could not be written: No space left$"),
+        files.write_errors("full"),
+    ):
+        raise OSError(28, "No space left")
 
 
 def test_a_file_over_the_limit_is_not_read(folder):

@@ -70,6 +70,18 @@ def test_a_refused_connection(server):
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/a"
         with pytest.raises(RunError, match="could not be read: Connect call failed"):
             load_prompt(url)
-        with pytest.raises(OSError, match="Cannot connect") as caught:
-            files.read(url, 9)
-        assert not isinstance(caught.value, FileNotFoundError)
+        for chained in (url, f"simplecache::{url}", f"filecache::{url}"):
+            with pytest.raises(OSError, match="Cannot connect") as caught:
+                files.read(chained, 9)
+            assert not isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_cache_in_front_of_a_server_tells_what_the_server_says(server):
+    for code, kind, reason in ((404, ConfigError, "does not exist"), (503, RunError, "http 503")):
+        with pytest.raises(kind, match=reason):
+            load_prompt(f"simplecache::http://{server}/{code}")
+
+
+def test_an_address_that_can_only_be_read_says_so(server):
+    with pytest.raises(OSError, match="cannot be changed from here"):
+        files.remove(f"http://{server}/200")

@@ -17,6 +17,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
+from jax_prompts.data.vocabularies.panics import panics_as, unusable
 from jax_prompts.data.vocabularies.tokenizer_config import (
     ADDED,
     ANY_TOKENIZER_JSON,
@@ -61,6 +62,7 @@ class Vocabulary:
     pad_id, eos_id = PAD_ID, EOS_ID
     begin_ids = ()
 
+    @panics_as(unusable)
     def __init__(self, path: str, extra_ids: int | None = None) -> None:
         """Reads a SentencePiece model.
 

@@ -14,7 +14,7 @@ from typing import Any
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from jax_prompts.errors import first_line
+from jax_prompts.data.vocabularies.panics import panics_as, unusable
 
 UNK_ID = 2  # of T5's own vocabularies
 _SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -50,12 +50,14 @@ class UnigramProcessor:
     def id_to_piece(self, number: int) -> str:
         return self._tokenizer.id_to_token(number) or ""
 
+    @panics_as(unusable)
     def encode_as_ids(self, texts: str | list[str], num_threads: int = 0) -> Any:
         """Ids of a text, or of each text of a list, then on all cores."""
         if isinstance(texts, str):
             return self._tokenizer.encode(texts, add_special_tokens=False).ids
         return [found.ids for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
+    @panics_as(unusable)
     def decode_ids(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
@@ -66,12 +68,8 @@ def tokenizer_of(content: str) -> Tokenizer:
     Raises:
       Exception: what `tokenizers` raises of a file that is none.
     """
-    try:
+    with panics_as(ValueError):
         tokenizer = Tokenizer.from_str(content)
-    except BaseException as error:  # a panic of its Rust, which is no Exception
-        if type(error).__name__ == "PanicException":
-            raise ValueError(first_line(error)) from error
-        raise
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -9,6 +9,7 @@ from typing import Any, SupportsInt
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from jax_prompts.data.vocabularies.panics import panics_as, unusable
 from jax_prompts.data.vocabularies.sentencepiece import PAD_ID
 from jax_prompts.data.vocabularies.tokenizer_config import (
     ANY_TOKENIZER_JSON,
@@ -49,6 +50,7 @@ class WordPiece:
 
     pad_id = PAD_ID
 
+    @panics_as(unusable)
     def __init__(self, path: str) -> None:
         """Reads `vocab.txt` (a piece a line) or `tokenizer.json`, and what lies beside it (`tokenizer_config.py`).
 
@@ -97,15 +99,18 @@ class WordPiece:
             return {name: known[token] for name, token in special.items()}
         raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
 
+    @panics_as(unusable)
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without [CLS] in front and [SEP] behind."""
         return self._tokenizer.encode(_plain(text), add_special_tokens=False).ids
 
+    @panics_as(unusable)
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """Ids of many texts."""
         found = self._tokenizer.encode_batch([_plain(text) for text in texts], add_special_tokens=False)
         return [each.ids for each in found]
 
+    @panics_as(unusable)
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """Text without special tokens; ids outside the vocabulary read as unknown."""
         known = [token if 0 <= token < self.size else self.unk_id for token in map(int, ids)]

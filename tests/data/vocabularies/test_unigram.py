@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pathlib
+import struct
 
 import pytest
 import sentencepiece
@@ -52,6 +54,30 @@ def test_a_damaged_charsmap_is_one_line(tmp_path: pathlib.Path, charsmap: str) -
     path.write_text(json.dumps(described))
     with pytest.raises(RunError, match=r"tokenizer\.json is not a SentencePiece model \(Precompiled"):
         Vocabulary(str(path))
+
+
+@pytest.mark.parametrize("units", [128, 1])
+def test_a_panic_of_the_library_is_one_line(tmp_path: pathlib.Path, units: int, capfd) -> None:
+    """A table that has no room for the bytes of some letters, or of any: Rust's panic is no Exception."""
+    path = pathlib.Path(saved(tmp_path, tokenizer()))
+    described = json.loads(path.read_text())
+    table = struct.pack("<I", 4 * units) + bytes(4 * units) + b"x\0"
+    charsmap = base64.b64encode(table).decode()
+    steps = [{"type": "Precompiled", "precompiled_charsmap": charsmap}, {"type": "Lowercase"}]
+    described["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    path.write_text(json.dumps(described))
+    fails = pytest.raises(
+        RunError, match=r"the tokenizer fails at a text \(index out of bounds.*set VOCABULARY"
+    )
+    if units == 1:
+        with fails:
+            Vocabulary(str(path))
+        return
+    vocabulary = Vocabulary(str(path))
+    assert vocabulary.encode_all(["ab"]) == [[3, 4, 5]]
+    for fail in (lambda: vocabulary.encode("é"), lambda: vocabulary.encode_all(["a", "é"])):
+        with fails:
+            fail()
 
 
 def test_added_tokens_stay(tmp_path: pathlib.Path) -> None:

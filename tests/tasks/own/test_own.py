@@ -234,6 +234,7 @@ def test_files_of_the_working_directory_without_data_dir(tmp_path, data, vocabul
         ({**ROWS[0], "id": "x", "premise": " "}, "column 'premise' is empty"),
         ({**ROWS[0], "id": "x", "premise": None}, "must be text or a number, found null"),
         ('{"id": "x", "premise": "\\ud800", "hypothesis": "h", "label": 0}', "half a surrogate pair"),
+        ({**ROWS[0], "id": "x", "premise": "a\0b"}, "column 'premise' holds a NUL character"),
     ],
 )
 def test_a_bad_row_stops_or_is_left_out(tmp_path, data, vocabulary, line, reason):
@@ -254,6 +255,8 @@ def test_a_bad_row_stops_or_is_left_out(tmp_path, data, vocabulary, line, reason
         ("x.csv", b'text,label\n"go\nod",0\n\xff,0\nfine,2\n', "line 4: not UTF-8"),
         ("x.tsv", b"text\tlabel\ngood\t0\nbad\nfine\t2\n", "line 3: 1 tab-separated fields"),
         ("x.tsv", b"text\tlabel\ngood\t0\nb\xff\t0\nfine\t2\n", "line 3: not UTF-8"),
+        ("x.tsv", b"text\tlabel\ngood\t0\nb\0d\t0\nfine\t2\n", "line 3: column 'text' holds a NUL character"),
+        ("x.csv", b"text,label\ngood,0\nb\0d,0\nfine,2\n", "line 3: column 'text' holds a NUL character"),
         (
             "x.jsonl",
             b'{"text": "good", "label": 0}\n\n"\xff"\n{"text": "fine", "label": "2"}',
@@ -276,9 +279,12 @@ def test_files_that_cannot_be_used(tmp_path, data, vocabulary, name):
     own = with_own(data, train=name, inputs="{text}", id=None)
     assert "is not there; set it to a file of yours" in refusal(own, vocabulary)
     (tmp_path / name).write_text("")
-    assert "holds no examples" in refusal(own, vocabulary)
+    empty = f"{tmp_path / name} holds no examples; it is empty: set OwnTask.train to a file with rows"
+    assert refusal(own, vocabulary) == empty
     if name != "x.jsonl":
         separator = "," if name == "x.csv" else "\t"
+        (tmp_path / name).write_text(separator.join(["text", "label"]))
+        assert "it has no row behind its header: set OwnTask.train" in refusal(own, vocabulary)
         (tmp_path / name).write_text(separator.join(["txt", "label"]))
         assert "has no column 'text', only txt, label: correct OwnTask.inputs" in refusal(own, vocabulary)
         (tmp_path / name).write_text(separator.join(["text", "text", "label"]))
@@ -293,6 +299,7 @@ def test_files_that_cannot_be_used(tmp_path, data, vocabulary, name):
         ({"inputs": "{premise"}, "expected '}'"),
         ({"inputs": "{}"}, "braces hold a column's name alone"),
         ({"inputs": "{premise!r}"}, "braces hold a column's name alone"),
+        ({"metrics": ()}, "OwnTask.metrics is empty: set it to one of accuracy"),
         ({"metrics": ("acuracy",)}, "acuracy is unknown; use accuracy or f1_with_invalid"),
         ({"metrics": ("mean_multiclass_f1",), "labels": None}, "does not compare texts (OwnTask.labels and"),
         ({"metrics": ("squad",)}, "does not compare classes (OwnTask.labels is set); use accuracy or"),
