@@ -119,6 +119,7 @@ class Data:
       own_task: what `task` is, where it is made of the user's own files.
       skip_bad_lines: leave out and list lines of data files that cannot be used, instead of stopping at the first.
       verbalizer: label of the task -> word that the model writes in its place, all labels; None: the labels.
+      sentinel: targets begin with `<extra_id_0>`, as those of span corruption do; answers are scored without it.
       rank_classification: score every label too, and report `rank/...` beside the metrics of generated answers.
       bootstrap: resamples behind a 95 % interval of every metric; 0: no intervals.
     """
@@ -141,6 +142,7 @@ class Data:
     own_task: OwnTask | None = None
     skip_bad_lines: bool = False
     verbalizer: dict[str, str] | None = None
+    sentinel: bool = False
     rank_classification: bool = False
     bootstrap: int = 0
 

@@ -16,6 +16,7 @@ from jax_prompts.base_models.weights import load_weights
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.prompts import Base, fold, init_members
+from jax_prompts.prompts.init import task_words
 from jax_prompts.setup import Setup
 from jax_prompts.sweep import distinct
 
@@ -52,7 +53,8 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
 
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
-        base = Base(embedding_VD, vocabulary, setup.labels)
+        labels = setup.labels or task_words(setup.run.data.task)
+        base = Base(embedding_VD, vocabulary, labels)
         inits = [
             None if initializer is None else initializer.table_init(base) for initializer in initializers
         ]

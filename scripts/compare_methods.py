@@ -14,7 +14,9 @@ import statistics
 import subprocess
 import sys
 
-METHODS = {  # gin file: prompt length
+from jax_prompts.prompts import load_prompt
+
+METHODS = {  # gin file: prompt length; None: the file's
     "prompt_tuning": 10,
     "mlp": 10,
     "lstm": 10,
@@ -82,13 +84,14 @@ def main() -> None:
             command = [sys.executable, "-m", "jax_prompts.main", "train", *flags]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if done.returncode:
-                print_row(method, METHODS[method] or 1, "", rate, f"failed, status {done.returncode}", "", "")
+                print_row(method, "", "", rate, f"failed, status {done.returncode}", "", "")
                 continue
             summary = json.loads(done.stdout.splitlines()[-1])
             finished.append((method, rate, folder))
+            prompt_PD, _ = load_prompt(summary["members"][0]["file"])
             print_row(
                 method,
-                METHODS[method] or 1,
+                prompt_PD.shape[0],
                 f"{summary['tuned_parameters'] // args.members:,}",
                 rate,
                 f"{summary['best_metric']:.1f} ± {summary['best_metric_deviation']:.1f}",

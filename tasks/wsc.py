@@ -1,7 +1,7 @@
 """The Winograd schema challenge and its kin: finding what a pronoun stands for.
 
 `super_glue_wsc_v102_simple_{train,eval}` and `dpr_v001_simple` generate the noun phrase (Raffel et al. 2020);
-`bert_super_glue_wsc_v102` chooses between two classes.
+`super_glue_wsc_v102` and its `bert_` form choose between two classes.
 """
 
 from __future__ import annotations
@@ -81,5 +81,4 @@ register(
     fields=("text", "span1_text", "span2_text"),
     pair=(("text",), ("span2_text", "span1_text")),
     label_classes=("False", "True"),
-    forms=("bert_",),
 )

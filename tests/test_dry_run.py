@@ -33,7 +33,10 @@ OTHERS = {  # by model, prompt, recipe and further settings: tuned, frozen
     # Every position a network, 768 wide, of 400: 10 * (768 + 2*768*400 + 400 + 3*768).
     "t5_base residual_separate residual2023": (6_178_720, FROZEN["t5_base"]),
     # P rows of a key and a value at 12 encoder and 12 decoder layers, 768 wide; of 12 states.
-    "t5_base prefix explosive": (10 * 24 * 2 * 768, FROZEN["t5_base"]),
+    "t5_base prefix explosive INITIALIZER=None": (10 * 24 * 2 * 768, FROZEN["t5_base"]),
+    "t5_base residual residual2023_peft": (462_336, FROZEN["t5_base"]),
+    # 10 rows of 300, and a direction of 384: 8 * 384 * (300 + 384 + 2).
+    "t5_base lstm residual2023 LSTMPrompt.embedding=300 INITIALIZER=None": (2_110_392, FROZEN["t5_base"]),
     "t5_base prefix_mlp explosive": (
         10 * 768 + 768 * 512 + 512 + 513 * 24 * 2 * 768,
         FROZEN["t5_base"],

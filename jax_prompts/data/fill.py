@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ from jax_prompts.data import hub_files, protocols
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
-from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
 from jax_prompts.errors import ConfigError, RunError, first_line, nearest, system_reason
@@ -59,7 +59,7 @@ with _stderr_closed():
     from jax_prompts.data.bert_features import bert_features
     from jax_prompts.data.numpy_vocabulary import TokenizerVocabulary
     from jax_prompts.data.tfds_access import check_tfds_access
-    from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, rows_of
+    from jax_prompts.data.token_rows import BATCH_ROWS, SCHEMA, TEXTS, batches, ends_in_tokens, rows_of
     from jax_prompts.data.verbalizer import verbalized
     from tasks.classification import label_classes
     from tasks.own.task import own_task
@@ -240,13 +240,14 @@ def _write(
     functions = _functions(task, data.task_module.partition(".")[0])
     labels = label_classes(task)
     _check_split(task, split)
+    begin = _begin(task, vocabulary) if data.sentinel else ()
     log(f"tokenising {task.name} {split} (once)")
     count, longest, label_counts = 0, dict.fromkeys(TEXTS, 0), collections.Counter[str]()
     cut, misread = dict.fromkeys(TEXTS, 0), 0
     with pa.OSFile(str(directory / "tokens.arrow"), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         found = batches(task, split, data.task_feature_lengths)
         for columns in _counted(found, task.num_input_examples(split)):
-            rows = rows_of(columns, task, vocabulary, data.task_feature_lengths)
+            rows = rows_of(columns, task, vocabulary, data.task_feature_lengths, begin)
             for feature in TEXTS:
                 lengths = rows.column(feature).value_lengths()
                 longest[feature] = max(longest[feature], pc.max(lengths).as_py())
@@ -284,6 +285,16 @@ def _write(
     }
     (directory / "vocabulary.model").unlink(missing_ok=True)
     (directory / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+
+
+def _begin(task: seqio.Task, vocabulary: Vocabulary | WordPiece) -> Sequence[int]:
+    """The ids that targets begin with, where they are to begin with a sentinel."""
+    ids = vocabulary.encode(SENTINEL) if isinstance(vocabulary, Vocabulary) else ()
+    if len(ids) != 1:
+        raise ConfigError(f"SENTINEL is True, and the vocabulary has no {SENTINEL}: set it to False")
+    if not ends_in_tokens(task):
+        raise ConfigError(f"SENTINEL is True, but {task.name} makes its tokens by itself: leave it out")
+    return ids
 
 
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:

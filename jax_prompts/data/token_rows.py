@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def batches(task: seqio.Task, split: str, lengths: Mapping[str, int]) -> tf.data
       lengths: of `inputs` and `targets`.
     """
     options: dict[str, Any] = {"sequence_length": lengths, "split": split, "shuffle": False, "seed": 0}
-    if _ends_in_tokens(task):
+    if ends_in_tokens(task):
         task = task.replace(
             preprocessors=_steps(task)[: -len(TOKENIZE)],
             output_features={
@@ -61,7 +61,8 @@ def _steps(task: seqio.Task) -> list[Callable[..., Any]]:
     return [step for step in task.preprocessors if not isinstance(step, seqio.CacheDatasetPlaceholder)]
 
 
-def _ends_in_tokens(task: seqio.Task) -> bool:
+def ends_in_tokens(task: seqio.Task) -> bool:
+    """Whether the last steps of a task only make tokens of its texts."""
     features = task.output_features
     return (
         tuple(_steps(task)[-len(TOKENIZE) :]) == TOKENIZE
@@ -71,9 +72,13 @@ def _ends_in_tokens(task: seqio.Task) -> bool:
 
 
 def rows_of(
-    columns: Columns, task: seqio.Task, vocabulary: Vocabulary | WordPiece, lengths: Mapping[str, int]
+    columns: Columns,
+    task: seqio.Task,
+    vocabulary: Vocabulary | WordPiece,
+    lengths: Mapping[str, int],
+    begin: Sequence[int] = (),
 ) -> pa.RecordBatch:
-    """One of `batches` as rows of the cache."""
+    """One of `batches` as rows of the cache; targets that are made of text here begin with the ids `begin`."""
     columns = dict(columns)
     first = next(iter(columns.values()))
     count = int(first.nrows() if isinstance(first, tf.RaggedTensor) else first.shape[0])
@@ -85,7 +90,8 @@ def rows_of(
             rows[name], cut = _lists([[]] * count), [False] * count
         elif value.dtype == tf.string:
             texts = _plain(value)
-            ids, cut = _tokens(texts, task.output_features[name], vocabulary, lengths[name])
+            first_ids = begin if name == "targets" else ()
+            ids, cut = _tokens(texts, task.output_features[name], vocabulary, lengths[name], first_ids)
             rows[name] = _lists(ids)
         else:
             rows[name], cut = _lists(value), [False] * count
@@ -100,14 +106,18 @@ def rows_of(
 
 
 def _tokens(
-    texts: list[str], feature: seqio.Feature, vocabulary: Vocabulary | WordPiece, length: int
+    texts: list[str],
+    feature: seqio.Feature,
+    vocabulary: Vocabulary | WordPiece,
+    length: int,
+    begin: Sequence[int],
 ) -> tuple[list[list[int]], list[bool]]:
-    """Ids of texts, as SeqIO's `tokenize` and `append_eos_after_trim` make them, and which were cut."""
+    """Ids of texts, as SeqIO's `tokenize` and `append_eos_after_trim` make them, after `begin`; and which were cut."""
     own = isinstance(feature.vocabulary, seqio.SentencePieceVocabulary)
     encoded = vocabulary.encode_all(texts) if own else feature.vocabulary.encode_rows(texts)
     end = [feature.vocabulary.eos_id] if feature.add_eos else []
-    kept = length - len(end)
-    return [[*ids[:kept], *end] for ids in encoded], [len(ids) > kept for ids in encoded]
+    kept = length - len(begin) - len(end)
+    return [[*begin, *ids[:kept], *end] for ids in encoded], [len(ids) > kept for ids in encoded]
 
 
 def _lists(rows: list[list[int]] | tf.Tensor | tf.RaggedTensor) -> pa.ListArray:

@@ -96,16 +96,21 @@ def make_rank(model: Model, mesh: jax.sharding.Mesh | None = None) -> Rank:
 
 
 def label_arrays(
-    labels: Sequence[str], vocabulary: Vocabulary | WordPiece, targets_length: int | None = None
+    labels: Sequence[str],
+    vocabulary: Vocabulary | WordPiece,
+    targets_length: int | None = None,
+    begin: Sequence[int] = (),
 ) -> Batch:
     """The labels as targets, [C, U] each: whole, or cut to `targets_length` as the task's own targets are.
+
+    They begin with the ids `begin`.
 
     Raises:
       ConfigError: no labels, a whole one of over `MAX_LABEL_TOKENS`, or two that are one, after the cut or without.
     """
     if isinstance(labels, str) or not labels:
         raise ConfigError(f"labels is {labels!r}: give a list of strings")
-    tokens = [[*vocabulary.encode(label), vocabulary.eos_id] for label in labels]
+    tokens = [[*begin, *vocabulary.encode(label), vocabulary.eos_id] for label in labels]
     longest = max(map(len, tokens))
     if targets_length is None and longest > MAX_LABEL_TOKENS:
         label = reprlib.repr(max(zip(tokens, labels, strict=True), key=lambda pair: len(pair[0]))[1])
@@ -137,13 +142,14 @@ def rank_labels(
     vocabulary: Vocabulary | WordPiece,
     *,
     targets_length: int,
+    begin: Sequence[int] = (),
 ) -> Ranked:
-    """Ranks every label for every example, in order.
+    """Ranks every label, with the ids `begin` in front, for every example, in order.
 
     Raises:
       ConfigError: see `label_arrays`.
     """
-    arrays = label_arrays(labels, vocabulary, targets_length)
+    arrays = label_arrays(labels, vocabulary, targets_length, begin)
     tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
     return Ranked(labels, _log_p(rank, params, prompts_QD, batches, arrays), tokens_C)
 

@@ -75,7 +75,7 @@ class Decomposed(nn.Module):
 
 
 class RankProbe(nn.Module):
-    """U diag(relu(s)) V: the paper's measurement of a prompt's "intrinsic rank" (equations 3 and 4).
+    """U diag(relu(s)) V: the paper's measurement of a prompt's "intrinsic rank" (equations 2 and 3).
 
     The rank is the number of positive entries of s, which falls while U, s and V are trained.
     Tuned parameters: P*P + P + P*D.

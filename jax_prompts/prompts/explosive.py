@@ -1,4 +1,4 @@
-"""Explosive prompt tuning, EPT and EPT* (anonymous, "EPT: Explosive Prompt Tuning", section 4)."""
+"""Explosive prompt tuning, EPT and EPT* (anonymous, "EPT: Explosive Prompt Tuning", section 3.3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jax_prompts.prompts.layers import (
 
 
 class Explosive(nn.Module):
-    """(p W_down) W_up of one vector, linear, without bias, norm or skip (equation 4), repeated P times.
+    """(p W_down) W_up of one vector, linear, without bias, norm or skip (equation 5), repeated P times.
 
     EPT is length 1, EPT* length 10. With a hidden size of 1 tuned parameters are 3*D; in general
     `vectors`*D + 2*D*M, plus M + D with `bias`, 2*D with `norm`, and once more the network's for each pass

@@ -20,6 +20,11 @@ from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.prompt_file import load_prompt
 
+# For tasks that answer with free text (Lester et al. 2021, section 3.2), by a word of the task's name.
+TASK_WORDS = {
+    "record": ("commonsense", "reasoning", "reading", "comprehension"),
+    "wsc": ("commonsense", "pronoun", "resolution"),
+}
 SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds
 
 
@@ -39,12 +44,18 @@ class Base:
     Attributes:
       embedding_VD: the token embedding, any dtype or sharding; a tracer inside `jit` and `eval_shape`.
       vocabulary: None where a run has none.
-      labels: the task's class labels as its targets spell them; empty where it has none.
+      labels: the task's class labels as its targets spell them, or words in their place (`task_words`); empty where
+        it has none.
     """
 
     embedding_VD: Float[Array, "V D"]
     vocabulary: Vocabulary | None = None
     labels: tuple[str, ...] = ()
+
+
+def task_words(task: str) -> tuple[str, ...]:
+    """Words that describe a task which answers with free text, in place of class labels; none for most."""
+    return next((words for name, words in TASK_WORDS.items() if name in task.split("_")), ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +114,7 @@ class ClassLabels:
     With fewer rows than labels the first P labels are used. (Lester et al. 2021, section 3.2.)
 
     Attributes:
-      words: what to use as labels; None: the task's class labels.
+      words: what to use as labels; None: the task's class labels, or its `task_words`.
     """
 
     words: tuple[str, ...] | None = None

@@ -29,7 +29,7 @@ class Residual(nn.Module):
       norm: LayerNorm after the network.
       skip: add p; without it this is the paper's baseline "prompt tuning with MLP".
       bias: biases b_down and b_up; the paper counts its comparison table without them.
-      shared: one network for all rows, or one for each (section 5.3).
+      shared: one network for all rows, or one for each (section 5.6).
       passes: how often rows go through the network, the skip being around all of it; 2 is `MLP2` of the
         released code.
 

@@ -16,7 +16,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Data, Decoding
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import SpecialTokens, text_length
-from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import (
@@ -96,13 +96,24 @@ class Evaluator:
             classes = rank_classes(self._rank, *prompted, batches(), cache.labels or ())
             return self.task_evaluators[cache.task](classes.best, classes=classes)
         predict = self._predict(cache.longest_targets)
-        texts = predict_texts(predict, *prompted, batches(), self.vocabulary.decode)
+        texts = predict_texts(predict, *prompted, batches(), self._read)
         ranked = None
         if self.data.rank_classification and cache.labels is not None:
             ranked = rank_labels(
-                self._rank, *prompted, batches(), cache.labels, self.vocabulary, targets_length=targets_length
+                self._rank,
+                *prompted,
+                batches(),
+                cache.labels,
+                self.vocabulary,
+                targets_length=targets_length,
+                begin=self.vocabulary.encode(SENTINEL) if self.data.sentinel else (),
             )
         return self.task_evaluators[cache.task](texts, ranked)
+
+    def _read(self, ids_U: Int[np.ndarray, " U"]) -> str:
+        """An answer as it is scored."""
+        text = self.vocabulary.decode(ids_U)
+        return text.removeprefix(SENTINEL).lstrip() if self.data.sentinel else text
 
     @functools.cached_property
     def task_evaluators(self) -> dict[str, TaskEvaluator]:

@@ -1,5 +1,5 @@
 """Pre-training objectives on plain text: span corruption (Raffel et al. 2020, section 3.1.4), LM adaptation (Lester et
-al. 2021, section 3.3), and BERT's masked words.
+al. 2021, sections 2.2 and 3.2), and BERT's masked words.
 
 Paragraphs are joined and cut into segments of one length, so that no row holds padding.
 Every segment of one length masks as many tokens in as many spans, so that rows of a batch are equally long.

@@ -23,6 +23,7 @@ TABLE = {
     "residual_two_passes": Residual(length=4, hidden=6, passes=2),
     "mlp": Residual(length=4, hidden=6, skip=False, norm=False, bias=False, activation="gelu"),
     "lstm": LSTMPrompt(length=4),
+    "lstm_with_embedding": LSTMPrompt(length=4, embedding=5),
     "lstm_with_head": LSTMPrompt(length=4, hidden=5, skip=True),
     "p_tuning_mlp": PTuningMLP(length=4),
     "p_tuning_lstm": PTuningLSTM(length=4, hidden=5),

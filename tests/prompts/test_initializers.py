@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_prompts.base_models.build import make_vocabulary
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.errors import ConfigError, SettingWarning
+from jax_prompts.partition import mesh_of
 from jax_prompts.prompts import (
     Base,
     ClassLabels,
@@ -20,6 +24,9 @@ from jax_prompts.prompts import (
     init_members,
     save_prompt,
 )
+from jax_prompts.prompts.init import task_words
+from jax_prompts.setup import set_up
+from jax_prompts.state import initial_state
 
 V, D = 60, 8
 EMBEDDING_VD = np.random.default_rng(0).normal(size=(V, D)).astype(np.float32)
@@ -79,6 +86,31 @@ def test_labels_are_means_of_their_pieces():
     assert -1 not in rest
     named_PD = ClassLabels(words=("z",)).table_init(BASE)(KEY, (2, D), jnp.float32)
     np.testing.assert_array_equal(named_PD[0], EMBEDDING_VD[28])
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("taskless_super_glue_record_v102", "commonsense reasoning reading comprehension"),
+        ("super_glue_wsc_and_dev_v102_simple", "commonsense pronoun resolution"),
+        ("squad_v010_allanswers", ""),
+    ],
+)
+def test_words_in_place_of_labels(task, words):
+    assert task_words(task) == tuple(words.split())
+
+
+def test_a_run_on_free_text_starts_from_the_words_of_its_task():
+    files = "models/micro prompts/prompt_tuning recipes/micro runs/train".split()
+    flags = [f"--gin_file=gin_configs/{file}.gin" for file in files]
+    flags += ["--gin.MODEL_DIR=never", "--gin.MIXTURE_OR_TASK_NAME=super_glue_record_v102"]
+    run, _ = resolve(parse(["train", *flags]), "TrainRun")
+    vocabulary = make_vocabulary(run.model)
+    setup = set_up(run, mesh_of(run.model), vocabulary=vocabulary, labels=[None])
+    tuned, _, frozen, _ = initial_state(setup, vocabulary)
+    ids = vocabulary.encode("comprehension")
+    mean_D = np.asarray(frozen["token_embedder"]["embedding"])[np.array(ids)].mean(axis=0)
+    np.testing.assert_allclose(np.asarray(tuned["prompt"]["prompt"])[0, 3], mean_D, rtol=1e-5, atol=1e-5)
 
 
 def test_labels_beyond_the_prompt_are_left_out():

@@ -41,6 +41,8 @@ each_method = pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
 
 
 def takes_embeddings(method):
+    if isinstance(method, LSTMPrompt):
+        return method.embedding is None
     return not isinstance(method, PerLayer) or method.hidden is not None or method.kind == "deep"
 
 
@@ -167,6 +169,8 @@ def test_parameter_count_formulas():
     assert count(Residual(length=P, hidden=M, passes=3), D) == count(Residual(length=P, hidden=M), D)
     assert count(LSTMPrompt(length=P), D) == P * D + 8 * (D // 2) * (D + D // 2 + 2)
     assert count(LSTMPrompt(length=P, hidden=M), D) == P * D + 8 * M * (D + M + 2) + 2 * M * D + D
+    I = 11
+    assert count(LSTMPrompt(length=P, embedding=I), D) == P * I + 8 * (D // 2) * (I + D // 2 + 2)
     assert count(PTuningMLP(length=P, hidden=M), D) == P * D + 2 * D * M + M * M + 2 * M + D
     lstm = 8 * M * (D + M + 2) + 8 * M * (2 * M + M + 2)
     assert count(PTuningLSTM(length=P, hidden=M), D) == P * D + lstm + (2 * M + D) * (2 * M + 1)
@@ -319,6 +323,11 @@ def test_logical_axes():
         (lambda: Residual(length=1, passes=0), ["Residual.passes", "0"]),
         (lambda: LSTMPrompt(length=1, hidden=0), ["LSTMPrompt.hidden", "0"]),
         (lambda: LSTMPrompt(length=1).init(jax.random.key(0), 7), ["7", "LSTMPrompt.hidden"]),
+        (lambda: LSTMPrompt(length=1, embedding=0), ["LSTMPrompt.embedding", "0"]),
+        (
+            lambda: LSTMPrompt(1, embedding=5, skip=True).init(jax.random.key(0), 8),
+            ["embedding is 5", "8 wide"],
+        ),
         (lambda: PTuningMLP(length=1, hidden=-2), ["PTuningMLP.hidden", "-2"]),
         (lambda: PTuningLSTM(length=1, layers=0), ["PTuningLSTM.layers", "0"]),
         (lambda: Decomposed(length=1, rank=0), ["Decomposed.rank", "0"]),

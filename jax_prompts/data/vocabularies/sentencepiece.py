@@ -36,6 +36,7 @@ from jax_prompts.errors import RunError, first_line
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
 EOS_ID = 1
+SENTINEL = "<extra_id_0>"  # what targets of span corruption begin with
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
 _CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 _FIXED = {"do_lower_case": False, "sp_model_kwargs": {}, "split_special_tokens": False}
