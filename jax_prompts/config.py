@@ -378,7 +378,7 @@ class Suite:
       seeded: the settings that a seed sets.
       search: values of settings, of which the combination with the best validation score is shown.
       search_by: what that score is of: `suite`, the mean over a row's columns, or `task`, each column for itself.
-      metrics: what columns show; where a column has none, the mean of the task's metrics.
+      metrics: what columns show: a metric, or of a mixture (task, metric); without one (None), the mean of the metrics.
       averages: columns that are averages of others, and of which.
       published: `{row: {column: number or (number, deviation)}}`; rows that no method makes are shown, too.
       source: of the published numbers.
@@ -394,7 +394,7 @@ class Suite:
     seeded: tuple[str, ...] = ("RANDOM_SEED",)
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
     search_by: Literal["suite", "task"] = "suite"
-    metrics: dict[str, str] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     averages: dict[str, Any] = dataclasses.field(default_factory=dict)
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str | None = None

@@ -51,8 +51,8 @@ class Cell:
 
     @property
     def settings(self) -> Values:
-        """What sets it apart from other cells in its place of the table."""
-        return {**self.searched, "RANDOM_SEED": self.seed}
+        """What sets it apart from other cells of its column."""
+        return {"row": self.row, **self.searched, "RANDOM_SEED": self.seed}
 
     def command(self) -> list[str]:
         """The command that runs this cell alone."""
@@ -66,7 +66,7 @@ class Group:
 
     Attributes:
       name: the same for the same cells.
-      cells: of one row and column.
+      cells: of one column.
     """
 
     name: str
@@ -114,20 +114,21 @@ def cells_of(suite: Suite, files: Sequence[str], bindings: Sequence[str], make_r
 def groups_of(cells: Sequence[Cell], most: int) -> list[Group]:
     """The cells, in groups of at most `most` that can share a step."""
     groups: list[list[Cell]] = []
+    open_groups: dict[str, list[list[Cell]]] = {}
     for cell in cells:
-        for group in reversed(groups):
+        for group in open_groups.setdefault(cell.column, []):
             if len(group) < most and _can_share(group[0], cell):
                 group.append(cell)
                 break
         else:
             groups.append([cell])
+            open_groups[cell.column].append(groups[-1])
     return [Group(_group_name(group), tuple(group)) for group in groups]
 
 
 def _can_share(a: Cell, b: Cell) -> bool:
     return (
-        (a.row, a.column) == (b.row, b.column)
-        and a.run.method is not None
+        a.run.method is not None
         and not sweep.separate(a.run, b.run)
         and (a.run.data.protocol == "dev_as_test" or a.run.data == b.run.data)
     )

@@ -101,7 +101,11 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
 def shown(suite: Suite, cell: Cell, summary: dict[str, Any]) -> float:
     """The number that a finished cell shows: of test examples where its protocol has some, else of validation's."""
     metrics: TaskMetrics = summary.get("test_metrics") or summary["metrics"]
-    return selection_metric(metrics, suite.metrics.get(cell.column))[0]
+    wanted = suite.metrics.get(cell.column)
+    if isinstance(wanted, tuple | list):
+        task, name = wanted
+        return selection_metric(metrics, name, [task])[0]
+    return selection_metric(metrics, wanted)[0]
 
 
 def _key(cell: Cell) -> tuple[tuple[str, Any], ...]:

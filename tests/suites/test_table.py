@@ -83,3 +83,12 @@ def test_the_best_of_what_is_searched_is_shown(tmp_path, search_by, chosen):
     unfinished = {name: s for name, s in summaries.items() if "rate=0.1" not in name or "seed0" in name}
     row = make_table(suite, cells, unfinished)["micro, PT"]  # 0.1 is not finished: it cannot be compared
     assert dict(row["All"].chosen)["LEARNING_RATE"] == 0.3
+
+
+def test_a_column_may_show_one_task_of_a_mixture(tmp_path):
+    shown = "{'All': ('judged', 'f1'), 'Few': ('judged', None)}"
+    suite, cells = expanded(tmp_path, **{"Suite.metrics": shown})
+    metrics = {"tuned": {"f1": 90.0, "accuracy": 90.0}, "judged": {"f1": 10.0, "accuracy": 20.0}}
+    summaries = {cell.name: {"best_metric": 90.0, "metrics": metrics} for cell in cells}
+    row = make_table(suite, cells, summaries)["micro, PT"]
+    assert (row["All"].mean, row["Few"].mean) == (10.0, 15.0)
