@@ -104,11 +104,11 @@ def test_a_revision_may_be_named(hub, revision):
     [
         (
             "org/name/none.csv",
-            "org/name has no file none.csv; see https://huggingface.co/datasets/org/name/tree",
+            "org/name has no file none.csv",
         ),
         ("org/name@other/train.jsonl", "org/name has no revision other"),
         ("org/none/train.jsonl", "no data set org/none, or a private one, which needs HF_TOKEN"),
-        ("org/gated/train.jsonl", "accept its terms at https://huggingface.co/datasets/org/gated"),
+        ("org/gated/train.jsonl", "accept its terms on its page there"),
         ("name/train.jsonl", "write it as hf://datasets/ORGANISATION/NAME/FILE"),
     ],
 )
