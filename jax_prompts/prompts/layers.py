@@ -38,7 +38,7 @@ def check_size(module: nn.Module, *fields: str) -> None:
 
 def check_activation(module: nn.Module) -> None:
     """Raises ConfigError unless the module's `activation` is a name in `ACTIVATIONS`."""
-    if module.activation not in ACTIVATIONS:
+    if module.activation not in tuple(ACTIVATIONS):  # a list has no hash
         names = nearest(str(module.activation), ACTIVATIONS)
         raise ConfigError(f"{type(module).__name__}.activation is {module.activation!r}: set it to {names}")
 

@@ -232,6 +232,7 @@ def test_pretraining_leaves_the_prompt_out():
             "--gin.MODEL_DIR=~nobody_of_this_name/x",
             ["~nobody_of_this_name/x is in the home of a user who is not known"],
         ),
+        ("--gin.Residual.activation=['relu']", ["Residual.activation is ['relu']", "set it to"]),
         ("--gin.BOOTSTRAP=10**9", ["BOOTSTRAP is '10**9'", "a whole number"]),
         ("--gin.BOOTSTRAP=-1", ["BOOTSTRAP is -1", "from 0 to"]),
         ("--gin.SCAN_LAYERS=true", ["SCAN_LAYERS is 'true'", "True or False"]),
