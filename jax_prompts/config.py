@@ -147,7 +147,8 @@ class Data:
     bootstrap: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.bootstrap <= MOST_RESAMPLES:
+        # What is no number is left to the check of types.
+        if isinstance(self.bootstrap, int) and not 0 <= self.bootstrap <= MOST_RESAMPLES:
             raise ConfigError(f"BOOTSTRAP is {self.bootstrap}: set it from 0 to {MOST_RESAMPLES:,}")
         expand_fields(self, "data_dir", "tfds_data_dir", "cache_dir")
 

@@ -89,6 +89,8 @@ def _fail(args: argparse.Namespace, error: BaseException) -> int:
         status = 75
     elif isinstance(error, ConfigError):
         status = 2
+    elif isinstance(error, MemoryError) or reason.startswith("RESOURCE_EXHAUSTED"):  # Python's, and JAX's
+        reason = f"memory is too small ({reason}): lower BATCH_SIZE, EVAL_BATCH_SIZE, MEMBERS or TASK_FEATURE_LENGTHS"
     elif not isinstance(error, RunError):
         reason = f"{type(error).__name__}: {reason} (--debug shows where)"
     if args.several:

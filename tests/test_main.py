@@ -22,6 +22,7 @@ from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
 ROOT = pathlib.Path(__file__).parent.parent
 QUICKSTART = "--gin_file=gin_configs/quickstart.gin"
 TASK = ["--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102", "--gin.MODEL_DIR=runs/rte"]
+MEMORY = "memory is too small (%s): lower BATCH_SIZE, EVAL_BATCH_SIZE, MEMBERS or TASK_FEATURE_LENGTHS"
 
 
 # What is typed
@@ -111,6 +112,12 @@ class PanicException(BaseException):
         (Preempted("stopped"), 75, "t5x train: stopped"),
         (ZeroDivisionError("by\nzero"), 1, "t5x train: ZeroDivisionError: by (--debug shows where)"),
         (RuntimeError(), 1, "t5x train: RuntimeError: RuntimeError (--debug shows where)"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: 9 bytes"),
+            1,
+            f"t5x train: {MEMORY % 'RESOURCE_EXHAUSTED: 9 bytes'}",
+        ),
+        (MemoryError(), 1, f"t5x train: {MEMORY % 'MemoryError'}"),
         (PanicException("index out\nof"), 1, "t5x train: PanicException: index out (--debug shows where)"),
         (KeyboardInterrupt(), 130, "t5x train: stopped by Ctrl-C"),
     ],

@@ -1,4 +1,4 @@
-"""Types of the fields of a Hugging Face config.json and generation_config.json."""
+"""Types of the fields of a Hugging Face config.json and generation_config.json, and the sizes that they name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import reprlib
 from typing import Any
 
 from jax_prompts.errors import RunError
+from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.t5 import T5Config
 
 _WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _TYPES = {
@@ -22,6 +24,25 @@ _TYPES = {
     """,
 }
 _SEVERAL = ("eos_token_id",)  # any of them ends a text
+_T5_SIZES = {
+    "vocab_size": "vocab_size",
+    "d_model": "emb_dim",
+    "d_kv": "head_dim",
+    "d_ff": "mlp_dim",
+    "num_layers": "num_encoder_layers",
+    "num_decoder_layers": "num_decoder_layers",
+    "num_heads": "num_heads",
+    "relative_attention_num_buckets": "relpos_buckets",
+}
+_BERT_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "emb_dim",
+    "intermediate_size": "mlp_dim",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "max_position_embeddings": "max_length",
+    "type_vocab_size": "segments",
+}
 
 
 def check_types(file: str, described: dict[str, Any]) -> None:
@@ -36,6 +57,21 @@ def check_types(file: str, described: dict[str, Any]) -> None:
             several = isinstance(value, list) and name in _SEVERAL
             if value is not None and not all(_is(kind, part) for part in (value if several else [value])):
                 raise RunError(f"{file} has {name} {reprlib.repr(value)}, where {_WORDS[kind]} belongs")
+
+
+def check_sizes(described: dict[str, Any], config: T5Config | BertConfig) -> None:
+    """Compares the sizes that config.json, which is `described`, names with those of the arrays, `config`.
+
+    Raises:
+      RunError: they differ, as where a file with some of the layers is not there.
+    """
+    for theirs, ours in (_T5_SIZES if isinstance(config, T5Config) else _BERT_SIZES).items():
+        said, found = described.get(theirs), getattr(config, ours)
+        if said not in (None, found):
+            raise RunError(
+                f"config.json has {theirs} {said}, and the weights have {found}: it is no whole model, or another's "
+                "config.json; copy it again"
+            )
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -46,6 +46,8 @@ _WEIGHTS = {
 }
 ACTIVATIONS = {"relu": ("relu",), **{f"gated-{name}": (name, "linear") for name in ("gelu", "relu", "silu")}}
 
+_DENSE = {"gated-gelu": "gelu_new"}  # where it is called otherwise than behind `gated-`
+
 
 def t5x_name(theirs: str) -> str | None:
     """T5X's path of a parameter; None for a name that is none of T5's."""
@@ -122,6 +124,13 @@ def activations(described: dict[str, Any]) -> tuple[str, ...]:
     kind = described.get("feed_forward_proj", "relu")
     if kind not in ACTIVATIONS:
         raise RunError(f"config.json has feed_forward_proj {kind!r}; read are {', '.join(ACTIVATIONS)}")
+    # transformers takes these two, where they are there, in place of what feed_forward_proj says.
+    own = {"dense_act_fn": _DENSE.get(kind, kind.removeprefix("gated-")), "is_gated_act": "-" in kind}
+    for name, wanted in own.items():
+        if described.get(name) not in (None, wanted):
+            raise RunError(
+                f"config.json has {name} {described[name]!r}, and {wanted!r} goes with feed_forward_proj {kind!r}"
+            )
     if described.get("layer_norm_epsilon", 1e-6) != 1e-6:
         raise RunError(f"config.json has layer_norm_epsilon {described['layer_norm_epsilon']}; T5's is 1e-06")
     return ACTIVATIONS[kind]

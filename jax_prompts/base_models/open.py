@@ -10,6 +10,7 @@ from typing import Any
 
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models import hf, hf_bert, hf_t5, hub, t5x
+from jax_prompts.base_models.described import check_sizes
 from jax_prompts.base_models.stacks import in_layers, t5_config
 from jax_prompts.base_models.token_ids import check_token_ids
 from jax_prompts.data.vocabularies.vocabulary_file import VOCABULARIES
@@ -98,7 +99,9 @@ def locate(path: str) -> str:
         raise ConfigError(
             f"{path}: models are read from directories, gs:// and hf://; copy it to a directory"
         )
-    return hub.download(path) if scheme == "hf" else path if scheme == "gs" else resolve_asset(path)
+    if not separator:  # a directory may have the name of a scheme
+        return resolve_asset(path)
+    return hub.download(path) if scheme == "hf" else path
 
 
 def recorded_vocabulary(path: str) -> str | None:
@@ -137,6 +140,8 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
             raise RunError(
                 f"config.json has model_type {described.get('model_type')!r}; read are t5, mt5 and bert"
             )
+        if kind == "Hugging Face":
+            check_sizes(described, config)
         return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), described)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error

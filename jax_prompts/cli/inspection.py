@@ -54,8 +54,12 @@ def _described(path: str) -> dict[str, Any]:
         if found.kind == "native":
             return {"kind": "model", **found.described, "files": _checked(place)}
         return _model(path, place, found)
-    if t5x.open_checkpoint(located) is not None:
+    if t5x.open_checkpoint(located) is not None or any(
+        place.glob("*.safetensors")
+    ):  # which is said to lack something
         return _model(path, place, models.open_model(path))
+    if "://" not in located and not place.exists():
+        raise ConfigError(f"{path} does not exist: check the path")
     raise ConfigError(
         f"{path} is no prompt file (.safetensors), NumPy array, model directory, T5X checkpoint or MODEL_DIR"
     )

@@ -52,7 +52,12 @@ T5_SPECIAL_TOKENS = SpecialTokens()
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
-    """Raises ConfigError unless both features have a length of at least 1."""
+    """Raises ConfigError unless both features, and no others, have a length of at least 1."""
+    for feature in task_feature_lengths:
+        if feature not in ("inputs", "targets"):
+            raise ConfigError(
+                f"TASK_FEATURE_LENGTHS {task_feature_lengths} has {feature!r}: it takes 'inputs' and 'targets' alone"
+            )
     for feature in ("inputs", "targets"):
         if task_feature_lengths.get(feature, 0) < 1:
             raise ConfigError(f"TASK_FEATURE_LENGTHS {task_feature_lengths} needs {feature!r} of at least 1")

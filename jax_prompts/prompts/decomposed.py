@@ -40,7 +40,7 @@ class Decomposed(nn.Module):
 
     def __post_init__(self) -> None:
         check_size(self, "length", "rank")
-        if self.factors not in FACTOR_INITS:
+        if self.factors not in tuple(FACTOR_INITS):  # a list has no hash
             names = nearest(str(self.factors), FACTOR_INITS)
             raise ConfigError(f"Decomposed.factors is {self.factors!r}: set it to {names}")
         super().__post_init__()

@@ -27,18 +27,26 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+_MOST = {
+    "passes": 1000,
+    "layers": 1000,
+}  # which are built one by one; other sizes are bounded by what JAX counts
+
+
 def check_size(module: nn.Module, *fields: str) -> None:
-    """Raises ConfigError unless each of the module's `fields` is a whole number of at least 1."""
+    """Raises ConfigError unless each of the module's `fields` is a whole number of at least 1, and no giant."""
     for field in fields:
         value = getattr(module, field)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             setting = f"{type(module).__name__}.{field}" + (" (PROMPT_LENGTH)" if field == "length" else "")
             raise ConfigError(f"{setting} is {value!r}: set it to a whole number of at least 1")
+        if value > (most := _MOST.get(field, (1 << 31) - 1)):
+            raise ConfigError(f"{type(module).__name__}.{field} is {value}: set it to at most {most:,}")
 
 
 def check_activation(module: nn.Module) -> None:
     """Raises ConfigError unless the module's `activation` is a name in `ACTIVATIONS`."""
-    if module.activation not in ACTIVATIONS:
+    if module.activation not in tuple(ACTIVATIONS):  # a list has no hash
         names = nearest(str(module.activation), ACTIVATIONS)
         raise ConfigError(f"{type(module).__name__}.activation is {module.activation!r}: set it to {names}")
 

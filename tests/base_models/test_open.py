@@ -202,6 +202,41 @@ def test_fields_of_another_type_are_named(changes, belongs, folder, tensors):
         (path / "config.json").write_text(json.dumps(described))
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_layers": 4}, "num_layers 4, and the weights have 2"),  # a file with some layers is not there
+        ({"num_decoder_layers": 2}, "num_decoder_layers 2, and the weights have 3"),
+        ({"num_heads": 8}, "num_heads 8, and the weights have 4"),
+        ({"vocab_size": 128}, "vocab_size 128, and the weights have 96"),
+        ({"dense_act_fn": "gelu"}, "dense_act_fn 'gelu', and 'gelu_new' goes with"),
+        ({"is_gated_act": False}, "is_gated_act False, and True goes with"),
+    ],
+)
+def test_another_models_config_is_refused(changes, reason, folder, tensors):
+    path = folder("safetensors", tensors)
+    write_config(path, dense_act_fn="gelu_new", is_gated_act=True, num_decoder_layers=None)
+    assert open_model(str(path)).config == CONFIG
+    write_config(path, **changes)
+    with pytest.raises(RunError, match=reason):
+        open_model(str(path))
+
+
+def test_a_bert_of_other_sizes_than_its_config_is_refused(tmp_path):
+    path = shutil.copytree(GOLDENS / "bert_hf", tmp_path / "bert")
+    layers = open_model(str(path)).config.num_layers
+    write_config(path, num_hidden_layers=layers + 1)
+    with pytest.raises(RunError, match=f"num_hidden_layers {layers + 1}, and the weights have {layers}"):
+        open_model(str(path))
+
+
+@pytest.mark.parametrize("name", ["hf", "gs"])
+def test_a_directory_may_have_the_name_of_a_scheme(name, tmp_path, monkeypatch):
+    shutil.copytree(GOLDEN, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert open_model(name).config == CONFIG
+
+
 @pytest.mark.parametrize("file", ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..\\x", ".."])
 def test_an_index_that_leaves_its_folder_is_refused(file, folder, tensors):
     path = folder("sharded", tensors)

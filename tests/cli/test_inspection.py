@@ -74,7 +74,7 @@ def test_models_are_named_as_everywhere(inspect, monkeypatch):
     _, err = inspect("s3://bucket/model")
     assert "models are read from directories, gs:// and hf://" in err
     _, err = inspect("asset:none")
-    assert "asset:none is no prompt file" in err
+    assert "asset:none does not exist" in err
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,14 @@ def test_a_native_model_with_a_broken_config_is_refused(tmp_path, inspect, chang
     (model / "config.json").write_text(json.dumps(described | change))
     said, err = inspect(model)
     assert said is None and "config.json is not this project's" in err
+
+
+def test_weights_without_config_and_nothing_at_all_are_told_apart(tmp_path, inspect):
+    (tmp_path / "model.safetensors").write_bytes((GOLDEN / "model.safetensors").read_bytes())
+    said, err = inspect(tmp_path)
+    assert said is None and "has weights and no config.json: it is no whole model" in err
+    said, err = inspect(tmp_path / "gone")
+    assert said is None and f"{tmp_path / 'gone'} does not exist" in err
 
 
 def test_what_is_nothing_of_these_is_one_line(tmp_path, inspect):

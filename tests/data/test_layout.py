@@ -114,3 +114,5 @@ def test_prompts_without_room_are_refused() -> None:
         encoder_tokens(RaggedTokens.of([[5, 1]]), np.arange(8), 8)
     with pytest.raises(ConfigError, match="TASK_FEATURE_LENGTHS"):
         text_length(Data("t", "m", {"inputs": 8}, 1), 1)
+    with pytest.raises(ConfigError, match="has 'target': it takes 'inputs' and 'targets' alone"):
+        text_length(Data("t", "m", {"inputs": 8, "targets": 4, "target": 16}, 1), 1)

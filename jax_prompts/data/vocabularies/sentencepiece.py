@@ -21,6 +21,7 @@ from jax_prompts.data.vocabularies.panics import panics_as, unusable
 from jax_prompts.data.vocabularies.tokenizer_config import (
     ADDED,
     ANY_TOKENIZER_JSON,
+    SETTINGS,
     SPECIAL,
     TokenizerConfig,
     read_tokenizer_config,
@@ -128,7 +129,7 @@ class Vocabulary:
             try:
                 tokenizer = of_sentencepiece(model, extra_ids)
             except ValueError as error:
-                raise config.error(str(error), ADDED) from error
+                raise config.error(str(error), SETTINGS, ADDED) from error
             added = config.add_to(tokenizer)
             self._use(tokenizer, self._processor.unk_id(), content, [str(extra_ids), *added])
 
@@ -143,10 +144,12 @@ class Vocabulary:
         for name, number in wanted.items():
             if name in config.special and self._id(config.special[name]) != number:
                 token, found = config.special[name], self._id(config.special[name])
-                raise config.error(f"{name} {token} has id {found} in {path}, and T5's is {number}", SPECIAL)
+                raise config.error(
+                    f"{name} {token} has id {found} in {path}, and T5's is {number}", SPECIAL, SETTINGS
+                )
         for token in config.unnamed:
             if self._id(token) is None:
-                raise config.error(f"the special token {token!r} is not in {path}", SPECIAL)
+                raise config.error(f"the special token {token!r} is not in {path}", SETTINGS, SPECIAL)
         pad, eos = self._special_ids(config)
         if (pad, eos) != (PAD_ID, EOS_ID):
             raise RunError(

@@ -44,15 +44,19 @@ class TokenizerConfig:
     added: dict[int, AddedToken] = dataclasses.field(default_factory=dict)
 
     def tokenizer_class(self) -> str | None:
-        """Without `Fast`, which names the same tokens."""
+        """Without `Fast`, which names the same tokens. Raises RunError for what is no name."""
         name = self.settings.get("tokenizer_class")
-        return name.removesuffix("Fast") if isinstance(name, str) else None
+        if not (name is None or isinstance(name, str)):
+            raise self.error(f"tokenizer_class {name!r} is no text", SETTINGS, "config.json")
+        return name and name.removesuffix("Fast")
 
     def check(self, classes: Collection[str], fixed: Mapping[str, Any]) -> None:
         """Raises RunError for a class that is none of `classes`, and a setting that is not as `fixed` has it."""
         if self.tokenizer_class() not in (None, *classes):
             raise self.error(
-                f"tokenizer_class {self.settings['tokenizer_class']} is none of {', '.join(classes)}"
+                f"tokenizer_class {self.settings['tokenizer_class']} is none of {', '.join(classes)}",
+                SETTINGS,
+                "config.json",
             )
         for name, value in fixed.items():
             if self.settings.get(name) not in (None, value):
@@ -71,10 +75,11 @@ class TokenizerConfig:
             raise self.error(f"{name} is {value!r}, and not true, false or null")
         return value
 
-    def error(self, reason: str, file: str = SETTINGS) -> RunError:
-        return RunError(
-            f"{self.folder / file}: {reason}; it would read texts otherwise than the model has learnt"
-        )
+    def error(self, reason: str, *files: str) -> RunError:
+        """Of tokenizer_config.json, or of those of `files` that are there: any of them may say it."""
+        there = [file for file in files or (SETTINGS,) if (self.folder / file).is_file()]
+        places = " or ".join(str(self.folder / file) for file in there)
+        return RunError(f"{places}: {reason}; it would read texts otherwise than the model has learnt")
 
     def add_to(self, tokenizer: Tokenizer) -> list[str]:
         """Adds the tokens that a tokenizer has not, at their ids, and returns them, each with its id and flags.
@@ -88,10 +93,12 @@ class TokenizerConfig:
                 tokenizer.add_tokens([token])
                 new.append(f"{number} {token.content} {[getattr(token, flag) for flag in _FLAGS]}")
             if (found := tokenizer.token_to_id(token.content)) != number:
-                raise self.error(f"{token.content!r} is said to have id {number}, and it has {found}", ADDED)
+                raise self.error(
+                    f"{token.content!r} is said to have id {number}, and it has {found}", ADDED, SETTINGS
+                )
         for name in (*self.special.values(), *self.unnamed):
             if tokenizer.token_to_id(name) is None:
-                raise self.error(f"the special token {name!r} is not in the vocabulary", SPECIAL)
+                raise self.error(f"the special token {name!r} is not in the vocabulary", SETTINGS, SPECIAL)
         return new
 
 
@@ -170,7 +177,8 @@ def _token(found: TokenizerConfig, file: str, value: Any) -> str:
 
 
 def _id(found: TokenizerConfig, file: str, value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise found.error(f"{value!r} is no id", file) from error
+    """An id, which is a number in added_tokens.json and a name in tokenizer_config.json."""
+    text = str(value)
+    if isinstance(value, bool | float) or not re.fullmatch("[0-9]{1,10}", text):
+        raise found.error(f"{value!r} is no id", file)
+    return int(text)
