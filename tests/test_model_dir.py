@@ -288,3 +288,9 @@ def test_checkpoints_without_their_configuration_are_nobodys(tmp_path):
     refused(
         ConfigError, "holds checkpoints, and no config.gin that says of which run", run_in(tmp_path), text
     )
+
+
+def test_settings_are_divided_where_lines_end_alone(tmp_path):
+    text = TEXT.format(directory=tmp_path, path="start.safetensors") + "NAME = 'a\u2028MODEL_DIR = {}'\n"
+    begun(tmp_path, text.format(1))
+    refused(ConfigError, "another configuration", run_in(tmp_path), text.format(2))

@@ -275,6 +275,9 @@ def _explain(gin: Any, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "a value in it is nested without end"
     text = " ".join(str(error).split())
+    text = re.sub(
+        r" In call to configurable '(\w+)' \(<.*", r" (in \1)", text
+    )  # gin adds addresses of functions
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is not gin: {error.msg.rstrip('.').lower()}"
     if found := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: '(\w+)'", text):

@@ -356,3 +356,8 @@ def test_nearest_ignores_case_and_never_lists_everything():
     )
     assert nearest("?", many).count(" or ") <= 2
     assert nearest("?", ["train", "eval"]) == "eval or train"
+
+
+def test_an_error_of_a_constructor_shows_no_address():
+    error = TypeError("unhashable type: 'list'\n  In call to configurable 'Residual' (<function f at 0x7f>)")
+    assert gin_settings._explain(None, error) == "unhashable type: 'list' (in Residual)"
