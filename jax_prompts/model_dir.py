@@ -152,9 +152,13 @@ def _newest_step(directory: pathlib.Path) -> int | None:
     )
 
 
+def _lines(config_text: str) -> list[str]:
+    return config_text.removesuffix("\n").split("\n")  # other characters that end lines may stand in values
+
+
 def _settings(config_text: str) -> dict[str, str]:
     """Values by name, as text."""
-    lines = (line.partition(" = ") for line in config_text.split("\n"))
+    lines = (line.partition(" = ") for line in _lines(config_text))
     return {name: value for name, equals, value in lines if equals}
 
 
@@ -172,7 +176,7 @@ def _comparable(config_text: str) -> list[str]:
         return found[0] if inside.split(os.sep)[0] == os.pardir else repr(os.path.join("MODEL_DIR", inside))
 
     free = (*_ADDRESS, *_PLACEMENT, *_LENGTH)
-    lines = [line for line in config_text.split("\n") if line.partition(" = ")[0] not in free]
+    lines = [line for line in _lines(config_text) if line.partition(" = ")[0] not in free]
     return [_TEXT.sub(relative, line) for line in lines]
 
 

@@ -291,6 +291,6 @@ def test_checkpoints_without_their_configuration_are_nobodys(tmp_path):
 
 
 def test_settings_are_divided_where_lines_end_alone(tmp_path):
-    text = TEXT.format(directory=tmp_path, path="start.safetensors") + "NAME = 'a\u2028MODEL_DIR = {}'\n"
-    begun(tmp_path, text.format(1))
-    refused(ConfigError, "another configuration", run_in(tmp_path), text.format(2))
+    text = TEXT.format(directory=tmp_path, path="start.safetensors")
+    begun(tmp_path, f"{text}NAME = 'a\u2028MODEL_DIR = 1'\n")
+    refused(ConfigError, "another", run_in(tmp_path), f"{text}NAME = 'a\u2028MODEL_DIR = 2'\n")
