@@ -37,9 +37,8 @@ def value_gradient_bytes(model):
     return *compiled(*arguments), compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize(
-    "kind", ["unscanned", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("scanned", "bert"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unscanned", "scanned", "bert"])
 def test_the_same_numbers_from_fewer_bytes(kind):
     policies = ("none", "minimal", "full") if kind == "scanned" else ("none", "full")
     values, gradients, bytes = zip(

@@ -84,13 +84,13 @@ def run_steps(model, method, config, z_loss, frozen, seeds, data, *, numbers_E=N
     return jax.tree.map(np.asarray, tuned), jax.tree.map(np.asarray, opt_state), np.stack(losses)
 
 
-def assert_members_equal_their_own_runs(model, method, name, frozen, data, mesh=None, atol=2e-5):
+def assert_members_equal_their_own_runs(model, method, name, frozen, data, mesh=None, compared=(0, 1, 2)):
     config, varied = VARIED[name]
     numbers_E = {key: np.float32(values) for key, values in varied.items()}
     end, state, losses = run_steps(
         model, method, config, 1e-4, frozen, SEEDS, data, numbers_E=numbers_E, mesh=mesh
     )
-    for e in range(len(SEEDS)):
+    for e in compared:
         own = {key: values[e] for key, values in varied.items()}
         alone_model = model.clone(
             config=dataclasses.replace(model.config, dropout_rate=own["BaseModel.dropout_rate"])
@@ -105,7 +105,7 @@ def assert_members_equal_their_own_runs(model, method, name, frozen, data, mesh=
             member(data, e),
         )
         np.testing.assert_allclose(losses[:, e : e + 1], losses_alone, rtol=1e-5)
-        close(member(end, e), alone, atol=atol * max(1.0, own["Optimizer.learning_rate"]))
+        close(member(end, e), alone, atol=2e-5 * max(1.0, own["Optimizer.learning_rate"]))
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=1e-6), member(state, e), alone_state
         )
@@ -120,12 +120,15 @@ PAIRS = [(name, optimizer) for name in TABLE for optimizer in VARIED]
     [pair if pair == EVERY_TIME else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS],
 )
 def test_members_with_settings_of_their_own_are_separate_runs(name, optimizer):
-    """Side by side on one device; Residual's on eight."""
+    """Side by side on one device; Residual's on eight, where every time one of the members is compared."""
     method = for_model(TABLE[name], CONFIG.prompt_width)
     model = T5(CONFIG, prompt_kind_of(method))
     frozen = nn.meta.unbox(random_weights(T5(CONFIG), jax.random.key(0)))
     mesh = partition.make_mesh({}) if name == "residual" else None
-    assert_members_equal_their_own_runs(model, method, optimizer, frozen, batch(method.length, 3), mesh)
+    compared = (2,) if (name, optimizer) == EVERY_TIME else (0, 1, 2)
+    assert_members_equal_their_own_runs(
+        model, method, optimizer, frozen, batch(method.length, 3), mesh, compared
+    )
 
 
 @pytest.mark.slow
