@@ -28,6 +28,11 @@ def hide_secrets(text: str) -> str:
     return text
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python's or JAX's says that memory is too small."""
+    return isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED")
+
+
 class _Told(Exception):
     """What a reader sees, without the secrets of the URLs in it."""
 

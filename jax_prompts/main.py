@@ -17,7 +17,15 @@ from typing import Any, NoReturn
 
 from jax_prompts import interrupts
 from jax_prompts.cpu import restart_with_huge_pages
-from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, first_line, printable
+from jax_prompts.errors import (
+    ConfigError,
+    Preempted,
+    RunError,
+    SettingWarning,
+    first_line,
+    is_out_of_memory,
+    printable,
+)
 
 _STOPPED = "stopped by Ctrl-C"
 
@@ -89,7 +97,7 @@ def _fail(args: argparse.Namespace, error: BaseException) -> int:
         status = 75
     elif isinstance(error, ConfigError):
         status = 2
-    elif isinstance(error, MemoryError) or reason.startswith("RESOURCE_EXHAUSTED"):  # Python's, and JAX's
+    elif is_out_of_memory(error):
         reason = f"memory is too small ({reason}): lower BATCH_SIZE, EVAL_BATCH_SIZE, MEMBERS or TASK_FEATURE_LENGTHS"
     elif not isinstance(error, RunError):
         reason = f"{type(error).__name__}: {reason} (--debug shows where)"

@@ -21,7 +21,7 @@ from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.config import Suite, TrainRun, Variant
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, Preempted, RunError, first_line
+from jax_prompts.errors import ConfigError, Preempted, RunError, first_line, is_out_of_memory
 from jax_prompts.setup import set_up
 from jax_prompts.storage import files, run_lock
 from jax_prompts.suites import states
@@ -127,21 +127,19 @@ def _run(group: Group, root: pathlib.Path) -> None:
 
 
 def _that_fit(group: Group) -> list[Group]:
-    """The group, in as many parts as memory asks for."""
+    """The group, in as many parts as memory is known to ask for."""
     if len(group.cells) == 1:
         return [group]
     run, _ = _together(group.cells, group.cells[0].run.model_dir)
     try:
         memory.check_training(set_up(run, partition.mesh_of(run.model)))
     except ConfigError:
-        return groups_of_half(group)
+        return [part for half in _halves(group) for part in _that_fit(half)]
     return [group]
 
 
-def groups_of_half(group: Group) -> list[Group]:
-    """The same cells in groups of half the size, each as small as memory asks for."""
-    halves = groups_of(group.cells, -(-len(group.cells) // 2))
-    return [part for half in halves for part in _that_fit(half)]
+def _halves(group: Group) -> list[Group]:
+    return groups_of(group.cells, -(-len(group.cells) // 2))
 
 
 def _run_together(group: Group, root: pathlib.Path) -> None:
@@ -151,7 +149,17 @@ def _run_together(group: Group, root: pathlib.Path) -> None:
         train(group.cells[0].run, group.cells[0].config_text)
         return
     run, text = _together(group.cells, str(root / "groups" / group.name))
-    hand_out(train(run, text), pathlib.Path(run.model_dir), group.cells)
+    try:
+        summary = train(run, text)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        log(f"{len(group.cells)} cells together need more memory than there is: half of them at once")
+        jax.clear_caches()
+        for half in _halves(group):
+            _run_together(half, root)
+    else:
+        hand_out(summary, pathlib.Path(run.model_dir), group.cells)
 
 
 def _together(cells: Sequence[Cell], directory: str) -> tuple[TrainRun, str]:

@@ -78,6 +78,21 @@ def test_failures_are_listed_while_the_rest_goes_on_and_tried_again(small, tmp_p
     assert (finish(suite, cells)["done"], finish(suite, cells)["failed"]) == (8, 0)
 
 
+def test_cells_that_memory_cannot_hold_together_are_run_in_halves(small, tmp_path, monkeypatch):
+    suite, cells = small
+    fine = worker.train
+
+    def small_memory(run, text):
+        if run.variants:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 466000063112 bytes.")
+        return fine(run, text)
+
+    monkeypatch.setattr(worker, "train", small_memory)
+    worker.work(suite, cells)
+    assert (finish(suite, cells)["done"], finish(suite, cells)["failed"]) == (8, 0)
+    assert len(ran(tmp_path)) == 8
+
+
 def test_a_stopped_worker_stops(small, monkeypatch):
     def stopped(run, text):
         raise Preempted("stopped by SIGTERM at step 10")
