@@ -59,3 +59,11 @@ def test_what_only_examples_can_tell_is_left_to_them(monkeypatch):
     monkeypatch.setattr(fill, "checked_tasks", lambda data: [task(label_id)])
     with pytest.raises(ConfigError, match="'no_metric' is no metric of own; use accuracy"):
         check_task(run)
+
+
+def test_files_may_have_splits_that_tfds_lacks(tmp_path):
+    (tmp_path / "classification_misc").mkdir()
+    run = run_of("MIXTURE_OR_TASK_NAME=imdb_v100", f"DATA_DIR={tmp_path}")
+    check_task(run)
+    with pytest.raises(ConfigError, match="imdb_v100 has no split 'validation': use train"):
+        check_task(dataclasses.replace(run, data=dataclasses.replace(run.data, data_dir=None)))

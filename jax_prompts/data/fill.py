@@ -128,7 +128,7 @@ def checked_tasks(data: Data) -> list[seqio.Task]:
     provider = find_task(data)
     for split in protocols.official_splits(data):
         tasks = [verbalized(task, data.verbalizer) for task in _tasks(provider, split)]
-        _check_split(tasks[0], split)
+        _check_split(_on_files(tasks[0], data), split)
     return [task for task in tasks if isinstance(provider, seqio.Task) or chooses(provider.name, task.name)]
 
 
@@ -218,14 +218,20 @@ def _adapted(
             name: dataclasses.replace(feature, vocabulary=ours) if name in TEXTS else feature
             for name, feature in task.output_features.items()
         }
-    source = task.source
-    if data.data_dir is not None and hasattr(source, "at"):
-        source = source.at(data.data_dir)
-    elif data.data_dir is not None and isinstance(source, seqio.TfdsDataSource):
-        raise ConfigError(f"{task.name} reads TFDS alone and knows no official files: leave DATA_DIR out")
-    elif data.tfds_data_dir is not None:
+    if data.data_dir is None and data.tfds_data_dir is not None:
         seqio.set_tfds_data_dir_override(data.tfds_data_dir)
-    return task.replace(source=source, output_features=features)
+    return _on_files(task, data).replace(output_features=features)
+
+
+def _on_files(task: seqio.Task, data: Data) -> seqio.Task:
+    """The task, its source the files in DATA_DIR where that is set: these may have splits that TFDS lacks."""
+    if data.data_dir is None:
+        return task
+    if hasattr(task.source, "at"):
+        return task.replace(source=task.source.at(data.data_dir))
+    if isinstance(task.source, seqio.TfdsDataSource):
+        raise ConfigError(f"{task.name} reads TFDS alone and knows no official files: leave DATA_DIR out")
+    return task
 
 
 def _write(

@@ -28,7 +28,7 @@ VARIED = {
         {
             "BaseModel.dropout_rate": (0.0, 0.1, 0.3),
             "Training.z_loss": (0.0, 1e-4, 1e-2),
-            "Optimizer.learning_rate": (0.001, 0.05, 10.0),
+            "Optimizer.learning_rate": (0.001, 0.05, 1.0),
             "Optimizer.weight_decay": (0.0, 0.01, 0.1),
             "Optimizer.beta1": (0.9, 0.5, 0.0),
             "Optimizer.beta2": (0.999, 0.9, 0.99),

@@ -39,8 +39,7 @@ Suite.seeds = (0, 1)
 def expanded(directory, text=SUITE, **bindings):
     """(suite, its cells) of a gin text."""
     file = pathlib.Path(directory) / "suite_of_test.gin"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    files.write(file, text)  # whole, while other workers read it
     bindings = [f"{name}={value}" for name, value in {"MODEL_DIR": f"{directory}/suite", **bindings}.items()]
 
     def arguments(gin_files, given):

@@ -1,5 +1,6 @@
 """Workers of a suite: each cell once, failures beside the rest, nothing lost with a killed worker."""
 
+import contextlib
 import pathlib
 import signal
 import subprocess
@@ -146,13 +147,16 @@ def test_four_workers_of_which_two_are_killed(tmp_path):
     """Every cell once, none lost."""
     command = [sys.executable, PROGRAM, str(tmp_path), "4"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    workers = [subprocess.Popen(command, **pipes) for _ in range(4)]
-    assert [process.stdout.readline() for process in workers] == ["ready\n"] * 4
-    time.sleep(1)
-    for process in workers[:2]:
-        process.send_signal(signal.SIGKILL)
-    for process in workers:
-        process.communicate(timeout=120)
+    with contextlib.ExitStack() as started:
+        workers = [started.enter_context(subprocess.Popen(command, **pipes)) for _ in range(4)]
+        for process in workers:
+            started.callback(process.kill)
+        assert [process.stdout.readline() for process in workers] == ["ready\n"] * 4
+        time.sleep(1)
+        for process in workers[:2]:
+            process.send_signal(signal.SIGKILL)
+        for process in workers:
+            process.communicate(timeout=120)
     assert [process.returncode for process in workers] == [-9, -9, 0, 0]
     suite, cells = expanded(tmp_path)
     report = finish(suite, cells)
