@@ -112,7 +112,7 @@ def assert_members_equal_their_own_runs(model, method, name, frozen, data, mesh=
 
 
 EVERY_TIME = ("residual", "adamw")  # the others are slow
-PAIRS = [(name, optimizer) for name in TABLE for optimizer in VARIED]
+PAIRS = [*((name, "adamw") for name in TABLE), ("residual", "adafactor")]
 
 
 @pytest.mark.parametrize(
