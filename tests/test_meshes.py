@@ -135,12 +135,9 @@ def test_with_fsdp_weights_travel_and_activations_do_not():
     assert sizes and max(sizes) <= V * D < B * (5 + 10) * D
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("scan_layers", "decoding"),
-    [
-        pytest.param(False, Decoding(), marks=pytest.mark.slow),
-        (True, Decoding("beam", num_decodes=3)),
-    ],
+    ("scan_layers", "decoding"), [(False, Decoding()), (True, Decoding("beam", num_decodes=3))]
 )
 def test_answers_do_not_depend_on_the_mesh(scan_layers, decoding):
     """Generated tokens, and log-probabilities of labels."""
