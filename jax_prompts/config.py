@@ -14,6 +14,7 @@ from jax_prompts.storage.home import expand_fields
 
 if TYPE_CHECKING:
     from jax_prompts.prompts import Initializer, Method
+    from jax_prompts.sweep import Variant
 
 MOST_RESAMPLES = 1_000_000  # a value of each is kept
 
@@ -271,19 +272,6 @@ class Training:
         if steps >= 1 << 31:
             raise ConfigError(f"TRAIN_EPOCHS = {self.epochs} are {steps:.3g} steps: set it to fewer")
         return steps, epoch if self.eval_period is None else self.eval_period
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A member with settings of its own.
-
-    Attributes:
-      settings: what sets it apart, by the names that the sweep gives.
-      run: the same member as a run by itself.
-    """
-
-    settings: dict[str, Any]
-    run: TrainRun
 
 
 @dataclasses.dataclass(frozen=True)

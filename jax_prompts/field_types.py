@@ -11,9 +11,14 @@ from typing import Any, Literal, Union
 
 from jax_prompts.config import OwnTask
 from jax_prompts.prompts import Initializer, Method
+from jax_prompts.sweep import Variant
 
 _INT32 = 1 << 31  # what counters and token ids fit into
-_NAMES = {"Method": Method, "Initializer": Initializer}  # config.py imports them for type checkers only
+_NAMES = {
+    "Method": Method,
+    "Initializer": Initializer,
+    "Variant": Variant,
+}  # config.py imports them for type checkers only
 _WORDS = {
     int: "a whole number",
     float: "a number",

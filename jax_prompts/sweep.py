@@ -49,6 +49,19 @@ _OWN = {"model_dir", "sweep", "variants"}  # fields of a run that its numbers do
 SEED = "RANDOM_SEED"
 
 
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A member with settings of its own.
+
+    Attributes:
+      settings: what sets it apart, by the names that the sweep gives.
+      run: the same member as a run by itself.
+    """
+
+    settings: dict[str, Any]
+    run: TrainRun
+
+
 def combinations(sweep: Any) -> list[Settings]:
     """The settings of each member: every combination of a table of values, or the given ones, all of the same names.
 

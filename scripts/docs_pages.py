@@ -15,7 +15,7 @@ from jax_prompts.cli.macros import Macro, read_macros
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = (
     config.BaseModel, config.Data, config.OwnTask, config.Optimizer, config.Decoding, config.Training,
-    config.TrainRun, config.Variant, config.EvalRun, config.InferRun, config.Suite,
+    config.TrainRun, config.EvalRun, config.InferRun, config.Suite,
 )  # fmt: skip
 
 

@@ -310,7 +310,7 @@ def _with_variants(gin: Any, run: config.TrainRun) -> config.TrainRun:
     Raises:
       ConfigError: a sweep that names no setting, or sets some otherwise than members can have them.
     """
-    from jax_prompts.sweep import combinations  # with NumPy: not for --help
+    from jax_prompts.sweep import Variant, combinations  # with NumPy: not for --help
 
     if run.training.members != 1:
         raise ConfigError(
@@ -329,7 +329,7 @@ def _with_variants(gin: Any, run: config.TrainRun) -> config.TrainRun:
             member = gin.get_configurable("TrainRun")()
             _check_types(gin, member)
         plain = {name: _plain(value) for name, value in settings.items()}
-        variants.append(config.Variant(plain, member))
+        variants.append(Variant(plain, member))
     training = dataclasses.replace(run.training, members=len(variants))
     return dataclasses.replace(run, training=training, variants=tuple(variants))
 

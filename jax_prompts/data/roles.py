@@ -17,6 +17,7 @@ from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError
+from jax_prompts.sweep import distinct
 
 Caches = list[tuple[float, TokenCache]]
 
@@ -55,13 +56,10 @@ def open_members(
     Raises:
       ConfigError, RunError: see `open_roles`.
     """
-    roles = open_roles(datas_E[0], vocabulary)
-    datas, mixtures = [datas_E[0]], [roles["train"]]
-    for data in datas_E:
-        if data not in datas:
-            datas.append(data)
-            mixtures.append(open_roles(data, vocabulary, ["train"])["train"])
-    return roles, [mixtures[datas.index(data)] for data in datas_E]
+    (first, *others), which_E = distinct(datas_E)
+    roles = open_roles(first, vocabulary)
+    mixtures = [roles["train"], *(open_roles(data, vocabulary, ["train"])["train"] for data in others)]
+    return roles, [mixtures[which] for which in which_E]
 
 
 def examples_of(mixtures_E: Sequence[Caches]) -> int:

@@ -11,10 +11,8 @@ from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, first_line
 
 
-def launch(
-    launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parameters: dict[str, Any]
-) -> list[str]:
-    """Starts `jobs` workers, waits for them, and returns their job ids; what they print is in MODEL_DIR/jobs.
+def launch(launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parameters: dict[str, Any]) -> None:
+    """Starts `jobs` workers and waits for them; what they print is in MODEL_DIR/jobs.
 
     Args:
       launcher: `slurm` or `local`.
@@ -31,7 +29,7 @@ def launch(
         import submitit
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"--launcher={launcher} needs submitit: pip install 'jax_prompts[slurm]'"
+            f"--launcher={launcher} needs submitit; in the checkout: pip install -e '.[slurm]'"
         ) from error
     folder = pathlib.Path(model_dir) / "jobs"
     try:
@@ -44,11 +42,9 @@ def launch(
     )
     with executor.batch():  # one array
         started = [executor.submit(worker) for _ in range(jobs)]
-    names = [job.job_id for job in started]
-    log(f"{jobs} workers, jobs {', '.join(names)}; what they print is in {folder}")
+    log(f"{jobs} workers, jobs {', '.join(job.job_id for job in started)}; what they print is in {folder}")
     failed = [
         f"{job.job_id}: {first_line(error)}" for job in started if (error := job.exception()) is not None
     ]
     if failed:
         raise RunError(f"{len(failed)} of {jobs} workers failed: {'; '.join(failed)}; see {folder}")
-    return names

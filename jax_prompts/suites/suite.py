@@ -16,7 +16,7 @@ from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of
 from jax_prompts.suites.worker import work
 
-_FLOPS_A_PARAMETER = 4  # of a token: forward, and backward without gradients of weights
+_FLOPS_A_FROZEN_PARAMETER = 4  # of a token: forward, and backward without gradients of weights
 _FLOPS_A_TUNED_PARAMETER = 6
 
 
@@ -108,9 +108,9 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
             )
     if wrong:
         raise ConfigError(f"{len(wrong)} cells cannot be run: {'; '.join(wrong)}")
-    heads = ("cell", "tuned_parameters", "frozen_parameters", "steps", "flops")
+    columns = ["cell", "tuned", "frozen", "steps", "TFLOP"]
     print_table(
-        ["cell", "tuned", "frozen", "steps", "TFLOP"],
+        columns,
         [
             [
                 row["cell"],
@@ -123,7 +123,7 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
             ]
             for row in listed
         ],
-        right=heads[1:],
+        right=columns[1:],
     )
     return {"cells": len(cells), "groups": len(groups), "done": 0, "failed": 0, "table": listed}
 
@@ -131,5 +131,6 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
 def _step_flops(report: dict[str, Any]) -> int:
     batch = report["batch"]
     tokens = batch["rows"] * (batch["encoder"] + batch["targets"])
-    frozen = _FLOPS_A_PARAMETER * report["frozen_parameters"]
-    return tokens * (frozen + (0 if frozen else _FLOPS_A_TUNED_PARAMETER * report["tuned_parameters"]))
+    if report["frozen_parameters"]:
+        return tokens * _FLOPS_A_FROZEN_PARAMETER * report["frozen_parameters"]
+    return tokens * _FLOPS_A_TUNED_PARAMETER * report["tuned_parameters"]

@@ -18,7 +18,7 @@ import jax
 
 from jax_prompts import memory, partition
 from jax_prompts.base_models.build import make_vocabulary
-from jax_prompts.config import Suite, TrainRun, Variant
+from jax_prompts.config import Suite, TrainRun
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, Preempted, RunError, first_line, is_out_of_memory
@@ -27,6 +27,7 @@ from jax_prompts.storage import files, run_lock
 from jax_prompts.suites import states
 from jax_prompts.suites.cell_files import hand_out
 from jax_prompts.suites.cells import Cell, Group, groups_of
+from jax_prompts.sweep import Variant
 from jax_prompts.train import train
 
 _POLL_SECONDS = 2.0
