@@ -15,7 +15,8 @@ from jax_prompts.cli.command import Command, named_files, path
 from jax_prompts.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from jax_prompts.prompts.store import Entry, PromptStore
+    from jax_prompts.prompts.store import PromptStore
+    from jax_prompts.prompts.store_entry import Entry
 
 
 def _open(args: argparse.Namespace) -> PromptStore:

@@ -17,8 +17,6 @@ import concurrent.futures
 import dataclasses
 import datetime
 import fnmatch
-import hashlib
-import json
 import math
 import re
 import uuid
@@ -28,11 +26,9 @@ from typing import TypeGuard
 from jax_prompts.errors import ConfigError, RunError, SettingWarning, nearest, system_reason
 from jax_prompts.prompts.prompt_file import (
     PromptMetadata,
-    metadata_text,
-    parse_metadata,
-    parse_prompt,
     read_content,
 )
+from jax_prompts.prompts.store_entry import DamagedEntryError, Entry
 from jax_prompts.storage import files, folder_lock
 from jax_prompts.storage.files import PathOrUrl
 from jax_prompts.storage.home import with_home
@@ -44,71 +40,6 @@ LEFT_SECONDS = (
     3600.0  # an addition is over long before: each of its two files is given up after half a minute
 )
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Entry of one prompt.
-
-    Attributes:
-      name: what its users call it.
-      file: its file's name in the store.
-      size, sha256: of the file, in bytes.
-      length, width: P and D (or W, `prompts/per_layer.py`).
-      added: when, UTC.
-      metadata: where the prompt came from.
-    """
-
-    name: str
-    file: str
-    size: int
-    sha256: str
-    length: int
-    width: int
-    added: str
-    metadata: PromptMetadata
-
-    @classmethod
-    def of(cls, name: str, file: str, added: str, path: PathOrUrl, content: bytes) -> Entry:
-        """The entry of a prompt file with this content, read from `path`.
-
-        Raises:
-          RunError: it is no prompt file.
-        """
-        prompt_PD, metadata = parse_prompt(path, content)
-        length, width = prompt_PD.shape
-        checksum = hashlib.sha256(content).hexdigest()
-        return cls(name, file, len(content), checksum, length, width, added, metadata)
-
-    def to_json(self) -> bytes:
-        """Content of the entry's file."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["metadata"] = metadata_text(self.metadata)
-        return json.dumps(fields, indent=2).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, place: str, name: str, content: bytes) -> Entry:
-        """Reads what `to_json` wrote of a prompt called `name`. Raises RunError for anything else."""
-        wrong = f"{place} is no entry of a prompt store: remove {name}, or replace it"
-        try:
-            fields = json.loads(content)
-            text = fields.pop("metadata")
-            fits = all(isinstance(value, str) for value in text.values())
-            entry = cls(**fields, metadata=PromptMetadata())
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise RunError(wrong) from error
-        numbers, texts = (entry.size, entry.length, entry.width), (entry.sha256, entry.added)
-        fits = fits and all(isinstance(value, int) for value in numbers)
-        fits = fits and all(isinstance(value, str) for value in texts)
-        # Only a file of this prompt, so that removing it or reading it can reach no other.
-        own = re.compile(re.escape(name) + r"\.[0-9a-f]{12}\.safetensors")
-        if not fits or entry.name != name or not own.fullmatch(str(entry.file)):
-            raise RunError(wrong)
-        return dataclasses.replace(entry, metadata=parse_metadata(place, text))
-
-
-class DamagedEntryError(RunError):
-    """An entry that was read, and is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,10 +314,7 @@ class PromptStore:
             raise DamagedEntryError(f"{place} is no entry of a prompt store: {error}") from error
         except OSError as error:
             raise RunError(f"{place} could not be read: {system_reason(error)}") from error
-        try:
-            return Entry.from_json(place, name, content)
-        except RunError as error:
-            raise DamagedEntryError(str(error)) from error
+        return Entry.from_json(place, name, content)
 
     def _absent(self, name: str) -> str:
         names = _names(self._files())
