@@ -26,7 +26,8 @@ class Entry:
     Attributes:
       values: of each seed that is finished.
       seeds: how many there are to be.
-      complete: whether all of them, and of an average all of its columns, are there.
+      complete: whether all of them, and of an average all of its columns, are there, and nothing may yet be chosen
+        in their place.
       published, published_deviation: the paper's; None where it has none.
       chosen: the searched settings behind it.
     """
@@ -68,6 +69,9 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
     for row in rows:
         own = [cell for cell in cells if cell.row == row]
         chosen = _chosen(suite, own, summaries)
+        waiting = {cell.column for cell in own if cell.name not in summaries}
+        if waiting and suite.search and suite.search_by == "suite":
+            waiting = set(suite.tasks)  # what is chosen for the row may yet change
         kept = {
             column: [c for c in own if c.column == column and _key(c) == chosen.get(column)]
             for column in suite.tasks
@@ -82,17 +86,15 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
         }
         entries = {}
         for column in suite.tasks:
-            values = by_seed[column]
-            entries[column] = _entry(
-                suite, row, column, values, len(values) == len(suite.seeds), chosen.get(column)
-            )
+            complete = bool(own) and column not in waiting
+            entries[column] = _entry(suite, row, column, by_seed[column], complete, chosen.get(column))
         for average, columns in suite.averages.items():
             there = [column for column in columns if by_seed[column]]
             seeds = [
                 seed for seed in suite.seeds if there and all(seed in by_seed[column] for column in there)
             ]
             values = {seed: statistics.fmean(by_seed[column][seed] for column in there) for seed in seeds}
-            complete = len(there) == len(columns) and len(values) == len(suite.seeds)
+            complete = bool(own) and waiting.isdisjoint(columns)
             entries[average] = _entry(suite, row, average, values, complete, None)
         table[row] = entries
     return table
@@ -120,10 +122,9 @@ def _chosen(
     columns = list(dict.fromkeys(cell.column for cell in cells))
 
     def score(option: Any, of: Sequence[str]) -> float:
-        """Mean over columns and seeds; options with more of these finished come first."""
-        found = [c for c in cells if _key(c) == option and c.column in of and c.name in summaries]
-        missing = sum(_key(c) == option and c.column in of for c in cells) - len(found)
-        if not found or missing:
+        """Mean over columns and seeds; an option of which some are not finished cannot be compared."""
+        found = [c for c in cells if _key(c) == option and c.column in of]
+        if not found or any(c.name not in summaries for c in found):
             return -math.inf
         sign = -1.0 if "loss" in next(iter(summaries[found[0].name]["metrics"].values()), {}) else 1.0
         return sign * statistics.fmean(summaries[c.name]["best_metric"] for c in found)

@@ -83,6 +83,7 @@ def test_the_best_of_what_is_searched_is_shown(tmp_path, search_by, chosen):
     unfinished = {name: s for name, s in summaries.items() if "rate=0.1" not in name or "seed0" in name}
     row = make_table(suite, cells, unfinished)["micro, PT"]  # 0.1 is not finished: it cannot be compared
     assert dict(row["All"].chosen)["LEARNING_RATE"] == 0.3
+    assert not row["All"].complete  # and may yet be better
 
 
 def test_a_column_may_show_one_task_of_a_mixture(tmp_path):
