@@ -47,15 +47,21 @@ def batch(length, members):
     }
 
 
-def tune(method, frozen, seeds, data, config=CONFIG, mesh=None):
-    """(start, end, losses [steps, E]) of a few steps, and the compiled step."""
-    optimizer = optim.make_optimizer(OPTIMIZER, STEPS)
+def begun(method, optimizer, frozen, seeds, data, mesh):
+    """(tuned, opt_state, frozen, data) of members before their first step, on a mesh where there is one."""
     keys_E = jax.vmap(jax.random.key)(np.asarray(seeds))
     tuned = jax.jit(lambda keys_E: {"prompt": init_members(method, keys_E, D)})(keys_E)
     opt_state = jax.jit(jax.vmap(optimizer.init))(tuned)
     if mesh is not None:
         tuned, opt_state, frozen = jax.device_put((tuned, opt_state, frozen), partition.replicated(mesh))
         data = jax.device_put(data, partition.batch_sharding(mesh, members=True))
+    return tuned, opt_state, frozen, data
+
+
+def tune(method, frozen, seeds, data, config=CONFIG, mesh=None):
+    """(start, end, losses [steps, E]) of a few steps, and the compiled step."""
+    optimizer = optim.make_optimizer(OPTIMIZER, STEPS)
+    tuned, opt_state, frozen, data = begun(method, optimizer, frozen, seeds, data, mesh)
     model = T5(config, prompt_kind_of(method))
     step = jax.jit(make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum"))
     start, losses = jax.tree.map(np.asarray, tuned), []

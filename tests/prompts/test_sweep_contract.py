@@ -1,13 +1,15 @@
 """Members with settings of their own are separate runs, whatever method, optimiser, model and devices."""
 
 import dataclasses
+import functools
+import types
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from methods import TABLE
-from test_contract import CONFIG, STEPS, B, D, batch, close, member
+from test_contract import CONFIG, STEPS, B, D, batch, begun, close, member
 
 from jax_prompts import optim, partition, sweep
 from jax_prompts.base_models.classifier import random_classifier
@@ -15,7 +17,8 @@ from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import for_model, init_members, prompt_kind_of
+from jax_prompts.prompts import for_model, prompt_kind_of
+from jax_prompts.setup import Setup
 from jax_prompts.step import dropout_keys, make_train_step
 
 ADAMW = Optimizer(
@@ -55,21 +58,9 @@ SEEDS = (3, 3, 4)
 def run_steps(model, method, config, z_loss, frozen, seeds, data, *, numbers_E=None, mesh=None):
     """(end, optimiser state, losses [steps, E]); with `numbers_E`, of members that differ in them."""
     optimizer = optim.make_optimizer(config, STEPS)
-    keys_E = jax.vmap(jax.random.key)(np.asarray(seeds))
-    tuned = jax.jit(lambda keys_E: {"prompt": init_members(method, keys_E, D)})(keys_E)
-    opt_state = jax.jit(jax.vmap(optimizer.init))(tuned)
-    if mesh is not None:
-        tuned, opt_state, frozen = jax.device_put((tuned, opt_state, frozen), partition.replicated(mesh))
-        data = jax.device_put(data, partition.batch_sharding(mesh, members=True))
-
-    def vary(numbers):
-        rate = numbers.get("BaseModel.dropout_rate", model.config.dropout_rate)
-        return {
-            "model": model.clone(config=dataclasses.replace(model.config, dropout_rate=rate)),
-            "optimizer": optim.transformation_of(sweep.with_numbers(config, numbers), STEPS),
-            "z_loss": numbers.get("Training.z_loss", z_loss),
-        }
-
+    tuned, opt_state, frozen, data = begun(method, optimizer, frozen, seeds, data, mesh)
+    run = types.SimpleNamespace(optimizer=config, training=types.SimpleNamespace(z_loss=z_loss))
+    vary = functools.partial(Setup.vary, types.SimpleNamespace(model=model, run=run, steps=STEPS))
     step = jax.jit(
         make_train_step(
             model, method, optimizer, z_loss=z_loss, normalization="mean", vary=vary if numbers_E else None
