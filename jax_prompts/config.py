@@ -309,13 +309,14 @@ class TrainRun:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRun:
-    """`t5x eval`: prompt files scored on one task or mixture, each alone and as an ensemble by majority vote.
+    """`t5x eval`: prompt files scored on tasks or mixtures, each alone and all of one as an ensemble.
 
     Attributes:
       output_dir: directory for eval.json and predictions; None: none are written.
       model: the frozen model.
       data: text and batches.
-      prompt_files: paths or URLs; none: the bare model.
+      prompt_files: paths, URLs or patterns of paths; none: the bare model. Or these by the name of a task or mixture,
+        each of which is scored in the place of `data.task`.
       role: which examples: `train`, `validation` or, where the protocol has some, `test`.
       decoding: how answers are generated.
     """
@@ -323,7 +324,7 @@ class EvalRun:
     output_dir: str | None
     model: BaseModel
     data: Data
-    prompt_files: tuple[str, ...] = ()
+    prompt_files: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     role: Literal["train", "validation", "test"] = "validation"
     decoding: Decoding = Decoding()
 

@@ -1,16 +1,17 @@
-"""Scores prompt files on a task or mixture, each alone and all as an ensemble: `t5x eval`."""
+"""Scores prompt files on tasks, each prompt alone and all as an ensemble: `t5x eval`."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+import itertools
+import pathlib
+import signal
+from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
-
 from jax_prompts import decoding, memory, model_dir, partition
-from jax_prompts.base_models.build import make_model, make_vocabulary
-from jax_prompts.base_models.classifier import load_classifier
+from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import EvalRun
@@ -19,23 +20,33 @@ from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.roles import open_role, split_of
 from jax_prompts.distributed import processes
-from jax_prompts.prompts import load_prompts
+from jax_prompts.errors import ConfigError, Preempted
+from jax_prompts.models.bert import Bert
 from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
-from jax_prompts.scoring.task_evaluator import Scores, majority_vote, report
+from jax_prompts.scoring.journal import Journal
+from jax_prompts.scoring.prompt_scores import scores_of
+from jax_prompts.scoring.prompt_set import PromptSet, named_files
+from jax_prompts.scoring.summary import over_prompts
+from jax_prompts.scoring.task_evaluator import report
+from jax_prompts.storage import run_lock
 
 Tree = Any
+_ANSWERS = "answers"  # directory in MODEL_DIR, while an evaluation is not finished
 
 
 def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     """Scores every prompt file alone and, when there are several, all as an ensemble; without any, the bare model.
 
-    Returns what eval.json holds. Several processes share the rows of every batch, and each ends with all answers.
+    Returns what eval.json holds: of one task or mixture its report, of several `{"tasks": {name: report}}`. Several
+    processes share the rows of every batch, and each ends with all answers. An evaluation that was stopped goes on
+    behind the answers that it had.
 
     Raises:
       ConfigError: settings that cannot work, a prompt that does not fit the model.
       RunError: a file that cannot be read or written.
+      Preempted: Ctrl-C or SIGTERM arrived; what was answered is kept.
     """
     processes.assert_equal_settings(config_text)
     decoding.check(run.decoding)
@@ -45,68 +56,117 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     memory.check_answering(make_model(run.model), run.model, mesh, rows, beams)
     if run.output_dir is not None:
         processes.by_primary(model_dir.check_writable)(run.output_dir)
+
+    # What is scored: examples of tasks, and prompt files of each.
+    several = isinstance(run.prompt_files, dict)
+    patterns = run.prompt_files if isinstance(run.prompt_files, dict) else {run.data.task: run.prompt_files}
+    if not patterns:
+        raise ConfigError("PROMPT_FILES is {}: name tasks, and prompt files of each")
+    files = {task: named_files(of_task) for task, of_task in patterns.items()}
+    datas = {task: dataclasses.replace(run.data, task=task) for task in files}
     vocabulary = make_vocabulary(run.model)
-    caches = processes.in_turns(lambda: open_role(run.data, vocabulary, run.role))
-    split = split_of(run.data, run.role)
-    processes.assert_equal("examples", digests(caches))
-    labels = tuple(caches[0].labels or ())
-    model = make_model(run.model, vocabulary=vocabulary, classes=len(labels))
+    caches = {
+        task: processes.in_turns(lambda data=data: open_role(data, vocabulary, run.role))
+        for task, data in datas.items()
+    }
+    processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
+
+    # The model, and the prompts, all of which fit it.
+    labels = {task: tuple(found[0].labels or ()) for task, found in caches.items()}
+    models = {
+        task: make_model(run.model, vocabulary=vocabulary, classes=len(of_task))
+        for task, of_task in labels.items()
+    }
+    model = _one_of(models)
     params = load_weights(run.model, model, mesh=mesh)
-    prompts, prompt_kind = load_prompts(
-        run.prompt_files,
-        prompt_width=model.config.prompt_width,
-        model_fingerprint=fingerprint(params),
-        tokenizer_fingerprint=vocabulary.fingerprint,
-    )
-    cuts = count_cuts({run.role: caches}, text_length(run.data, max(map(len, prompts), default=0)))
-    processes.assert_equal(
-        "prompt files",
-        {
-            file: hashlib.sha256(p.tobytes()).hexdigest()
-            for file, p in zip(run.prompt_files, prompts, strict=True)
-        },
-    )
-    evaluator = Evaluator(
-        model.clone(prompt_kind=prompt_kind), vocabulary, caches, run.data, run.decoding, mesh
-    )
-    heads = [load_classifier(model, path, labels) for path in run.prompt_files]
-    # One prompt at a time: files may differ in length.
-    results = [
-        evaluator([{**params, **head}], jnp.asarray(prompt_PD)[None])[0]
-        for prompt_PD, head in zip(prompts, heads, strict=True)
-    ] or evaluator([params], None)
-    names = list(run.prompt_files) or ["no prompt"]
-    if len(prompts) > 1:
-        names.append("ensemble")
-        results.append(_ensemble(evaluator, results))
+    base = {"model_fingerprint": fingerprint(params), "tokenizer_fingerprint": vocabulary.fingerprint}
+    prompts = {task: PromptSet.load(files[task], models[task], labels[task], **base) for task in files}
+    for found in prompts.values():
+        processes.assert_equal("prompt files", found.marks)
+
+    # The tasks, one after another.
+    root = None if run.output_dir is None else pathlib.Path(run.output_dir)
+    made_with = {**base, "model": dataclasses.replace(run.model, partitions={}), "decoding": run.decoding}
+    journal = Journal(root and root / _ANSWERS, made_with)
+    reports = {}
+    with _kept(root):
+        for task, data in datas.items():
+            of_task = journal.of(
+                prompts=prompts[task].marks,
+                examples=digests(caches[task]),
+                data=dataclasses.replace(data, data_dir=None, tfds_data_dir=None, cache_dir=None),
+            )
+            evaluator = Evaluator(models[task], vocabulary, caches[task], data, run.decoding, mesh, of_task)
+            directory = root / task if root and several else root
+            reports[task] = _evaluate(evaluator, params, prompts[task], run.role, directory)
+        summary = {"tasks": reports} if several else reports[run.data.task]
+        if root is not None and several:
+            Records(str(root), None).write("eval.json", summary)
+        journal.remove()
+    return summary
+
+
+def _one_of(models: dict[str, Model]) -> Model:
+    """One of the models of several tasks, whose weights are those of all.
+
+    Raises:
+      ConfigError: they are a BERT with classes and one without.
+    """
+    model, *others = models.values()
+    for other in others:
+        if isinstance(other, Bert) and bool(other.classes) != bool(model.classes):
+            raise ConfigError(
+                f"PROMPT_FILES mixes tasks with labels and without: {', '.join(models)}; a BERT answers one sort alone"
+            )
+    return model
+
+
+@contextlib.contextmanager
+def _kept(root: pathlib.Path | None) -> Iterator[None]:
+    """Keeps a directory for this evaluation; Ctrl-C and SIGTERM end it in one line that says how to go on."""
+    if root is None:
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with run_lock.held(root / _ANSWERS) if processes.primary() else contextlib.nullcontext():
+            yield
+    except KeyboardInterrupt as error:
+        raise Preempted(
+            f"stopped; what is answered is in {root}, and the same command goes on behind it"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _evaluate(
+    evaluator: Evaluator, params: Tree, prompts: PromptSet, role: str, directory: pathlib.Path | None
+) -> dict[str, Any]:
+    """The report of one task or mixture, which is also written."""
+    data, caches = evaluator.data, evaluator.caches
+    cuts = count_cuts({role: caches}, text_length(data, max(map(len, prompts.prompts), default=0)))
+    results = scores_of(evaluator, params, prompts)
+    split = split_of(data, role)
     summary: dict[str, Any] = {
-        "task": run.data.task,
+        "task": data.task,
         "split": split,
         "examples": {cache.task: len(cache) for cache in caches},
-        "cut": cuts[run.role],
+        "cut": cuts[role],
     }
-    for name, scores in zip(names, results, strict=True):
+    for name, scores in results.items():
         reported = report(scores)
         warn_of_answers(reported.get("about_scores", {}), name)
         for part, values in reported.items():
             summary.setdefault(part, {})[name] = values
-    if len(prompts) > 1:
-        summary["ensemble"] = summary["metrics"].pop("ensemble")
-    if run.output_dir is not None:
-        records = Records(run.output_dir, None)
-        for number, (name, tasks) in enumerate(zip(names, results, strict=True)):
+    if len(prompts.files) > 1:
+        refused = {"refused": f"prompts of different tasks: {', '.join(prompts.tasks)}"}
+        summary["ensemble"] = summary["metrics"].pop("ensemble", refused)
+        summary["over_prompts"] = over_prompts(summary["metrics"])
+    if directory is not None:
+        records = Records(str(directory), None)
+        for number, (name, tasks) in enumerate(results.items()):
             which = name if name == "ensemble" else str(number)
             for task, found in tasks.items():
                 records.predictions(f"{task}-{which}", split, found.predictions)
         records.write("eval.json", summary)
     return summary
-
-
-def _ensemble(evaluator: Evaluator, results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
-    """Scores of the prompts' majority vote, on every task that is scored by its answers."""
-    scores = {}
-    for task, task_evaluator in evaluator.task_evaluators.items():
-        if task_evaluator.cache.metrics:
-            texts_E = [[row["prediction"] for row in found[task].predictions] for found in results]
-            scores[task] = task_evaluator(majority_vote(texts_E))
-    return scores

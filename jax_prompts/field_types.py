@@ -32,6 +32,7 @@ _WORDS = {
 _DICTIONARIES = {  # an example for each field that is one
     "labels": {"0": "negative", "1": "positive"},
     "partitions": {"fsdp": -1},
+    "prompt_files": {"super_glue_rte_v102": ("first", "second")},
     "sweep": {"LEARNING_RATE": (0.1, 0.3)},
     "task_feature_lengths": {"inputs": 512, "targets": 16},
     "verbalizer": {"True": "yes", "False": "no"},

@@ -64,12 +64,13 @@ def tiny_run(directory, devices=None):
     frozen, tuned, opt_state = begin()
     step = make_train_step(model, method, optimizer, z_loss=0.0, normalization="sum")
     train_step = jax.jit(partition.on(mesh, step), out_shardings=everywhere)
-    lengths = {"inputs_length": 8, "prompt_ids": PROMPT}
+    lengths = {"inputs_length": 8}
     batches = train_batches(
         [[(1.0, Examples())]] * 2,
         seeds=SEEDS.tolist(),
         batch_size=ROWS,
         targets_length=2,
+        prompt_ids=PROMPT,
         rows_here_K=global_arrays.rows_here(training, ROWS, axis=1),
         **lengths,
     )
@@ -94,7 +95,8 @@ def tiny_run(directory, devices=None):
 
     answers = []
     mine = global_arrays.rows_here(evaluation, ROWS)
-    for batch in eval_batches(Examples(), batch_size=ROWS, targets_length=2, rows_here_K=mine, **lengths):
+    behind = {"prompt_ids_EP": PROMPT[None], "targets_length": 2, "rows_here_K": mine}
+    for batch in eval_batches(Examples(), batch_size=ROWS, **behind, **lengths):
         real_B = batch.pop("index") >= 0
         ids_BU = answer(frozen, tuned, global_arrays.put_batch(batch, evaluation, ROWS))
         answers.append(global_arrays.gathered(ids_BU)[real_B])

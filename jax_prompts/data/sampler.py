@@ -95,33 +95,50 @@ def eval_batches(
     *,
     batch_size: int,
     inputs_length: int,
-    prompt_ids: Int[np.ndarray, " P"],
+    prompt_ids_EP: Int[np.ndarray, "E P"],
     special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
     targets_length: int | None = None,
+    examples_N: Int[np.ndarray, " N"] | None = None,
+    start: int = 0,
     rows_here_K: Int[np.ndarray, " K"] | None = None,
 ) -> Iterator[Batch]:
-    """All examples once, in order, arrays [B, ...]; without `targets_length` no decoder arrays.
+    """Examples in order, each behind every prompt once, arrays [B, ...]; without `targets_length` no decoder arrays.
 
-    `index` [B] is the example's number. The last batch is filled up with copies of the last example, which
-    have index -1 and loss weights 0. With `rows_here_K` all arrays but `index` have those rows alone.
+    Row n E + e is example n behind prompt e, and `index` [B] says its number. The last batch is filled up with copies
+    of the last row, which have index -1 and loss weights 0. With `rows_here_K` all arrays but `index` have those rows
+    alone.
+
+    Args:
+      cache: of the examples.
+      batch_size: B.
+      inputs_length, special_tokens, targets_length, rows_here_K: as for `train_batches`.
+      prompt_ids_EP: virtual tokens of E prompts; [1, 0] for no prompt.
+      examples_N: numbers of those that are wanted; None: all.
+      start: the row that the first batch begins with.
 
     Raises:
       ConfigError: no examples, or a batch size that is not positive.
     """
     _check([(1.0, cache)], batch_size)
-    lengths = _lengths([cache], len(prompt_ids), inputs_length, targets_length or 1)
-    for start in range(0, len(cache), batch_size):
-        index_B = np.arange(start, start + batch_size)
-        real_B = index_B < len(cache)
+    prompts, prompt_length = prompt_ids_EP.shape
+    wanted_N = np.arange(len(cache)) if examples_N is None else examples_N
+    rows = len(wanted_N) * prompts
+    lengths = _lengths([cache], prompt_length, inputs_length, targets_length or 1)
+    for first in range(start, rows, batch_size):
+        index_B = np.arange(first, first + batch_size)
         index_K = index_B if rows_here_K is None else index_B[rows_here_K]
-        inputs, targets = cache.rows(np.minimum(index_K, len(cache) - 1))
+        example_K, prompt_K = np.divmod(np.minimum(index_K, rows - 1), prompts)
+        inputs, targets = cache.rows(wanted_N[example_K])
+        prompts_K = RaggedTokens(
+            prompt_ids_EP[prompt_K].ravel(), np.arange(len(prompt_K) + 1) * prompt_length
+        )
         batch = {
-            "index": np.where(real_B, index_B, -1).astype(np.int32),
-            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], special_tokens),
+            "index": np.where(index_B < rows, index_B, -1).astype(np.int32),
+            "encoder_input_tokens": encoder_tokens(inputs, prompts_K, lengths[0], special_tokens),
         }
         if targets_length is not None:
             batch |= decoder_arrays(targets, lengths[1])
-            batch["decoder_loss_weights"] *= (index_K < len(cache))[:, None]
+            batch["decoder_loss_weights"] *= (index_K < rows)[:, None]
         yield batch
 
 

@@ -20,7 +20,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Decoding
 from jax_prompts.cpu import compiler_options
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.data.layout import Batch, SpecialTokens
+from jax_prompts.data.layout import Batch
 from jax_prompts.data.sampler import eval_batches
 from jax_prompts.distributed import global_arrays
 from jax_prompts.models.bert import Bert
@@ -30,7 +30,8 @@ from jax_prompts.step import Metrics, loss_sums
 Tree = Any
 Predict = Callable[..., Int[Array, "B U"]]
 LossStep = Callable[..., Metrics]
-DeviceBatches = Iterator[tuple[np.ndarray, Batch]]  # which rows are examples, and the batch on the devices
+# Numbers of a batch's rows, but for those that only fill it, and the batch on the devices.
+DeviceBatches = Iterator[tuple[Int[np.ndarray, " _"], Batch]]
 
 
 def make_predict(
@@ -71,30 +72,16 @@ def label_of(labels: Sequence[str]) -> Callable[[Int[np.ndarray, " 1"]], str]:
 
 def device_batches(
     cache: TokenCache,
-    prompt_ids: Int[np.ndarray, " P"],
     *,
-    inputs_length: int,
     batch_size: int,
-    special_tokens: SpecialTokens,
-    targets_length: int | None = None,
     sharding: jax.sharding.Sharding | None = None,
+    **options: Any,
 ) -> DeviceBatches:
-    """All examples of a cache, in order, with one prompt in front (or none); see `eval_batches`.
-
-    Of several processes each makes the rows of its devices.
-    """
+    """The batches of `eval_batches`, with these options; of several processes each makes the rows of its devices."""
     rows_here_K = global_arrays.rows_here(sharding, batch_size)
-    for batch in eval_batches(
-        cache,
-        batch_size=batch_size,
-        inputs_length=inputs_length,
-        prompt_ids=prompt_ids,
-        special_tokens=special_tokens,
-        targets_length=targets_length,
-        rows_here_K=rows_here_K,
-    ):
-        real_B = batch.pop("index") >= 0
-        yield real_B, global_arrays.put_batch(batch, sharding, batch_size)
+    for batch in eval_batches(cache, batch_size=batch_size, rows_here_K=rows_here_K, **options):
+        index_B = batch.pop("index")
+        yield index_B[index_B >= 0], global_arrays.put_batch(batch, sharding, batch_size)
 
 
 def predict_texts(
@@ -103,14 +90,12 @@ def predict_texts(
     prompts_QD: Float[Array, "Q D"] | None,
     batches: DeviceBatches,
     read: Callable[[Int[np.ndarray, " U"]], str],
-) -> list[str]:
-    """The model's answer to every example, in order."""
-    texts: list[str] = []
-    for real_B, batch in batches:
-        key = jax.random.fold_in(jax.random.key(0), len(texts))
+) -> Iterator[list[str]]:
+    """The model's answers to the rows of one batch after another."""
+    for index, batch in batches:
+        key = jax.random.fold_in(jax.random.key(0), index[0])
         ids_BU = global_arrays.gathered(predict(params, prompts_QD, batch["encoder_input_tokens"], key))
-        texts += [read(ids) for ids in ids_BU[real_B]]
-    return texts
+        yield [read(ids) for ids in ids_BU[: len(index)]]
 
 
 def mean_loss(

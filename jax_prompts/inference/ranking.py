@@ -1,4 +1,4 @@
-"""Ranks the labels of a task: every label is scored as an answer, the likeliest one taken (no generation).
+"""Ranks answers, such as the labels of a task: each is scored, and the likeliest one taken (no generation).
 
 By the sum of its tokens' log-probabilities, or by their mean, which does not favour short labels (T-Few, Liu et
 al. 2022, arXiv:2205.05638, offers both). C labels of up to U tokens, end of sentence included.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -63,10 +63,11 @@ class Ranked:
 
 
 def make_rank(model: Model, mesh: jax.sharding.Mesh | None = None) -> Rank:
-    """The compiled `rank(params, prompts_QD, encoder_input_tokens, labels) -> log_p_BC`, with `label_arrays`.
+    """The compiled `rank(params, prompts_QD, encoder_input_tokens, labels) -> log_p_BC`.
 
-    The encoder runs once a batch, the decoder once a label, so that memory does not grow with the labels. A BERT
-    ranks the C labels of its classifier, whatever `labels` are.
+    `labels` are those of `label_arrays`, [C, U], or C for each row, [C, B, U]. The encoder runs once a batch, the
+    decoder once a label, so that memory does not grow with the labels. A BERT ranks the C labels of its classifier,
+    whatever `labels` are.
     """
 
     def rank(
@@ -83,7 +84,8 @@ def make_rank(model: Model, mesh: jax.sharding.Mesh | None = None) -> Rank:
 
         def log_p(label: dict[str, Array]) -> Float[Array, " B"]:
             rows = {
-                name: jnp.repeat(x_U[None], len(encoder_input_tokens), axis=0) for name, x_U in label.items()
+                name: jnp.broadcast_to(x, (len(encoder_input_tokens), x.shape[-1]))
+                for name, x in label.items()
             }
             hidden_BUD = apply(encoded, encoder_input_tokens, rows["decoder_input_tokens"], method="decode")
             logits_fn = functools.partial(apply, method="logits")
@@ -133,47 +135,19 @@ def label_arrays(
     return arrays
 
 
-def rank_labels(
+def log_probabilities(
     rank: Rank,
     params: Tree,
     prompts_QD: Float[Array, "Q D"] | None,
     batches: DeviceBatches,
-    labels: Sequence[str],
-    vocabulary: Vocabulary | WordPiece,
-    *,
-    targets_length: int,
-    begin: Sequence[int] = (),
-) -> Ranked:
-    """Ranks every label, with the ids `begin` in front, for every example, in order.
+    labels: Batch | Callable[[Int[np.ndarray, " _"]], Batch],
+) -> Iterator[Float[np.ndarray, "_ C"]]:
+    """log P of each label, in nats, for the rows of one batch after another.
 
-    Raises:
-      ConfigError: see `label_arrays`.
+    Args:
+      rank, params, prompts_QD, batches: of the model.
+      labels: for `rank`; or a function that gives those of rows, by their numbers.
     """
-    arrays = label_arrays(labels, vocabulary, targets_length, begin)
-    tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
-    return Ranked(labels, _log_p(rank, params, prompts_QD, batches, arrays), tokens_C)
-
-
-def rank_classes(
-    rank: Rank,
-    params: Tree,
-    prompts_QD: Float[Array, "Q D"] | None,
-    batches: DeviceBatches,
-    labels: Sequence[str],
-) -> Ranked:
-    """Ranks the classes of a BERT's classifier, whose names are `labels`, for every example, in order."""
-    return Ranked(labels, _log_p(rank, params, prompts_QD, batches, {}), np.ones(len(labels), dtype=np.int32))
-
-
-def _log_p(
-    rank: Rank,
-    params: Tree,
-    prompts_QD: Float[Array, "Q D"] | None,
-    batches: DeviceBatches,
-    labels: Batch,
-) -> Float[np.ndarray, "N C"]:
-    found = []
-    for real_B, batch in batches:
-        log_p_BC = gathered(rank(params, prompts_QD, batch["encoder_input_tokens"], labels))
-        found.append(log_p_BC[real_B])
-    return np.concatenate(found)
+    for index, batch in batches:
+        of_rows = labels(index) if callable(labels) else labels
+        yield gathered(rank(params, prompts_QD, batch["encoder_input_tokens"], of_rows))[: len(index)]

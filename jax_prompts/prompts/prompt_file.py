@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -216,23 +216,6 @@ def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
         if name.startswith(HEAD_PREFIX)
     }
     return head, parse_metadata(path, text)
-
-
-def load_prompts(paths: Sequence[PathOrUrl], **checks: Any) -> tuple[list[Float[np.ndarray, "_ D"]], str]:
-    """Several prompt files for one table of virtual tokens, with the checks of `load_prompt`, and their kind.
-
-    Raises:
-      ConfigError, RunError: as `load_prompt`; files of different kinds.
-    """
-    prompts, kinds = [], {}
-    for path in paths:
-        prompt_PD, metadata = load_prompt(path, **checks)
-        prompts.append(prompt_PD)
-        kinds[metadata.prompt_kind] = path
-    if len(kinds) > 1:
-        told = ", ".join(f"{path} is {prompt_kind!r}" for prompt_kind, path in kinds.items())
-        raise ConfigError(f"prompts of different kinds cannot share a model: {told}; use them one by one")
-    return prompts, next(iter(kinds), "input")
 
 
 def read_content(path: PathOrUrl) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,12 @@ from jax_prompts import partition
 from jax_prompts.base_models.build import Model
 from jax_prompts.config import Data, Decoding
 from jax_prompts.data.cache import TokenCache
-from jax_prompts.data.layout import SpecialTokens, text_length
+from jax_prompts.data.layout import Batch, RaggedTokens, SpecialTokens, decoder_arrays, text_length
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import (
+    DeviceBatches,
     LossStep,
     Predict,
     device_batches,
@@ -28,11 +29,30 @@ from jax_prompts.inference.predict import (
     mean_loss,
     predict_texts,
 )
-from jax_prompts.inference.ranking import Rank, make_rank, rank_classes, rank_labels
+from jax_prompts.inference.ranking import Rank, Ranked, label_arrays, log_probabilities, make_rank
 from jax_prompts.models.bert import Bert
+from jax_prompts.scoring.answers import Answers
+from jax_prompts.scoring.journal import NOTHING_KEPT, Journal
 from jax_prompts.scoring.task_evaluator import Scores, TaskEvaluator
 
 Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """Members that one pass asks.
+
+    Attributes:
+      members: their numbers.
+      params: the model's parameters.
+      prompts_QD: the prompts of all members of the run.
+      prompt_ids_EP: which rows of that are theirs.
+    """
+
+    members: list[int]
+    params: Tree
+    prompts_QD: Float[Array, "Q D"] | None
+    prompt_ids_EP: Int[np.ndarray, "E P"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +69,7 @@ class Evaluator:
     data: Data
     decoding: Decoding
     mesh: jax.sharding.Mesh | None = None
+    journal: Journal = NOTHING_KEPT
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a setting that cannot work."""
@@ -60,55 +81,139 @@ class Evaluator:
     def __call__(
         self, params_E: Sequence[Tree], prompts_EPD: Float[Array, "E P D"] | None
     ) -> list[dict[str, Scores]]:
-        """Scores by task, of each member; without prompts, of the bare model."""
-        members, length = (len(params_E), 0) if prompts_EPD is None else prompts_EPD.shape[:2]
-        prompts_QD = None if prompts_EPD is None else prompts_EPD.reshape(members * length, -1)
-        results = []
-        for member, params in enumerate(params_E):
-            first = self.model.config.vocab_size + member * length
-            prompt_ids = np.arange(first, first + length, dtype=np.int32)
-            results.append(
-                {cache.task: self._score(params, prompts_QD, prompt_ids, cache) for cache in self.caches}
-            )
+        """Scores by task, of each member; without prompts, of the bare model.
+
+        Args:
+          params_E: the parameters of each; a T5's are the same for all, so that one pass asks all of them.
+          prompts_EPD: the prompt of each.
+        """
+        results: list[dict[str, Scores]] = [{} for _ in params_E]
+        for cache in self.caches:
+            for asked in self._asked(params_E, prompts_EPD, together=bool(cache.metrics)):
+                scores_E = self._scores(asked, cache) if cache.metrics else [self._loss(asked, cache)]
+                for member, scores in zip(asked.members, scores_E, strict=True):
+                    results[member][cache.task] = scores
         return results
 
-    def _score(
+    def log_p(
         self,
-        params: Tree,
-        prompts_QD: Float[Array, "Q D"] | None,
-        prompt_ids: Int[np.ndarray, " P"],
+        params_E: Sequence[Tree],
+        prompts_EPD: Float[Array, "E P D"],
         cache: TokenCache,
-    ) -> Scores:
-        batches = functools.partial(
-            device_batches,
+        examples_N: Int[np.ndarray, " N"],
+        texts_NC: Sequence[Sequence[str]],
+    ) -> Float[np.ndarray, "N E C"]:
+        """How likely each prompt of a T5 finds answers, in nats, end of sentence included.
+
+        Args:
+          params_E, prompts_EPD: as for scores.
+          cache: of the task.
+          examples_N: numbers of examples.
+          texts_NC: C answers to each of them.
+        """
+        (asked,) = self._asked(params_E, prompts_EPD, together=True)
+        arrays = self._targets(texts_NC)
+        members, batch_size = len(asked.members), self.data.eval_batch_size
+
+        def labels(index: Int[np.ndarray, " _"]) -> Batch:
+            rows_B = np.minimum(index[0] + np.arange(batch_size), len(examples_N) * members - 1)
+            return {name: x_NCU[rows_B // members].swapaxes(0, 1) for name, x_NCU in arrays.items()}
+
+        rows = self._log_p(asked, cache, "answers", labels, examples_N=examples_N)
+        return np.reshape(rows, (len(examples_N), members, -1))
+
+    def _asked(
+        self, params_E: Sequence[Tree], prompts_EPD: Float[Array, "E P D"] | None, *, together: bool
+    ) -> Iterator[_Asked]:
+        """The members, all of them in one pass or one after another: so those of a BERT, who have classifiers."""
+        members, length = (len(params_E), 0) if prompts_EPD is None else prompts_EPD.shape[:2]
+        prompts_QD = None if prompts_EPD is None else prompts_EPD.reshape(members * length, -1)
+        ids_Q = self.model.config.vocab_size + np.arange(members * length, dtype=np.int32)
+        ids_EP = ids_Q.reshape(members, length)
+        if together and not isinstance(self.model, Bert):
+            yield _Asked(list(range(members)), params_E[0], prompts_QD, ids_EP)
+        else:
+            for member, params in enumerate(params_E):
+                yield _Asked([member], params, prompts_QD, ids_EP[member : member + 1])
+
+    def _batches(self, asked: _Asked, cache: TokenCache, **options: Any) -> DeviceBatches:
+        return device_batches(
             cache,
-            prompt_ids,
-            inputs_length=text_length(self.data, len(prompt_ids)),
             batch_size=self.data.eval_batch_size,
-            special_tokens=SpecialTokens.of(self.vocabulary),
             sharding=None if self.mesh is None else partition.batch_sharding(self.mesh, members=False),
+            inputs_length=text_length(self.data, asked.prompt_ids_EP.shape[1]),
+            prompt_ids_EP=asked.prompt_ids_EP,
+            special_tokens=SpecialTokens.of(self.vocabulary),
+            **options,
         )
-        prompted = params, prompts_QD
+
+    def _loss(self, asked: _Asked, cache: TokenCache) -> Scores:
         targets_length = self.data.task_feature_lengths["targets"]
-        if not cache.metrics:
-            return Scores(mean_loss(self._loss_step, *prompted, batches(targets_length=targets_length)), [])
-        if isinstance(self.model, Bert):
-            classes = rank_classes(self._rank, *prompted, batches(), cache.labels or ())
-            return self.task_evaluators[cache.task](classes.best, classes=classes)
-        predict = self._predict(cache.longest_targets)
-        texts = predict_texts(predict, *prompted, batches(), self._read)
-        ranked = None
+        batches = self._batches(asked, cache, targets_length=targets_length)
+        return Scores(mean_loss(self._loss_step, asked.params, asked.prompts_QD, batches), [])
+
+    def _scores(self, asked: _Asked, cache: TokenCache) -> list[Scores]:
+        answers_E = self._classes(asked, cache) if isinstance(self.model, Bert) else self._texts(asked, cache)
+        return [self.task_evaluators[cache.task](answers) for answers in answers_E]
+
+    def _classes(self, asked: _Asked, cache: TokenCache) -> list[Answers]:
+        labels = cache.labels or ()
+        rows = self._log_p(asked, cache, "classes", {})
+        ranked_E = _of_members(asked, rows, labels, np.ones(len(labels), np.int32))
+        return [Answers(classes.best, classes=classes) for classes in ranked_E]
+
+    def _texts(self, asked: _Asked, cache: TokenCache) -> list[Answers]:
+        members = len(asked.members)
+        predict = functools.partial(
+            predict_texts, self._predict(cache.longest_targets), asked.params, asked.prompts_QD
+        )
+        texts = self.journal.collect(
+            f"{cache.task}-texts-{asked.members[0]}",
+            lambda start: predict(self._batches(asked, cache, start=start), self._read),
+        )
+        ranked_E: list[Ranked | None] = [None] * members
         if self.data.rank_classification and cache.labels is not None:
-            ranked = rank_labels(
-                self._rank,
-                *prompted,
-                batches(),
-                cache.labels,
-                self.vocabulary,
-                targets_length=targets_length,
-                begin=self.vocabulary.encode(SENTINEL) if self.data.sentinel else (),
+            arrays = label_arrays(
+                cache.labels, self.vocabulary, self.data.task_feature_lengths["targets"], self._begin
             )
-        return self.task_evaluators[cache.task](texts, ranked)
+            rows = self._log_p(asked, cache, "labels", arrays)
+            tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
+            ranked_E = [*_of_members(asked, rows, cache.labels, tokens_C)]
+        return [Answers(texts[member::members], ranked_E[member]) for member in range(members)]
+
+    def _log_p(
+        self,
+        asked: _Asked,
+        cache: TokenCache,
+        part: str,
+        labels: Batch | Callable[[Int[np.ndarray, " _"]], Batch],
+        **options: Any,
+    ) -> Float[np.ndarray, "R C"]:
+        """Of each row, an example behind a member's prompt, how likely it makes the labels."""
+
+        def rows(start: int) -> Iterator[list[list[float]]]:
+            batches = self._batches(asked, cache, start=start, **options)
+            found = log_probabilities(self._rank, asked.params, asked.prompts_QD, batches, labels)
+            return (log_p_BC.tolist() for log_p_BC in found)
+
+        return np.array(
+            self.journal.collect(f"{cache.task}-{part}-{asked.members[0]}", rows), dtype=np.float32
+        )
+
+    def _targets(self, texts_NC: Sequence[Sequence[str]]) -> Batch:
+        """Answers as targets, [N, C, U] each."""
+        tokens = [
+            [*self._begin, *self.vocabulary.encode(text), self.vocabulary.eos_id]
+            for texts in texts_NC
+            for text in texts
+        ]
+        arrays = decoder_arrays(RaggedTokens.of(tokens), max(map(len, tokens)))
+        return {name: x.reshape(len(texts_NC), -1, x.shape[-1]) for name, x in arrays.items()}
+
+    @property
+    def _begin(self) -> list[int]:
+        """Token ids in front of every answer."""
+        return self.vocabulary.encode(SENTINEL) if self.data.sentinel else []
 
     def _read(self, ids_U: Int[np.ndarray, " U"]) -> str:
         """An answer as it is scored."""
@@ -137,3 +242,11 @@ class Evaluator:
         if max_length not in self._predictors:
             self._predictors[max_length] = make_predict(self.model, self.decoding, max_length, self.mesh)
         return self._predictors[max_length]
+
+
+def _of_members(
+    asked: _Asked, log_p_RC: Float[np.ndarray, "R C"], labels: Sequence[str], tokens_C: Int[np.ndarray, " C"]
+) -> list[Ranked]:
+    """Each member's rows."""
+    members = len(asked.members)
+    return [Ranked(labels, log_p_RC[member::members], tokens_C) for member in range(members)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.config import TrainRun
@@ -76,6 +77,31 @@ def of_member(summary: dict[str, Any], member: int) -> dict[str, Any]:
         part[name] = summary[name] / count if isinstance(summary[name], float) else summary[name] // count
     part |= {"best_metric": own["best_metric"], "best_metric_deviation": 0.0, "shared_with": count - 1}
     return {**part, "members": [{name: value for name, value in own.items() if name != "settings"}]}
+
+
+def over_prompts(metrics: Mapping[str, TaskMetrics]) -> dict[str, Any]:
+    """Mean and sample deviation of each metric over prompts, by task, and the best prompt by the mean of metrics.
+
+    Args:
+      metrics: by prompt, two or more, and task.
+    """
+    first = next(iter(metrics.values()))
+
+    def over(function: Callable[[list[float]], float]) -> dict[str, dict[str, float]]:
+        return {
+            task: {name: function([of[task][name] for of in metrics.values()]) for name in names}
+            for task, names in first.items()
+        }
+
+    def worth(prompt: str) -> float:
+        value, higher = selection_metric(metrics[prompt], None)
+        return -math.inf if math.isnan(value) else value if higher else -value
+
+    return {
+        "mean": over(statistics.fmean),
+        "deviation": over(statistics.stdev),
+        "best": max(metrics, key=worth),
+    }
 
 
 def _groups(run: TrainRun) -> list[list[int]]:

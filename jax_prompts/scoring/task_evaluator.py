@@ -13,6 +13,7 @@ from typing import Any
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.inference.ranking import Ranked
 from jax_prompts.scoring import baselines, bootstrap
+from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.averages import WAYS, averages
 from jax_prompts.scoring.best_tracker import check_metric
 
@@ -29,12 +30,14 @@ class Scores:
       predictions: a row for each example.
       context: what the metrics are worth, see `TaskEvaluator`; empty for tasks without metrics.
       intervals: `[low, high]` of each metric, 95 %; empty unless asked for.
+      answers: what was scored; None of tasks without metrics.
     """
 
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
     context: dict[str, Any] = dataclasses.field(default_factory=dict)
     intervals: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
+    answers: Answers | None = None
 
 
 def report(scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
@@ -66,39 +69,28 @@ class TaskEvaluator:
     cache: TokenCache
     resamples: int = 0
 
-    def __call__(
-        self, texts: list[str], ranked: Ranked | None = None, *, classes: Ranked | None = None
-    ) -> Scores:
-        """Scores generated texts, one an example, and beside them the likeliest labels.
-
-        Args:
-          texts: the answers.
-          ranked: how likely a model that answers with text finds the labels.
-          classes: how likely a classifier finds them; `texts` are its likeliest.
-        """
-        ways = {"": texts}
-        if ranked is not None:
-            ways |= {"rank/": ranked.best, "rank_normalized/": ranked.best_normalized}
+    def __call__(self, answers: Answers) -> Scores:
+        """Scores answers, one an example, and beside them those of other ways (`Answers.ways`)."""
         target_texts, targets = self._gold
         several = len(set(target_texts)) > 1
         metrics: dict[str, float] = {}
         context: dict[str, Any] = {
-            "examples": len(texts),
+            "examples": len(answers.texts),
             **self._baselines,
             **self._signatures,
         }
         intervals: dict[str, list[float | None]] = {}
-        for way, answers in ways.items():
-            predictions = self._postprocessed(answers, None if way else classes)
+        for way, said in answers.ways.items():
+            predictions = self._postprocessed(said.texts, said.classes)
             metrics |= _named(way, self._compute(targets, predictions))
-            context |= _named(way, baselines.shares(answers, None if way else self.cache.labels, several))
+            context |= _named(way, baselines.shares(said.texts, None if way else self.cache.labels, several))
             if targets and all(isinstance(target, float) for target in targets):
-                context |= _named(way, {"unreadable_predictions": baselines.unreadable(answers)})
+                context |= _named(way, {"unreadable_predictions": baselines.unreadable(said.texts)})
             if self.resamples:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
                 intervals |= _named(way, drawn)
-        return Scores(metrics, self._rows(texts, ranked, classes), context, intervals)
+        return Scores(metrics, self._rows(answers), context, intervals, answers)
 
     @functools.cached_property
     def _gold(self) -> tuple[list[str], list[Any]]:
@@ -134,7 +126,7 @@ class TaskEvaluator:
                 found[function.__name__] = function.signature(targets)
         return {"signatures": found} if found else {}
 
-    def _postprocessed(self, texts: list[Any], classes: Ranked | None = None) -> list[Any]:
+    def _postprocessed(self, texts: Sequence[Any], classes: Ranked | None = None) -> list[Any]:
         found = []
         for index, text in enumerate(texts):
             example = self.cache.example(index)
@@ -149,9 +141,9 @@ class TaskEvaluator:
             metrics |= {name: float(value) for name, value in metric(targets, predictions).items()}
         return metrics
 
-    def _rows(self, texts: list[str], ranked: Ranked | None, classes: Ranked | None) -> list[dict[str, Any]]:
-        rows = []
-        for index, text in enumerate(texts):
+    def _rows(self, answers: Answers) -> list[dict[str, Any]]:
+        rows, ranked = [], answers.ranked
+        for index, text in enumerate(answers.texts):
             example = self.cache.example(index)
             row = {
                 "index": index,
@@ -163,7 +155,7 @@ class TaskEvaluator:
                 row["out_of_class"] = text not in self.cache.labels
             if ranked is not None:
                 row |= {"rank": ranked.best[index], "rank_normalized": ranked.best_normalized[index]}
-            if (likely := ranked or classes) is not None:
+            if (likely := ranked or answers.classes) is not None:
                 row["label_log_probabilities"] = likely.log_p(index)
             rows.append(row)
         return rows
@@ -224,8 +216,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def majority_vote(texts_E: list[list[str]]) -> list[str]:
-    """The ensemble's answers (Lester et al. 2021, section 6): the commonest, the earliest prompt's among equals."""
-    return [max(answers, key=answers.count) for answers in zip(*texts_E, strict=True)]

@@ -87,11 +87,12 @@ def test_views_make_batches(toy: Data, small_vocabulary: Vocabulary) -> None:
         (1.0, "toy_many", 3),
         (3.0, "toy_ten", 3),
     ]
-    options = dict(inputs_length=16, targets_length=4, prompt_ids=np.arange(2), batch_size=4)
-    batches = train_batches([caches], seeds=[0], **options)
+    options = dict(inputs_length=16, targets_length=4, batch_size=4)
+    batches = train_batches([caches], seeds=[0], prompt_ids=np.arange(2), **options)
     seen = {tuple(row) for _ in range(6) for row in next(batches)["encoder_input_tokens"][0].tolist()}
     assert len(seen) == 6
-    assert sum((batch["index"] >= 0).sum() for batch in eval_batches(caches[0][1], **options)) == 3
+    evaluated = eval_batches(caches[0][1], prompt_ids_EP=np.arange(2)[None], **options)
+    assert sum((batch["index"] >= 0).sum() for batch in evaluated) == 3
 
 
 def test_a_mixture_divides_each_task_by_its_own_sizes(toy: Data, small_vocabulary: Vocabulary) -> None:

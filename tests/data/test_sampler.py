@@ -147,7 +147,7 @@ def test_a_mixture_restarts_in_the_middle() -> None:
 
 def test_evaluation_has_all_examples_in_order_and_marks_what_it_adds() -> None:
     cache = FakeCache(10)
-    options = {"batch_size": 4, "inputs_length": 64, "prompt_ids": PROMPT}
+    options = {"batch_size": 4, "inputs_length": 64, "prompt_ids_EP": PROMPT[None]}
     batches = list(eval_batches(cache, targets_length=8, **options))
     assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, -1, -1]]
     assert [batch["encoder_input_tokens"].shape for batch in batches] == [(4, 11)] * 3
@@ -158,6 +158,37 @@ def test_evaluation_has_all_examples_in_order_and_marks_what_it_adds() -> None:
     assert list(next(eval_batches(cache, **options))) == ["index", "encoder_input_tokens"]
 
 
+def test_every_example_stands_behind_every_prompt_as_it_does_behind_that_alone() -> None:
+    cache, prompts_EP = FakeCache(5), np.stack([PROMPT, PROMPT + 10, PROMPT + 20])
+    settings = {"inputs_length": 64, "targets_length": 8}
+    together = list(eval_batches(cache, batch_size=4, prompt_ids_EP=prompts_EP, **settings))
+    index = np.concatenate([batch["index"] for batch in together])
+    assert index.tolist() == [*range(15), -1]
+    for prompt, prompt_P in enumerate(prompts_EP):
+        (alone,) = eval_batches(cache, batch_size=5, prompt_ids_EP=prompt_P[None], **settings)
+        for name in alone.keys() - {"index"}:
+            rows = np.concatenate([batch[name] for batch in together])[:15]
+            np.testing.assert_array_equal(rows[prompt::3], alone[name])
+
+
+def test_evaluation_of_some_examples_begins_at_any_row() -> None:
+    cache, wanted_N = FakeCache(9), np.array([1, 4, 8])
+    settings = {
+        "batch_size": 2,
+        "inputs_length": 64,
+        "targets_length": 8,
+        "prompt_ids_EP": np.stack([PROMPT] * 2),
+    }
+    whole = list(eval_batches(cache, examples_N=wanted_N, **settings))
+    assert [batch["decoder_target_tokens"][:, 0].tolist() for batch in whole] == [
+        [11] * 2,
+        [14] * 2,
+        [18] * 2,
+    ]
+    rest = list(eval_batches(cache, examples_N=wanted_N, start=4, **settings))
+    same(rest, whole[2:])
+
+
 def test_what_cannot_be_sampled_is_refused() -> None:
     with pytest.raises(ConfigError, match="fake has no examples in split train"):
         train(FakeCache(0))
@@ -166,7 +197,7 @@ def test_what_cannot_be_sampled_is_refused() -> None:
     with pytest.raises(ConfigError, match="BATCH_SIZE is 0"):
         train(FakeCache(3), batch_size=0)
     with pytest.raises(ConfigError, match="no examples"):
-        list(eval_batches(FakeCache(0), batch_size=1, inputs_length=8, prompt_ids=PROMPT))
+        list(eval_batches(FakeCache(0), batch_size=1, inputs_length=8, prompt_ids_EP=PROMPT[None]))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
@@ -189,7 +220,7 @@ def test_parts_made_apart_are_the_batch_whatever_their_number(parts):
 
 
 def test_evaluation_rows_made_apart_are_the_batch():
-    settings = {"batch_size": 8, "inputs_length": 64, "prompt_ids": PROMPT, "targets_length": 8}
+    settings = {"batch_size": 8, "inputs_length": 64, "prompt_ids_EP": PROMPT[None], "targets_length": 8}
     whole = list(eval_batches(FakeCache(13), **settings))
     apart = [list(eval_batches(FakeCache(13), **settings, rows_here_K=k)) for k in np.split(np.arange(8), 2)]
     for name in whole[0]:

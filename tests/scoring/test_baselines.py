@@ -9,10 +9,11 @@ from labelled import LabelledCache
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from jax_prompts.errors import ConfigError
+from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.baselines import constant_answers, shares, warn_of_answers
 from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks, selection_metric
 from jax_prompts.scoring.bootstrap import intervals
-from jax_prompts.scoring.task_evaluator import TaskEvaluator, check_metrics, majority_vote, report
+from jax_prompts.scoring.task_evaluator import TaskEvaluator, check_metrics, report
 from tasks.metrics import correlations
 from tasks.metrics.labels import accuracy
 from tasks.text.postprocessors import score
@@ -31,7 +32,7 @@ def pearson(targets, predictions):
 
 
 def context(cache, texts=None):
-    return TaskEvaluator(cache)(texts or [cache.targets[0]] * len(cache)).context
+    return TaskEvaluator(cache)(Answers(texts or [cache.targets[0]] * len(cache))).context
 
 
 def test_baselines_by_hand():
@@ -76,7 +77,7 @@ def test_an_answer_that_is_no_number_counts_as_wrong_and_is_said(capsys):
     )
     cache.postprocess = score
     for text in ("nan", "inf", "-Infinity", "1e999", "two"):
-        found = TaskEvaluator(cache)(["1.0", "2.0", "3.0", text])
+        found = TaskEvaluator(cache)(Answers(["1.0", "2.0", "3.0", text]))
         assert found.metrics == {
             "pearson_corrcoef": pytest.approx(100 * np.corrcoef([1, 2, 3, 4], [1, 2, 3, -1])[0, 1]),
             "spearman_corrcoef": pytest.approx(-20),
@@ -133,7 +134,9 @@ def test_constant_predictors_are_warned_of(capsys):
     cache = LabelledCache(["yes", "no", "no"], ("no", "yes"), task="a_task")
     worth = {
         task: judge
-        for task, judge in report({"a_task": TaskEvaluator(cache)(["no"] * 3)})["about_scores"].items()
+        for task, judge in report({"a_task": TaskEvaluator(cache)(Answers(["no"] * 3))})[
+            "about_scores"
+        ].items()
     }
     assert worth["a_task"]["constant_predictor"]
     warn_of_answers(worth, "run/prompt.safetensors")
@@ -198,12 +201,14 @@ def test_a_metric_without_value_on_a_draw_has_no_interval():
 def test_reports_hold_intervals_only_when_asked_for():
     cache = LabelledCache(["no", "yes"] * 20, ("no", "yes"), task="a_task")
     texts = ["no"] * 30 + ["yes"] * 10
-    plain, asked = (report({"a_task": TaskEvaluator(cache, n)(texts)}) for n in (0, 100))
+    plain, asked = (report({"a_task": TaskEvaluator(cache, n)(Answers(texts))}) for n in (0, 100))
     assert plain.keys() == {"metrics", "about_scores"}
     assert asked.keys() == {"metrics", "about_scores", "intervals"}
     low, high = asked["intervals"]["a_task"]["accuracy"]
     assert low < asked["metrics"]["a_task"]["accuracy"] < high
-    assert [row["out_of_class"] for row in TaskEvaluator(cache)(["no", "other"] * 20).predictions] == [
+    assert [
+        row["out_of_class"] for row in TaskEvaluator(cache)(Answers(["no", "other"] * 20)).predictions
+    ] == [
         False,
         True,
     ] * 20
@@ -255,7 +260,3 @@ def test_any_number_is_better_than_none():
     ]
     assert improved == [1, 3, 6]
     assert selection.chosen() == {0: {"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}}
-
-
-def test_majority_vote_takes_the_earliest_among_equals():
-    assert majority_vote([["a", "x"], ["b", "y"], ["b", "z"]]) == ["b", "x"]

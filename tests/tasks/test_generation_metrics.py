@@ -12,6 +12,7 @@ from labelled import LabelledCache
 from rouge_score.rouge_scorer import RougeScorer
 
 from jax_prompts.scoring import bootstrap
+from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.task_evaluator import TaskEvaluator
 from tasks.errors import TaskError
 from tasks.metrics.generation import bleu, chrf, exact_match, rouge
@@ -106,7 +107,7 @@ def test_the_bootstrap_draws_pairs(pairs, name: str):
 
 def test_scores_say_how_they_were_made():
     cache = LabelledCache(["a b c d", "x"], None, metrics=[functools.partial(bleu), chrf, exact_match])
-    scores = TaskEvaluator(cache)(["a b c d", "y"])
+    scores = TaskEvaluator(cache)(Answers(["a b c d", "y"]))
     version = f"version:{sacrebleu.__version__}"
     assert scores.context["signatures"] == {
         "bleu": f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|{version}",
@@ -115,7 +116,7 @@ def test_scores_say_how_they_were_made():
     assert bleu.signature([["a", "b"], ["c"]]).startswith("nrefs:var|")
     assert bleu.signature([["a", "b"], ["c", "d"]]).startswith("nrefs:2|")
     assert scores.metrics["exact_match"] == 50
-    assert "signatures" not in TaskEvaluator(LabelledCache(["a"], None))(["a"]).context
+    assert "signatures" not in TaskEvaluator(LabelledCache(["a"], None))(Answers(["a"])).context
 
 
 def test_metrics_that_tasks_may_name():

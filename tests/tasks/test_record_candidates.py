@@ -17,6 +17,8 @@ from jax_prompts.config import Data
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.vocabularies.wordpiece import SPECIAL, WordPiece
 from jax_prompts.inference.ranking import Ranked
+from jax_prompts.scoring.answers import Answers
+from jax_prompts.scoring.ensemble import ensemble_of
 from jax_prompts.scoring.task_evaluator import TaskEvaluator
 from tasks.metrics.answers import squad_of_best
 from tasks.text.postprocessors import record_candidate
@@ -114,7 +116,7 @@ def test_scores_of_a_classifier(folder: pathlib.Path):
     assert cache.first_rows.tolist() == [0, 3, 6]  # few-shot subsets and divisions keep queries whole
     p_N = np.array([0.2, 0.3, 0.4, 0.9, 0.8, 0.99, 0.1, 0.2, 0.1])  # Carl, Carl, Bob: the second is wrong
     classes = Ranked(LABELS, np.log(np.stack([1 - p_N, p_N], axis=1)), np.ones(2, np.int32))
-    scores = TaskEvaluator(cache, resamples=20)(classes.best, classes=classes)
+    scores = TaskEvaluator(cache, resamples=20)(Answers(classes.best, classes=classes))
     assert scores.metrics == {"em": pytest.approx(200 / 3), "f1": pytest.approx(200 / 3)}
     low, high = scores.intervals["em"]
     assert low < 200 / 3 < high
@@ -124,7 +126,13 @@ def test_scores_of_a_classifier(folder: pathlib.Path):
     assert scores.context["majority_baseline"] == {"em": pytest.approx(100 / 3), "f1": pytest.approx(100 / 3)}
     # Votes without probabilities take the first entity that is called right: Carl, Bob, Bob.
     votes = ["False", "False", "True", "False", "True", "True", "False", "True", "False"]
-    assert TaskEvaluator(cache)(votes).metrics == {"em": 100.0, "f1": 100.0}
+    assert TaskEvaluator(cache)(Answers(votes)).metrics == {"em": 100.0, "f1": 100.0}
+    # An ensemble by mean log-probabilities has some: the first prompt is sure where it is right, the second is not.
+    unsure = Ranked(LABELS, np.log(np.full((9, 2), 0.5)), np.ones(2, np.int32))
+    answers_E = [Answers(ranked.best, classes=ranked) for ranked in (classes, unsure)]
+    log_p_NEC = np.stack([classes.log_p_NC, unsure.log_p_NC], axis=1)
+    both = TaskEvaluator(cache)(ensemble_of(answers_E, [list(LABELS)] * 9, list(log_p_NEC)))
+    assert both.metrics["mean_log_probability/em"] == scores.metrics["em"]
 
 
 def test_all_queries_of_real_files(shared: pathlib.Path, tmp_path: pathlib.Path):
@@ -152,6 +160,6 @@ def test_all_queries_of_real_files(shared: pathlib.Path, tmp_path: pathlib.Path)
     gold = [row["targets"].decode() for row in found]
     cache = LabelledCache(gold, LABELS, metrics=[squad_of_best], fields=examples)
     cache.postprocess = postprocess
-    assert TaskEvaluator(cache)(gold).metrics == {"em": 100.0, "f1": 100.0}
+    assert TaskEvaluator(cache)(Answers(gold)).metrics == {"em": 100.0, "f1": 100.0}
     wrong = [{"True": "False", "False": "True"}[label] for label in gold]
-    assert TaskEvaluator(cache)(wrong).metrics["em"] < 10
+    assert TaskEvaluator(cache)(Answers(wrong)).metrics["em"] < 10

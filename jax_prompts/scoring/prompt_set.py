@@ -1,0 +1,109 @@
+"""Prompt files that are scored together: read and checked, in groups that one pass can ask."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jax_prompts.base_models.build import Model
+from jax_prompts.base_models.classifier import load_classifier
+from jax_prompts.errors import ConfigError
+from jax_prompts.prompts import PromptMetadata, load_prompt
+from jax_prompts.storage.home import with_home
+
+Tree = Any
+
+
+def named_files(patterns: Sequence[str]) -> list[str]:
+    """Paths and URLs of prompt files; a path that is no file may be a pattern, such as `runs/*/prompt.safetensors`.
+
+    Raises:
+      ConfigError: a pattern of which there is no file, or a file that is named twice.
+    """
+    files: list[str] = []
+    for pattern in patterns:
+        place = with_home(pattern)
+        if "://" in place or os.path.exists(place) or not glob.has_magic(place):
+            files.append(place)
+            continue
+        if not (found := sorted(glob.glob(place))):
+            raise ConfigError(f"PROMPT_FILES {pattern} names no file: name prompt files")
+        files += found
+    for file in files:
+        if files.count(file) > 1:
+            raise ConfigError(f"PROMPT_FILES names {file} twice: leave one out")
+    return files
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptSet:
+    """E prompts of one base model.
+
+    Attributes:
+      files: paths or URLs.
+      prompts: `[P, W]` of each.
+      metadata: where each came from.
+      heads: of a BERT, the classifier that each was tuned with; of a T5 empty.
+    """
+
+    files: list[str]
+    prompts: list[Float[np.ndarray, "_ W"]]
+    metadata: list[PromptMetadata]
+    heads: list[Tree]
+
+    @classmethod
+    def load(cls, files: Sequence[str], model: Model, labels: Sequence[str], **base: str) -> PromptSet:
+        """Reads prompt files.
+
+        Args:
+          files: paths or URLs.
+          model: the base model.
+          labels: of the task.
+          base: the fingerprints that `load_prompt` checks.
+
+        Raises:
+          ConfigError, RunError: as `load_prompt` and `load_classifier`.
+        """
+        read = [load_prompt(file, prompt_width=model.config.prompt_width, **base) for file in files]
+        heads = [load_classifier(model, file, labels) for file in files]
+        return cls(list(files), [prompt for prompt, _ in read], [origin for _, origin in read], heads)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Numbers of prompts of one kind and length."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for number, (prompt_PW, origin) in enumerate(zip(self.prompts, self.metadata, strict=True)):
+            found.setdefault((origin.prompt_kind, len(prompt_PW)), []).append(number)
+        return list(found.values())
+
+    @property
+    def tasks(self) -> list[str]:
+        """What the prompts were tuned on, as far as that is known."""
+        return sorted({origin.task for origin in self.metadata} - {""})
+
+    @functools.cached_property
+    def marks(self) -> dict[str, str]:
+        """A digest of what each file answers with."""
+        return {
+            file: _digest(origin.prompt_kind, [prompt_PW, *jax.tree.leaves(head)])
+            for file, prompt_PW, origin, head in zip(
+                self.files, self.prompts, self.metadata, self.heads, strict=True
+            )
+        }
+
+
+def _digest(kind: str, arrays: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256(kind.encode())
+    for array in arrays:
+        digest.update(repr(array.shape).encode())
+        digest.update(np.asarray(array, np.float32).tobytes())
+    return digest.hexdigest()

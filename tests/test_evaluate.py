@@ -1,0 +1,118 @@
+"""`t5x eval` of several prompts: one report whatever the lengths, jobs of several tasks, stopped and gone on with."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jax_prompts.inference import predict
+from jax_prompts.main import main
+from jax_prompts.prompts import PromptMetadata, save_prompt
+
+TASK = "quickstart_reviews"
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    """Prompt files of two lengths; the last is of another task."""
+    folder = tmp_path_factory.mktemp("prompts")
+    for number, (length, task) in enumerate([(3, TASK), (3, TASK), (5, TASK), (3, "another")]):
+        prompt_PD = np.array(jax.random.normal(jax.random.key(number), (length, 192)))
+        save_prompt(folder / f"{task}-{number}.safetensors", prompt_PD, PromptMetadata(task=task))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def t5x_eval(tmp_path_factory):
+    caches = tmp_path_factory.mktemp("caches")
+
+    def run(directory, files, **macros):
+        macros = {"PROMPT_FILES": files, "MODEL_DIR": directory, "CACHE_DIR": caches, **macros}
+        settings = {"EVAL_SPLIT": "validation[:24]", "EVAL_BATCH_SIZE": 16, **macros}
+        flags = [f"--gin.{name}={value}" for name, value in settings.items()]
+        main(
+            ["eval", "--gin_file=gin_configs/quickstart.gin", "--gin_file=gin_configs/runs/eval.gin", *flags]
+        )
+        return json.loads((pathlib.Path(directory) / "eval.json").read_text())
+
+    return run
+
+
+def rows(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_report_of_prompts_of_two_lengths(prompts, t5x_eval, tmp_path):
+    found = t5x_eval(tmp_path / "eval", (f"{prompts}/{TASK}-*.safetensors",))
+    files = [f"{prompts}/{TASK}-{number}.safetensors" for number in range(3)]
+    assert list(found["metrics"]) == files
+    names = {"accuracy", "mean_log_probability/accuracy", "mean_rank/accuracy"}
+    assert found["ensemble"][TASK].keys() == names
+    accuracies = [found["metrics"][file][TASK]["accuracy"] for file in files]
+    over = found["over_prompts"]
+    assert over["mean"][TASK]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert over["deviation"][TASK]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert found["metrics"][over["best"]][TASK]["accuracy"] == max(accuracies)
+    (ensemble,) = (tmp_path / "eval" / "predictions").glob(f"{TASK}-ensemble-*")
+    assert len(rows(ensemble)) == 24 and all(len(row["votes"]) == 3 for row in rows(ensemble))
+    assert not (tmp_path / "eval" / "answers").exists()
+
+    alone = t5x_eval(tmp_path / "alone", (files[2],))
+    assert alone["metrics"][files[2]] == found["metrics"][files[2]]
+    assert "ensemble" not in alone and "over_prompts" not in alone
+
+
+def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
+    prompts, t5x_eval, tmp_path, monkeypatch, capsys
+):
+    files = (f"{prompts}/{TASK}-0.safetensors", f"{prompts}/another-3.safetensors")
+    job = {TASK: files, "micro_reviews": files[:1], "micro_world": ()}
+    answer, left, answered = predict.predict_texts, [0], []
+
+    def limited(*args):
+        """Answers, until as many batches as are `left` are answered."""
+        for texts in answer(*args):
+            yield texts
+            answered.append(len(texts))
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("jax_prompts.scoring.evaluator.predict_texts", limited)
+    whole = t5x_eval(tmp_path / "whole", job)
+    once, answered[:] = sum(answered), []
+    for left[0] in (1, 2):
+        with pytest.raises(SystemExit) as ended:
+            t5x_eval(tmp_path / "stopped", job)
+        assert ended.value.code == 75
+        assert "the same command goes on behind it" in capsys.readouterr().err
+    assert t5x_eval(tmp_path / "stopped", job) == whole
+    assert sum(answered) == once
+    assert whole["tasks"].keys() == job.keys()
+    refused = whole["tasks"][TASK]["ensemble"]
+    assert refused == {"refused": f"prompts of different tasks: another, {TASK}"}
+    assert "no prompt" in whole["tasks"]["micro_world"]["metrics"]
+    for task in job:
+        written = json.loads((tmp_path / "stopped" / task / "eval.json").read_text())
+        assert written == whole["tasks"][task]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ("{}", ["PROMPT_FILES", "name tasks"]),
+        ("('none/prompt-*.safetensors',)", ["none/prompt-*.safetensors", "names no file"]),
+        ("('a.safetensors', 'a.safetensors')", ["a.safetensors", "twice"]),
+        ("{'quickstart_revews': ()}", ["quickstart_revews"]),
+        ("{'quickstart_reviews': 'a'}", ["PROMPT_FILES", "super_glue_rte_v102"]),
+    ],
+)
+def test_bad_files_are_one_clear_line(t5x_eval, tmp_path, capsys, files, words):
+    with pytest.raises(SystemExit) as status:
+        t5x_eval(tmp_path / "never", files)
+    assert status.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("t5x eval: ") and all(word in last for word in words), last
+    assert not (tmp_path / "never").exists()
