@@ -83,7 +83,7 @@ def test_evaluation_reports_the_same_and_the_ensemble(folder, capsys):
         prompt = model.load_prompt(file)
         found_NC = model.score_labels([row["inputs"] for row in rows], prompt=prompt)
         np.testing.assert_allclose(found_NC, scores, rtol=1e-4)
-    assert report["ensemble"][TASK].keys() == {"accuracy"}
+    assert report["ensemble"][TASK].keys() == NAMES | {"mean_log_probability/accuracy", "mean_rank/accuracy"}
     assert report["about_scores"]["ensemble"][TASK]["examples"] == 40
 
 

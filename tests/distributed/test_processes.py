@@ -23,6 +23,7 @@ from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.distributed.supervisor import how_it_ended
 from jax_prompts.errors import RunError
 from jax_prompts.main import main
+from jax_prompts.prompts import load_prompt, save_prompt
 
 FEW = SHORT | {
     "TRAIN_STEPS": 4,
@@ -266,7 +267,9 @@ def test_a_process_that_hangs_counts_as_dead(tmp_path, cache):
 
 @slow
 def test_evaluation_is_the_same_in_two_processes(tmp_path, cache, whole):
-    files = f"('{whole / 'prompt.safetensors'}',)"
+    prompt_PD, metadata = load_prompt(whole / "prompt.safetensors")
+    save_prompt(tmp_path / "other.safetensors", prompt_PD / 8, metadata)  # that sometimes says something else
+    files = (str(whole / "prompt.safetensors"), str(tmp_path / "other.safetensors"))
     run = SHORT | {"CACHE_DIR": cache, "PROMPT_FILES": files, "EVAL_SPLIT": "validation[:37]"}
     score = ["--gin_file=gin_configs/runs/eval.gin"]
     statuses, last, stdout = finish(start(2, *score, command="eval", **run, MODEL_DIR=tmp_path / "two"))
@@ -274,10 +277,14 @@ def test_evaluation_is_the_same_in_two_processes(tmp_path, cache, whole):
     one = line("eval", *score, **run, MODEL_DIR=tmp_path / "one")
     done = subprocess.run(one, env=environment(), capture_output=True, text=True)
     assert json.loads(stdout[0]) == json.loads(done.stdout)
-    (name,) = [file.name for file in (tmp_path / "one" / "predictions").iterdir()]
-    ours, theirs = ((tmp_path / where / "predictions" / name).read_text() for where in ("two", "one"))
-    assert ours == theirs
-    assert len(ours.splitlines()) == 37
+    names = [file.name for file in (tmp_path / "one" / "predictions").iterdir()]
+    assert len(names) == 3  # of each prompt, and of the ensemble
+    for name in names:
+        ours, theirs = ((tmp_path / where / "predictions" / name).read_text() for where in ("two", "one"))
+        assert ours == theirs
+        assert len(ours.splitlines()) == 37
+    (ensemble,) = (tmp_path / "one" / "predictions").glob("*-ensemble-*")
+    assert {json.loads(text)["agreement"] for text in ensemble.read_text().splitlines()} == {0.5, 1.0}
 
 
 @slow
