@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
-import signal
 from collections.abc import Iterator
 from typing import Any
 
-from jax_prompts import decoding, memory, model_dir, partition
+from jax_prompts import decoding, interrupts, memory, model_dir, partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
@@ -27,7 +26,7 @@ from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.journal import Journal
 from jax_prompts.scoring.prompt_scores import scores_of
-from jax_prompts.scoring.prompt_set import PromptSet, named_files
+from jax_prompts.scoring.prompt_set import PromptSet, prompt_files
 from jax_prompts.scoring.summary import over_prompts
 from jax_prompts.scoring.task_evaluator import report
 from jax_prompts.storage import run_lock
@@ -62,7 +61,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     patterns = run.prompt_files if isinstance(run.prompt_files, dict) else {run.data.task: run.prompt_files}
     if not patterns:
         raise ConfigError("PROMPT_FILES is {}: name tasks, and prompt files of each")
-    files = {task: named_files(of_task) for task, of_task in patterns.items()}
+    files = {task: prompt_files(of_task) for task, of_task in patterns.items()}
     datas = {task: dataclasses.replace(run.data, task=task) for task in files}
     vocabulary = make_vocabulary(run.model)
     caches = {
@@ -127,16 +126,16 @@ def _kept(root: pathlib.Path | None) -> Iterator[None]:
     if root is None:
         yield
         return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with run_lock.held(root / _ANSWERS) if processes.primary() else contextlib.nullcontext():
+        with (
+            interrupts.by_sigterm(),
+            run_lock.held(root / _ANSWERS) if processes.primary() else contextlib.nullcontext(),
+        ):
             yield
     except KeyboardInterrupt as error:
         raise Preempted(
             f"stopped; what is answered is in {root}, and the same command goes on behind it"
         ) from error
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _evaluate(

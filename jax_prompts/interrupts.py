@@ -66,3 +66,13 @@ def obeyed(interrupted: threading.Event, end: Callable[[], None]) -> Iterator[No
         sys.unraisablehook = shown_before
         os.close(write)
         watcher.join()  # so that `interrupted` is set, whatever ended the block
+
+
+@contextlib.contextmanager
+def by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does, by KeyboardInterrupt."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

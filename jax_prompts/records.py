@@ -50,7 +50,7 @@ class Records:
 
     @by_primary
     def _open(self, config_text: str | None) -> None:
-        with _writing(self.directory):
+        with writing(self.directory):
             make_directory(self.directory)
             (self.directory / "metrics").mkdir(exist_ok=True)
             (self.directory / "predictions").mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ class Records:
     @by_primary
     def scalars(self, name: str, step: int, values: dict[str, Any]) -> None:
         """Appends one line to metrics/NAME.jsonl, and its numbers to TensorBoard."""
-        with _writing(self.directory), (self.directory / "metrics" / f"{name}.jsonl").open("a") as file:
+        with writing(self.directory), (self.directory / "metrics" / f"{name}.jsonl").open("a") as file:
             file.write(json_text.dumps({"step": step, **values}) + "\n")
         words = [str(values[key]) for key in ("task", "member") if key in values]
         if self._tensorboard is not None:
@@ -107,13 +107,13 @@ class Records:
     def predictions(self, task: str, name: int | str, rows: Iterable[dict[str, Any]]) -> None:
         """Writes predictions/TASK-NAME.jsonl."""
         text = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        with _writing(self.directory):
+        with writing(self.directory):
             files.write(self.directory / "predictions" / f"{task}-{name}.jsonl", text)
 
     @by_primary
     def write(self, name: str, report: dict[str, Any], *, indent: int | None = 2) -> None:
         """Writes a JSON file, such as the summary.json of a finished run."""
-        with _writing(self.directory):
+        with writing(self.directory):
             files.write(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
     def summary(self) -> dict[str, Any] | None:
@@ -137,7 +137,7 @@ class Records:
     @by_primary
     def unfinish(self) -> None:
         """Removes the summary of a run that goes on."""
-        with _writing(self.directory):
+        with writing(self.directory):
             (self.directory / "summary.json").unlink(missing_ok=True)
 
     def flush(self) -> None:
@@ -225,7 +225,8 @@ def _complete_lines(file: pathlib.Path) -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def _writing(directory: pathlib.Path) -> Iterator[None]:
+def writing(directory: pathlib.Path) -> Iterator[None]:
+    """Turns an OSError inside the block into a RunError which says that the directory cannot be written, and why."""
     try:
         yield
     except OSError as error:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import os
 import pathlib
-import signal
 import stat
 import sys
 import time
@@ -16,9 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import jax
-import numpy as np
-
+from jax_prompts import interrupts
 from jax_prompts.config import InferRun
 from jax_prompts.data.layout import check_lengths
 from jax_prompts.display import LineDisplay, log
@@ -26,6 +22,7 @@ from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning,
 from jax_prompts.inference.engine import Engine, Prompt
 from jax_prompts.inference.output import Output, Row, open_output
 from jax_prompts.inference.requests import BadLine, Request, chunks, read_requests
+from jax_prompts.prompts.prompt_file import digest
 
 CHUNK_BATCHES = 32  # sorted by length together, and written together
 SHOWN = 10  # bad lines listed; the rest is counted
@@ -128,15 +125,13 @@ def _opened(source: str, closing: contextlib.ExitStack) -> BinaryIO:
 @contextlib.contextmanager
 def _signals(output: Output) -> Iterator[None]:
     """Lets SIGTERM end the block as SIGINT does, in one line."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        with interrupts.by_sigterm():
+            yield
     except KeyboardInterrupt as error:
         if output.hint:
             raise Preempted(f"stopped{output.hint}") from error
         raise KeyboardInterrupt("stopped; no answers are kept") from error
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _requests(lines: BinaryIO, names: Sequence[str], source: str) -> Iterator[Request | BadLine]:
@@ -197,22 +192,16 @@ def _settings(run: InferRun, engine: Engine, prompts: Mapping[str, Prompt]) -> d
     return {
         "model": engine.fingerprints["model_fingerprint"],
         "vocabulary": engine.fingerprints["tokenizer_fingerprint"],
-        **{f"prompt {name}": _digest(prompt) for name, prompt in prompts.items()},
+        **{
+            f"prompt {name}": digest(prompt.array, prompt.metadata, prompt.head)
+            for name, prompt in prompts.items()
+        },
         "TASK_FEATURE_LENGTHS": run.task_feature_lengths,
         "EVAL_BATCH_SIZE": run.batch_size,
         "BaseModel.activation_dtype": run.model.activation_dtype,
         "BaseModel.weight_dtype": run.model.weight_dtype,
         "Decoding": dataclasses.asdict(run.decoding),
     }
-
-
-def _digest(prompt: Prompt) -> str:
-    """Tells prompts apart by what they answer with, wherever they come from."""
-    digest = hashlib.sha256(repr((prompt.metadata.prompt_kind, prompt.metadata.labels)).encode())
-    for path, array in jax.tree_util.tree_leaves_with_path({"prompt": prompt.array, "head": prompt.head}):
-        digest.update(repr((jax.tree_util.keystr(path), array.shape)).encode())
-        digest.update(np.asarray(array, np.float32).tobytes())
-    return digest.hexdigest()[:16]
 
 
 @dataclasses.dataclass

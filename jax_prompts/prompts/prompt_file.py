@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import struct
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import safetensors
 from jaxtyping import Float
@@ -216,6 +218,20 @@ def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
         if name.startswith(HEAD_PREFIX)
     }
     return head, parse_metadata(path, text)
+
+
+def digest(prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata, head: Any) -> str:
+    """Tells prompts apart by what they answer with, wherever they come from.
+
+    Args:
+      prompt_PD, metadata: of `load_prompt`.
+      head: a BERT's classifier that was tuned with it, a tree of arrays; of a T5's prompt, empty.
+    """
+    found = hashlib.sha256(repr((metadata.prompt_kind, metadata.labels)).encode())
+    for path, array in jax.tree_util.tree_leaves_with_path({"prompt": prompt_PD, "head": head}):
+        found.update(repr((jax.tree_util.keystr(path), array.shape)).encode())
+        found.update(np.asarray(array, np.float32).tobytes())
+    return found.hexdigest()[:16]
 
 
 def read_content(path: PathOrUrl) -> bytes:

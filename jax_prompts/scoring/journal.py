@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jax_prompts import records
 from jax_prompts.display import log
 from jax_prompts.distributed import processes
-from jax_prompts.errors import RunError, system_reason
+from jax_prompts.errors import RunError
 from jax_prompts.storage.directories import make_directory
 
 Batches = Callable[[int], Iterable[Sequence[Any]]]
@@ -75,7 +74,7 @@ NOTHING_KEPT = Journal(None, {})
 @processes.by_primary
 def _begin(file: pathlib.Path) -> None:
     """Makes a file, or ends it behind its last whole line."""
-    with _errors(file):
+    with records.writing(file.parent):
         make_directory(file.parent)
         with file.open("a+b") as opened:
             opened.seek(0)
@@ -84,7 +83,7 @@ def _begin(file: pathlib.Path) -> None:
 
 @processes.by_primary
 def _append(file: pathlib.Path, rows: Sequence[Any]) -> None:
-    with _errors(file), file.open("a") as opened:
+    with records.writing(file.parent), file.open("a") as opened:
         opened.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -93,11 +92,3 @@ def _rows(file: pathlib.Path) -> list[Any]:
         return [json.loads(line) for line in records.read_file(file).splitlines()]
     except (ValueError, RecursionError) as error:
         raise RunError(f"{file} is damaged: remove it, and start the command again") from error
-
-
-@contextlib.contextmanager
-def _errors(file: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{file} cannot be written: {system_reason(error)}") from error

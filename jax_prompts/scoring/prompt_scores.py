@@ -35,7 +35,7 @@ def scores_of(evaluator: Evaluator, params: Tree, prompts: PromptSet) -> dict[st
     results = dict(zip(prompts.files, results_E, strict=True))
     if len(results) > 1 and len(prompts.tasks) < 2:
         results["ensemble"] = {
-            cache.task: _ensemble(evaluator, groups, cache, [result[cache.task] for result in results_E])
+            cache.task: _ensemble(groups, cache, [result[cache.task] for result in results_E])
             for cache in evaluator.caches
             if cache.metrics
         }
@@ -74,14 +74,14 @@ class _Group:
         return self.evaluator.log_p(self.params_E, self.prompts_EPD, cache, examples_N, texts_NC)
 
 
-def _ensemble(
-    evaluator: Evaluator, groups: Sequence[_Group], cache: TokenCache, scores_E: Sequence[Scores]
-) -> Scores:
+def _ensemble(groups: Sequence[_Group], cache: TokenCache, scores_E: Sequence[Scores]) -> Scores:
     """Scores of all prompts as one; its predictions say how far they agree."""
     answers_E = [scores.answers for scores in scores_E if scores.answers is not None]
     candidates_N, log_p_NEC = _candidates(groups, cache, answers_E)
     answers = ensemble_of(answers_E, candidates_N, log_p_NEC)
-    scores = evaluator.task_evaluators[cache.task](answers)
+    scores = groups[0].evaluator.task_evaluators[cache.task](
+        answers
+    )  # which knows targets and baselines already
     about_N = agreement(answers_E, answers)
     means = {
         name: float(np.mean([about[name] for about in about_N])) for name in ("agreement", "vote_entropy")

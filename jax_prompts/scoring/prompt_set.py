@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import glob
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -18,12 +16,13 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.classifier import load_classifier
 from jax_prompts.errors import ConfigError
 from jax_prompts.prompts import PromptMetadata, load_prompt
+from jax_prompts.prompts.prompt_file import digest
 from jax_prompts.storage.home import with_home
 
 Tree = Any
 
 
-def named_files(patterns: Sequence[str]) -> list[str]:
+def prompt_files(patterns: Sequence[str]) -> list[str]:
     """Paths and URLs of prompt files; a path that is no file may be a pattern, such as `runs/*/prompt.safetensors`.
 
     Raises:
@@ -93,17 +92,5 @@ class PromptSet:
     @functools.cached_property
     def marks(self) -> dict[str, str]:
         """A digest of what each file answers with."""
-        return {
-            file: _digest(origin.prompt_kind, [prompt_PW, *jax.tree.leaves(head)])
-            for file, prompt_PW, origin, head in zip(
-                self.files, self.prompts, self.metadata, self.heads, strict=True
-            )
-        }
-
-
-def _digest(kind: str, arrays: Sequence[np.ndarray]) -> str:
-    digest = hashlib.sha256(kind.encode())
-    for array in arrays:
-        digest.update(repr(array.shape).encode())
-        digest.update(np.asarray(array, np.float32).tobytes())
-    return digest.hexdigest()
+        every = zip(self.files, self.prompts, self.metadata, self.heads, strict=True)
+        return {file: digest(prompt_PW, origin, head) for file, prompt_PW, origin, head in every}
