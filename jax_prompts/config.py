@@ -330,6 +330,15 @@ class EvalRun:
 
     def __post_init__(self) -> None:
         expand_fields(self, "output_dir")
+        if self.prompt_files == {}:
+            raise ConfigError("PROMPT_FILES is {}: name tasks, and prompt files of each")
+
+    @property
+    def files_by_task(self) -> dict[str, tuple[str, ...]]:
+        """`prompt_files` by the task or mixture that they are scored on."""
+        return (
+            self.prompt_files if isinstance(self.prompt_files, dict) else {self.data.task: self.prompt_files}
+        )
 
 
 @dataclasses.dataclass(frozen=True)

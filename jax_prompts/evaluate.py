@@ -58,10 +58,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
 
     # What is scored: examples of tasks, and prompt files of each.
     several = isinstance(run.prompt_files, dict)
-    patterns = run.prompt_files if isinstance(run.prompt_files, dict) else {run.data.task: run.prompt_files}
-    if not patterns:
-        raise ConfigError("PROMPT_FILES is {}: name tasks, and prompt files of each")
-    files = {task: prompt_files(of_task) for task, of_task in patterns.items()}
+    files = {task: prompt_files(patterns) for task, patterns in run.files_by_task.items()}
     datas = {task: dataclasses.replace(run.data, task=task) for task in files}
     vocabulary = make_vocabulary(run.model)
     caches = {
@@ -85,7 +82,8 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
 
     # The tasks, one after another.
     root = None if run.output_dir is None else pathlib.Path(run.output_dir)
-    made_with = {**base, "model": dataclasses.replace(run.model, partitions={}), "decoding": run.decoding}
+    model_settings = dataclasses.replace(run.model, partitions={})
+    made_with = {**base, "model": model_settings, "decoding": run.decoding, "role": run.role}
     journal = Journal(root and root / _ANSWERS, made_with)
     reports = {}
     with _kept(root):

@@ -99,6 +99,45 @@ def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
         assert written == whole["tasks"][task]
 
 
+def test_answers_of_another_role_are_not_taken(prompts, t5x_eval, tmp_path, monkeypatch):
+    """Roles may be parts of one split, whose tokens are the same."""
+    files, answer = (f"{prompts}/{TASK}-0.safetensors",), predict.predict_texts
+
+    def stopped(*args):
+        yield next(answer(*args))
+        raise KeyboardInterrupt
+
+    settings = {"PROTOCOL": "ept_b1", "EVAL_SPLIT": "validation", "EVAL_BATCH_SIZE": 64}
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("jax_prompts.scoring.evaluator.predict_texts", stopped)
+        t5x_eval(tmp_path / "eval", files, **settings)
+    found = t5x_eval(tmp_path / "eval", files, **settings, EVAL_ROLE="test")
+    assert found == t5x_eval(tmp_path / "fresh", files, **settings, EVAL_ROLE="test")
+    predictions = [
+        next((tmp_path / name / "predictions").iterdir()).read_text() for name in ("eval", "fresh")
+    ]
+    assert predictions[0] == predictions[1]
+
+
+def test_caches_of_all_tasks_of_a_job_are_filled(tmp_path, capsys):
+    files = "models/micro", "recipes/micro", "runs/eval"
+    settings = {
+        "PROMPT_FILES": {"micro_reviews": (), "micro_world": ()},
+        "MODEL_DIR": tmp_path / "never",
+        "CACHE_DIR": tmp_path / "cache",
+        "EVAL_SPLIT": "validation[:8]",
+        "MIXTURE_OR_TASK_NAME": "quickstart_reviews",
+        "TASK_FEATURE_LENGTHS": {"inputs": 48, "targets": 4},
+    }
+    flags = [
+        *(f"--gin_file=gin_configs/{file}.gin" for file in files),
+        *(f"--gin.{name}={value}" for name, value in settings.items()),
+    ]
+    main(["cache", *flags])
+    caches = json.loads(capsys.readouterr().out.splitlines()[-1])["caches"]
+    assert [cache["task"] for cache in caches] == ["micro_reviews", "micro_world"]
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from jax_prompts.cli.command import Command, named_files, path
@@ -70,17 +71,20 @@ def _cache(args: argparse.Namespace) -> dict[str, Any]:
 
     vocabulary = make_vocabulary(run.model)
     roles = ROLES if isinstance(run, TrainRun) else [run.role]
+    tasks = [run.data.task] if isinstance(run, TrainRun) else run.files_by_task
+    datas = [dataclasses.replace(run.data, task=task) for task in tasks]
     caches = [
         {
             "task": cache.task,
-            "split": split_of(run.data, role),
+            "split": split_of(data, role),
             "rate": rate,
             "examples": len(cache),
             "bad_lines": cache.bad_lines["count"],
             "cut": cache.cut(),
             "directory": str(cache.directory),
         }
-        for role, found in open_roles(run.data, vocabulary, roles).items()
+        for data in datas
+        for role, found in open_roles(data, vocabulary, roles).items()
         for rate, cache in found
     ]
     return {"caches": caches}
@@ -106,7 +110,7 @@ PRETRAIN = Command(
 )
 EVAL = Command(
     "eval",
-    "score prompt files on a task, each alone and as an ensemble",
+    "score prompt files on one task or several, each alone and as an ensemble",
     _eval,
     reads_gin=True,
     skips_bad_lines=True,

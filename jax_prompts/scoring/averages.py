@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TaskMetrics = Mapping[str, Mapping[str, float]]  # task -> metric -> value
@@ -54,6 +55,13 @@ BENCHMARKS: dict[str, dict[str, tuple[str, ...]]] = {
 NAME = re.compile(
     r"((?:[a-z]+_)*?)(super_glue|glue)_([a-z0-9]+?)(_matched|_mismatched)?_v\d+(?:_simple_eval)?(?:_examples)?"
 )
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation; None of fewer than two values, NaN where one is."""
+    if len(values) < 2:
+        return None
+    return math.nan if any(map(math.isnan, values)) else statistics.stdev(values)
 
 
 def averages(metrics: TaskMetrics) -> dict[str, dict[str, Any]]:

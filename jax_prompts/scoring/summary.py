@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.config import TrainRun
-from jax_prompts.scoring.averages import TaskMetrics
+from jax_prompts.scoring.averages import TaskMetrics, deviation
 from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
 from jax_prompts.sweep import alike, without_seed
 
@@ -87,7 +87,7 @@ def over_prompts(metrics: Mapping[str, TaskMetrics]) -> dict[str, Any]:
     """
     first = next(iter(metrics.values()))
 
-    def over(function: Callable[[list[float]], float]) -> dict[str, dict[str, float]]:
+    def over(function: Callable[[list[float]], float | None]) -> dict[str, dict[str, float | None]]:
         return {
             task: {name: function([of[task][name] for of in metrics.values()]) for name in names}
             for task, names in first.items()
@@ -99,7 +99,7 @@ def over_prompts(metrics: Mapping[str, TaskMetrics]) -> dict[str, Any]:
 
     return {
         "mean": over(statistics.fmean),
-        "deviation": over(statistics.stdev),
+        "deviation": over(deviation),
         "best": max(metrics, key=worth),
     }
 
@@ -116,7 +116,7 @@ def _group(run: TrainRun, tracker: BestTracker, members: Sequence[int]) -> dict[
     return {
         "settings": without_seed(run.variants[members[0]].settings) if run.variants else {},
         "best_metric": statistics.fmean(values) if values else None,
-        "best_metric_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "best_metric_deviation": deviation(values) or 0.0,
         "members": list(members),
     }
 

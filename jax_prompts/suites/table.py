@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jax_prompts.config import Suite
-from jax_prompts.scoring.averages import TaskMetrics
+from jax_prompts.scoring.averages import TaskMetrics, deviation
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.suites.cells import Cell
 
@@ -46,7 +46,7 @@ class Entry:
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation over seeds; None with fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        return deviation(self.values)
 
     @property
     def difference(self) -> float | None:

@@ -58,10 +58,10 @@ def test_a_filled_cache_needs_no_tensorflow(
             sys.modules[name] = None  # an import would raise
 
         caches = open_caches(dataclasses.replace(data, task="toy_mixture"), "train", vocabulary)
-        options = dict(inputs_length=16, targets_length=4, prompt_ids_EP=np.arange(2)[None], batch_size=4)
-        next(train_batches([caches], seeds=[0], **options))
+        options = dict(inputs_length=16, targets_length=4, batch_size=4)
+        next(train_batches([caches], seeds=[0], prompt_ids=np.arange(2), **options))
         ((_, cache),) = open_caches(data, "train", vocabulary)
-        assert len(list(eval_batches(cache, **options))) == 3
+        assert len(list(eval_batches(cache, prompt_ids_EP=np.arange(2)[None], **options))) == 3
         assert cache.metrics[0]([1], [cache.postprocess("yes")]) == {"accuracy": 100.0}
         assert not [name for name in sys.modules if name.startswith("tensorflow") and sys.modules[name]]
         try:
