@@ -382,6 +382,9 @@ class Suite:
       published: `{row: {column: number or (number, deviation)}}`; rows that no method makes are shown, too.
       source: of the published numbers.
       members: cells that share a step, at most.
+      budget: `{'steps': N}`, of all runs together, or `{'minutes': N}`, of one worker: rows and searched settings are
+        chosen from within it by successive halving (`suites/halving.py`); empty: all of them are run to the end.
+      eta: of so many options one goes on.
     """
 
     model_dir: str
@@ -398,6 +401,8 @@ class Suite:
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str | None = None
     members: int = 16
+    budget: dict[str, Any] = dataclasses.field(default_factory=dict)
+    eta: int = 3
 
     def __post_init__(self) -> None:
         expand_fields(self, "model_dir")

@@ -79,6 +79,17 @@ def check_same_run(run: TrainRun, config_text: str) -> None:
     _check_same_run(run, directory, _text_of(directory / "config.gin"), config_text)
 
 
+def check_same_length(model_dir: str, config_text: str) -> None:
+    """Raises ConfigError where the config.gin in MODEL_DIR is of a longer or a shorter run."""
+    directory = pathlib.Path(model_dir)
+    there, here = _settings(_text_of(directory / "config.gin")), _settings(config_text)
+    if changed := [name for name in _LENGTH if there.get(name) != here.get(name)]:
+        raise ConfigError(
+            f"MODEL_DIR {directory} holds a finished run with {changed[0]} = {there.get(changed[0])}, and here it is "
+            f"{here.get(changed[0])}: choose another MODEL_DIR"
+        )
+
+
 def check_steps(model_dir: str, steps: int, trained: int) -> None:
     """Raises ConfigError unless a run that has trained for some steps, towards another number, has some left."""
     if steps <= trained:

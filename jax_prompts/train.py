@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from jax_prompts import best, memory, model_dir, optim, partition
@@ -159,7 +160,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     train_step, active = jit_train_step(setup), ActiveMembers(setup, mixtures_E)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
     batches = make_batches(mixtures_E, seeds=setup.seeds_E.tolist(), start_step=step)
-    examples_here, tuning_seconds, begun = 0, 0.0, time.monotonic()
+    first, examples_here, tuning_seconds, begun = step, 0, 0.0, time.monotonic()
     with StepDisplay(step, steps) as display, processes.stop_requests() as stop_requested:
         while step < steps and (going_on := tracker.active(settings.patience)):
             if going_on != active.members:
@@ -173,6 +174,9 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
             examples_here += rows
             accumulator.add(active.members, metrics)
             display.advance(step, rows)
+            if step == first + 1 < steps:  # it compiled, which says nothing about the others
+                jax.block_until_ready(metrics)
+                examples_here, begun = 0, time.monotonic()
 
             last, stopping = step == steps, stop_requested(step)
             if stopping and not last:

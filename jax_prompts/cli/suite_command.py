@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jax_prompts.cli.command import Command
 from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jax_prompts.suites.cells import Cell
 
 _LAUNCHERS = ("slurm", "local")
 
@@ -21,17 +27,28 @@ def _suite(args: argparse.Namespace) -> dict[str, Any]:
             argparse.Namespace(**{**vars(args), "gin_file": files, "bindings": bindings}), "TrainRun"
         )
 
+    def cells_at(directory: pathlib.Path, steps: int) -> list[Cell]:
+        at = dataclasses.replace(suite, model_dir=str(directory))
+        return cells_of(at, args.gin_file, [*args.bindings, f"TRAIN_STEPS={steps}"], make_run)
+
     cells = cells_of(suite, args.gin_file, args.bindings, make_run)
+    if suite.budget and args.cells != (1, 1):
+        raise ConfigError(
+            "--cells and Suite.budget: workers of a search wait for each other; start the same command in each, "
+            "without --cells"
+        )
+    from jax_prompts.suites.halving import choose
     from jax_prompts.suites.suite import finish, run_suite, show
 
     if args.dry_run:
         return show(suite, cells)
-    if args.launcher is None:
-        return run_suite(suite, cells, args.cells)
-    from jax_prompts.suites.launch import launch
+    if args.launcher is not None:
+        from jax_prompts.suites.launch import launch
 
-    launch(args.launcher, args.jobs, suite.model_dir, _worker_arguments(), args.launcher_parameters)
-    return finish(suite, cells)
+        launch(args.launcher, args.jobs, suite.model_dir, _worker_arguments(), args.launcher_parameters)
+        if not suite.budget:
+            return finish(suite, cells)
+    return choose(suite, cells, cells_at) if suite.budget else run_suite(suite, cells, args.cells)
 
 
 def _worker_arguments() -> list[str]:

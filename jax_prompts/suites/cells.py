@@ -143,6 +143,13 @@ def check(suite: Suite) -> None:
         values = getattr(suite, name)
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"Suite.{name} is {values!r}: name each once, and one at least")
+    if suite.eta < 2:
+        raise ConfigError(f"Suite.eta is {suite.eta}: one of so many goes on; set it to at least 2")
+    amounts = [suite.budget.get(unit, 0) for unit in ("steps", "minutes")]
+    if suite.budget and (len(suite.budget) > 1 or not any(_is_number(x) and x > 0 for x in amounts)):
+        raise ConfigError(
+            f"Suite.budget is {suite.budget!r}: set it to {{'steps': N}}, of all runs, or {{'minutes': N}}"
+        )
     if suite.members < 1:
         raise ConfigError(f"Suite.members is {suite.members}: set it to at least 1")
     known = [*suite.tasks]
@@ -165,10 +172,14 @@ def check(suite: Suite) -> None:
         _check_known(f"Suite.published {row!r}", numbers, [*known, *suite.averages])
         for column, value in numbers.items():
             parts = value if isinstance(value, tuple | list) else (value,)
-            if not 1 <= len(parts) <= 2 or not all(isinstance(x, int | float) for x in parts):
+            if not 1 <= len(parts) <= 2 or not all(map(_is_number, parts)):
                 raise ConfigError(
                     f"Suite.published {row!r} {column!r} is {value!r}: set it to a number, or (number, deviation)"
                 )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_known(what: str, names: Any, known: Sequence[str]) -> None:

@@ -56,3 +56,5 @@ def check_same_suite(root: pathlib.Path, cells: Sequence[Cell]) -> None:
     for cell in cells:
         if cell.name in there:
             model_dir.check_same_run(cell.run, cell.config_text)
+            if summary_of(cell) is not None:
+                model_dir.check_same_length(cell.run.model_dir, cell.config_text)

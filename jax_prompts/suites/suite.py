@@ -14,6 +14,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.storage import files, json_text
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of
+from jax_prompts.suites.halving import show_plan
 from jax_prompts.suites.worker import work
 
 _FLOPS_A_FROZEN_PARAMETER = 4  # of a token: forward, and backward without gradients of weights
@@ -125,7 +126,8 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
         ],
         right=columns[1:],
     )
-    return {"cells": len(cells), "groups": len(groups), "done": 0, "failed": 0, "table": listed}
+    plan = {"rungs": show_plan(suite, cells)} if suite.budget else {}
+    return {"cells": len(cells), "groups": len(groups), "done": 0, "failed": 0, **plan, "table": listed}
 
 
 def _step_flops(report: dict[str, Any]) -> int:

@@ -16,6 +16,8 @@ from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.suites.cells import Cell
 
 Summaries = dict[str, dict[str, Any]]
+Searched = tuple[tuple[str, Any], ...]
+Option = tuple[str, Searched]
 INCOMPLETE = "*"
 
 
@@ -37,7 +39,7 @@ class Entry:
     complete: bool = False
     published: float | None = None
     published_deviation: float | None = None
-    chosen: tuple[tuple[str, Any], ...] = ()
+    chosen: Searched = ()
 
     @property
     def mean(self) -> float | None:
@@ -73,7 +75,7 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
         if waiting and suite.search and suite.search_by == "suite":
             waiting = set(suite.tasks)  # what is chosen for the row may yet change
         kept = {
-            column: [c for c in own if c.column == column and _key(c) == chosen.get(column)]
+            column: [c for c in own if c.column == column and option_of(c)[1] == chosen.get(column)]
             for column in suite.tasks
         }
         by_seed = {
@@ -110,24 +112,32 @@ def shown(suite: Suite, cell: Cell, summary: dict[str, Any]) -> float:
     return selection_metric(metrics, wanted)[0]
 
 
-def _key(cell: Cell) -> tuple[tuple[str, Any], ...]:
-    return tuple(cell.searched.items())
+def option_of(cell: Cell) -> Option:
+    """A cell's row and searched settings."""
+    return cell.row, tuple(cell.searched.items())
 
 
-def _chosen(
-    suite: Suite, cells: Sequence[Cell], summaries: Summaries
-) -> dict[str, tuple[tuple[str, Any], ...]]:
+def score_of(cells: Sequence[Cell], summaries: Summaries) -> float | None:
+    """Mean validation score; None where some are not finished, which cannot be compared with others."""
+    if not cells or any(cell.name not in summaries for cell in cells):
+        return None
+    return statistics.fmean(summaries[cell.name]["best_metric"] for cell in cells)
+
+
+def lower_is_better(summaries: Summaries) -> bool:
+    """Whether validation scores are losses."""
+    return any("loss" in next(iter(found["metrics"].values()), {}) for found in summaries.values())
+
+
+def _chosen(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> dict[str, Searched]:
     """The searched settings of each column with the best validation score, of the column or of all."""
-    options = list(dict.fromkeys(_key(cell) for cell in cells))
+    options = list(dict.fromkeys(option_of(cell)[1] for cell in cells))
     columns = list(dict.fromkeys(cell.column for cell in cells))
+    sign = -1.0 if lower_is_better(summaries) else 1.0
 
-    def score(option: Any, of: Sequence[str]) -> float:
-        """Mean over columns and seeds; an option of which some are not finished cannot be compared."""
-        found = [c for c in cells if _key(c) == option and c.column in of]
-        if not found or any(c.name not in summaries for c in found):
-            return -math.inf
-        sign = -1.0 if "loss" in next(iter(summaries[found[0].name]["metrics"].values()), {}) else 1.0
-        return sign * statistics.fmean(summaries[c.name]["best_metric"] for c in found)
+    def score(option: Searched, of: Sequence[str]) -> float:
+        found = score_of([c for c in cells if option_of(c)[1] == option and c.column in of], summaries)
+        return -math.inf if found is None else sign * found
 
     together = suite.search_by == "suite"
     return {

@@ -109,6 +109,8 @@ def test_directories_of_other_suites_are_refused(small, tmp_path):
     worker.work(suite, cells)
     with pytest.raises(ConfigError, match="another configuration"):
         worker.work(*expanded(tmp_path, TRAIN_STEPS=30, LEARNING_RATE=0.5))
+    with pytest.raises(ConfigError, match="finished run with TRAIN_STEPS = 20, and here it is 30"):
+        worker.work(*expanded(tmp_path, TRAIN_STEPS=30))
     with pytest.raises(ConfigError, match="another suite"):
         worker.work(*expanded(tmp_path, **{"Suite.models": "{'other': ('gin_configs/models/micro.gin',)}"}))
     more = expanded(tmp_path, **{"Suite.seeds": "(0, 1, 2)"})  # more of the same is no other suite
