@@ -170,6 +170,8 @@ class Optimizer:
       epsilon: what AdamW adds to the root of the second moment.
       decay_rate: Adafactor's second-moment exponent: beta2_t = 1 - (t + 1)^-decay_rate.
       step_offset: the step at which Adafactor's t starts; 1,100,000 continues an LM-adapted T5.1.1 as T5X does.
+      restore_state: whether Adafactor goes on with the second moments and the step of INITIAL_CHECKPOINT_PATH, a T5X
+        checkpoint, when the whole model is tuned; rates are this run's own.
       factored: whether Adafactor may factor second moments of parameters with two long sides.
       min_dim_size_to_factor: how long a side has to be for that, in numbers.
       multiply_by_parameter_scale: Adafactor's relative step sizes.
@@ -190,6 +192,7 @@ class Optimizer:
     epsilon: float = 1e-8
     decay_rate: float = 0.8
     step_offset: int = 0
+    restore_state: bool = False
     factored: bool = True
     min_dim_size_to_factor: int = 128
     multiply_by_parameter_scale: bool = False

@@ -33,6 +33,7 @@ _SHARED = {
 _ADAFACTOR = {
     "decay_rate",
     "step_offset",
+    "restore_state",
     "factored",
     "min_dim_size_to_factor",
     "multiply_by_parameter_scale",

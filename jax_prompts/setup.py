@@ -244,12 +244,29 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         )
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
+    if run.optimizer.restore_state:
+        _check_restoring(run)
     text_length(run.data, prompt_length(run.method))
     protocols.check(run.data)
     check_cache_dir(run.data.cache_dir)
     decoding.check(run.decoding)
     partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh, settings.microbatches)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
+
+
+def _check_restoring(run: TrainRun) -> None:
+    """Raises ConfigError where an optimiser cannot go on from that of the base model's checkpoint."""
+    wrong = {
+        "the whole model is tuned: set PROMPT = None, or": run.method is not None,
+        "a checkpoint is read: set INITIAL_CHECKPOINT_PATH, or": run.model.checkpoint is None,
+        "the checkpoint says its step: set Optimizer.step_offset = 0, or": run.optimizer.step_offset != 0,
+        "layers are single, as those of T5X are: set SCAN_LAYERS = False, or": run.model.scan_layers,
+    }
+    for words, is_wrong in wrong.items():
+        if is_wrong:
+            raise ConfigError(
+                f"Optimizer.restore_state means something where {words} leave Optimizer.restore_state out"
+            )
 
 
 def _check_bert(run: TrainRun, model: Bert, labels: Sequence[Labels | None]) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jax_prompts import partition
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
+from jax_prompts.base_models.t5x_slots import with_slots
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -29,15 +30,18 @@ def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tre
     The trees lie on the run's mesh, as at its beginning.
 
     Raises:
-      ConfigError: an initialiser that does not fit.
-      RunError: weights that cannot be read, or are not the model's.
+      ConfigError: an initialiser that does not fit, or a checkpoint without an optimiser that is to go on.
+      RunError: weights or optimiser state that cannot be read, or are not the model's.
     """
     run = setup.run
     weights = load_weights(run.model, setup.model, run.training.seed, setup.mesh)
     tuned, frozen = _initial_trees(setup, weights, vocabulary)
     tuned = jax.device_put(tuned, partition.shardings(setup.tuned))
     init = jax.jit(jax.vmap(setup.optimizer.init), out_shardings=partition.shardings(setup.opt_state))
-    return tuned, init(tuned), frozen, fingerprint(weights)
+    opt_state = init(tuned)
+    if run.optimizer.restore_state and run.model.checkpoint is not None:
+        opt_state = with_slots(opt_state, run.model.checkpoint)
+    return tuned, opt_state, frozen, fingerprint(weights)
 
 
 def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece) -> tuple[Tree, Tree]:

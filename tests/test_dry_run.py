@@ -153,6 +153,22 @@ def test_rows_that_microbatches_and_mesh_do_not_divide_are_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        (["PROMPT=@Residual()", "Residual.length=10"], "the whole model is tuned: set PROMPT = None"),
+        (["INITIAL_CHECKPOINT_PATH=None", "MODEL_SIZE=micro"], "a checkpoint is read"),
+        (["Optimizer.step_offset=1000000"], "the checkpoint says its step"),
+        (["SCAN_LAYERS=True"], "layers are single"),
+    ],
+)
+def test_optimisers_that_cannot_go_on(settings, words):
+    files = ["models/micro", "recipes/lester2021_model_tuning", "runs/train"]
+    dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102")
+    with pytest.raises(ConfigError, match=words):
+        dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", *settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
         (["DROPOUT_RATE=1.0"], "DROPOUT_RATE is 1.0: set it to at least 0 and below 1"),
         (["DROPOUT_RATE=-0.1"], "DROPOUT_RATE is -0.1"),
         (["RANDOM_SEED=-1"], "RANDOM_SEED is -1"),

@@ -10,9 +10,11 @@ An Orbax checkpoint is a directory of zarr arrays called by their dotted path, a
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import flax.traverse_util
+import numpy as np
 
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
@@ -27,6 +29,9 @@ _EMBEDDING = "token_embedder.embedding"
 _ORBAX_FOLDERS = ("", "/state", "/default", "/items")  # below a step: none, T5X's, Orbax's names
 _BARE = ("token_embedder", "encoder", "decoder")
 _METADATA = {".zarray": "zarr", "zarr.json": "zarr3"}
+_SLOTS = "state.param_states."
+_STEP = "state.step"
+Opened = TypeVar("Opened")
 
 
 def open_checkpoint(path: str) -> ArraySource | None:
@@ -37,32 +42,73 @@ def open_checkpoint(path: str) -> ArraySource | None:
     Raises:
       RunError: it cannot be reached, or is damaged.
     """
+    return _open(path, _legacy_model, _orbax_model)
+
+
+def open_slots(path: str) -> tuple[int, ArraySource] | None:
+    """The optimiser's step, and its arrays by parameter and slot: of Adafactor `PARAMETER/v`, `v_row`, `v_col` and `m`.
+
+    None where there is neither form of checkpoint, or none of an optimiser in it.
+
+    Raises:
+      RunError: it cannot be reached, or is damaged.
+    """
+    return _open(path, _legacy_slots, _orbax_slots)
+
+
+def _open(
+    path: str,
+    legacy: Callable[[str, str, MappedFile], Opened],
+    orbax: Callable[[str, dict[str, Any]], Opened],
+) -> Opened | None:
     path = path.rstrip("/")
-    for file in (f"{path}/checkpoint", *(() if "://" in path else (path,))):
-        legacy = open_file(file)
-        if legacy is not None:
-            return _open_legacy(path, file, legacy)
+    for name in (f"{path}/checkpoint", *(() if "://" in path else (path,))):
+        file = open_file(name)
+        if file is not None:
+            return legacy(path, name, file)
     for folder in (f"{path}{name}" for name in _ORBAX_FOLDERS):
         if open_file(f"{folder}/manifest.ocdbt") is not None:
-            return _open_orbax(folder, {"driver": "ocdbt", "base": key_value_store(folder)})
+            return orbax(folder, {"driver": "ocdbt", "base": key_value_store(folder)})
         if open_file(f"{folder}/_METADATA") is not None:
-            return _open_orbax(folder, key_value_store(folder))
+            return orbax(folder, key_value_store(folder))
     return None
 
 
-def _open_legacy(path: str, name: str, file: MappedFile) -> ArraySource:
+def _legacy_model(path: str, name: str, file: MappedFile) -> ArraySource:
     try:
         target = _target(read_tree(file))
         leaves = flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_placeholder)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{name} is not a whole T5X checkpoint ({error})") from error
+        raise _not_whole(name, error) from error
+    return _with_those_outside(path, "target.", leaves)
+
+
+def _legacy_slots(path: str, name: str, file: MappedFile) -> tuple[int, ArraySource] | None:
+    try:
+        state = read_tree(file).get("optimizer", {}).get("state", {})
+        leaves = flax.traverse_util.flatten_dict(
+            state.get("param_states", {}), sep="/", is_leaf=_is_placeholder
+        )
+        step = state.get("step", 0)
+        step = int(np.asarray(step[...] if isinstance(step, LazyArray) else step))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _not_whole(name, error) from error
+    return (step, _with_those_outside(path, _SLOTS, leaves)) if leaves else None
+
+
+def _with_those_outside(path: str, prefix: str, leaves: dict[str, Any]) -> ArraySource:
+    """Arrays of a legacy tree, of which some lie in zarr directories beside it."""
     outside = {
-        name: key_value_store(f"{path}/target.{name.replace('/', '.')}")
+        name: key_value_store(f"{path}/{prefix}{name.replace('/', '.')}")
         for name, value in leaves.items()
         if not isinstance(value, LazyArray)
     }
     arrays = open_arrays(outside, "zarr", path)
     return {name: arrays.get(name, value) for name, value in leaves.items()}
+
+
+def _not_whole(name: str, error: Exception) -> RunError:
+    return RunError(f"{name} is not a whole T5X checkpoint ({error})")
 
 
 def _target(tree: Any) -> dict[str, Any]:
@@ -87,22 +133,37 @@ def _is_placeholder(_: tuple[str, ...], value: object) -> bool:
     return isinstance(value, dict) and "driver" in value
 
 
-def _open_orbax(path: str, store: dict[str, Any]) -> ArraySource:
-    kinds = {}
-    for key in list_keys(store, path):
-        name, _, file = key.rpartition("/")
-        if file in _METADATA:
-            kinds[name] = _METADATA[file]
+def _orbax_model(path: str, store: dict[str, Any]) -> ArraySource:
+    kinds = _kinds(path, store)
     prefix = next((prefix for prefix in _PREFIXES if prefix + _EMBEDDING in kinds), None)
     if prefix is None:
         raise RunError(f"{path} holds {len(kinds)} arrays, and none is {_EMBEDDING}: it is not a T5X model")
     inside = {name: kind for name, kind in kinds.items() if name.startswith(prefix)}
     if not prefix:  # beside a bare model may lie an optimiser
         inside = {name: kind for name, kind in inside.items() if name.split(".")[0] in _BARE}
-    if len(set(inside.values())) > 1:
+    return _orbax_arrays(path, store, prefix, inside)
+
+
+def _orbax_slots(path: str, store: dict[str, Any]) -> tuple[int, ArraySource] | None:
+    kinds = _kinds(path, store)
+    inside = {name: kind for name, kind in kinds.items() if name.startswith(_SLOTS)}
+    if not inside or _STEP not in kinds:
+        return None
+    step = open_arrays({_STEP: _below(store, _STEP)}, kinds[_STEP], path)[_STEP]
+    return int(step[...]), _orbax_arrays(path, store, _SLOTS, inside)
+
+
+def _kinds(path: str, store: dict[str, Any]) -> dict[str, str]:
+    """The driver of every array, by dotted path."""
+    files = (key.rpartition("/") for key in list_keys(store, path))
+    return {name: _METADATA[file] for name, _, file in files if file in _METADATA}
+
+
+def _orbax_arrays(path: str, store: dict[str, Any], prefix: str, kinds: dict[str, str]) -> ArraySource:
+    if len(set(kinds.values())) > 1:
         raise RunError(f"{path} mixes zarr 2 and zarr 3 arrays: save it again")
-    stores = {name.removeprefix(prefix).replace(".", "/"): _below(store, name) for name in inside}
-    return open_arrays(stores, inside[prefix + _EMBEDDING], path)
+    stores = {name.removeprefix(prefix).replace(".", "/"): _below(store, name) for name in kinds}
+    return open_arrays(stores, next(iter(kinds.values())), path)
 
 
 def _below(store: dict[str, Any], name: str) -> dict[str, Any]:

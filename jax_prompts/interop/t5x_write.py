@@ -41,14 +41,14 @@ def write_checkpoint(path: str | os.PathLike[str], arrays: ArraySource, step: in
                 target[name] = numbers
                 continue
             stored = f"target.{name.replace('/', '.')}"
-            target[name] = _write_zarr(directory / stored, numbers)
+            target[name] = write_zarr(directory / stored, numbers)
         tree = flax.traverse_util.unflatten_dict(target, sep="/")
         optimizer = {"target": tree, "state": {"step": np.int32(step), "param_states": {}}}
         content = flax.serialization.msgpack_serialize({"version": _VERSION, "optimizer": optimizer})
         (directory / "checkpoint").write_bytes(content)
 
 
-def _write_zarr(directory: pathlib.Path, numbers: np.ndarray) -> dict[str, Any]:
+def write_zarr(directory: pathlib.Path, numbers: np.ndarray) -> dict[str, Any]:
     """Writes one array and returns what stands for it in the msgpack: a TensorStore spec."""
     rows = max(1, _CHUNK_BYTES * len(numbers) // max(1, numbers.nbytes))
     metadata = {
