@@ -16,6 +16,7 @@ SHORT = {
     "EVAL_PERIOD": 12,
     "CHECKPOINT_PERIOD": 6,
     "BATCH_SIZE": 8,
+    "LEARNING_RATE": 0.002,  # a higher one makes more of the order of additions
     "PROMPT_LENGTH": 4,
     "Residual.hidden": 8,
     "EVAL_SPLIT": "validation[:24]",
