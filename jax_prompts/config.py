@@ -116,6 +116,9 @@ class Data:
         all of a task without classes; None: on all there are.
       subset_seed: of the random halves of `ept_b1` and of few-shot subsets, whatever the seed of the run.
       eval_batch_size: rows decoded at once.
+      length_groups: parts of a batch, divided by length, each padded to one of a few lengths, their gradients added up:
+        how many, or lengths in tokens to pad to; None: as many, and such lengths, as cost least; 1: batches are not
+        divided. The same step but for dropout's draws.
       prompt_inside_length: True counts the prompt within `inputs` (Residual Prompt Tuning); False adds it (Lester).
       own_task: what `task` is, where it is made of the user's own files.
       skip_bad_lines: leave out and list lines of data files that cannot be used, instead of stopping at the first.
@@ -139,6 +142,7 @@ class Data:
     few_shot_per_class: int | None = None
     subset_seed: int = 42
     eval_batch_size: int = 32
+    length_groups: int | tuple[int, ...] | None = None
     prompt_inside_length: bool = False
     own_task: OwnTask | None = None
     skip_bad_lines: bool = False

@@ -43,10 +43,13 @@ def main(argv: list[str] | None = None) -> None:
             interrupts.hold()
             restart_with_huge_pages()
         from jax_prompts.cli.arguments import parse
+        from jax_prompts.compiled import keep_programs
         from jax_prompts.distributed.supervisor import one_of_several, supervise
 
         args = parse(sys.argv[1:] if argv is None else argv)
         args.several = False
+        if argv is None and args.keeps_programs:
+            keep_programs()
         if one_of_several(args):
             supervise(args)
             args.several = True
@@ -75,9 +78,11 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Prints warnings on settings as one line; others, which are about code, with their place in it."""
-    if issubclass(category, SettingWarning):
-        print(f"t5x: {printable(str(message))}", file=sys.stderr)
+    """Prints warnings on settings and files as one line; others, which are about code, with their place in it."""
+    from jax_prompts.compiled import warning_of
+
+    if line := str(message) if issubclass(category, SettingWarning) else warning_of(message):
+        print(f"t5x: {printable(line)}", file=sys.stderr)
     else:
         _shown_by_python(message, category, *where, **more)
 

@@ -48,7 +48,7 @@ class Demand:
       tuned: bytes of one member's parameters, gradients and optimiser state.
       members: E.
       batch_size: rows a step, of one member, on all devices.
-      microbatches: parts of these rows, one after the other.
+      microbatches: parts of these rows, one after the other, length groups among them.
       eval_batch_size: rows answered at once, on all devices.
       prompt_length: P.
       inputs_length: T, text tokens of a row that trains.
@@ -143,7 +143,7 @@ def check_training(setup: Setup, caches: Mapping[str, Sequence[TokenCache]] | No
         tuned=tuned // run.training.members,
         members=run.training.members,
         batch_size=run.data.batch_size,
-        microbatches=run.training.microbatches,
+        microbatches=run.training.microbatches * setup.groups,
         eval_batch_size=run.data.eval_batch_size,
         prompt_length=setup.prompt_length,
         inputs_length=length("train", "inputs", setup.inputs_length),

@@ -142,6 +142,11 @@ def check_divides(name: str, config: T5Config | BertConfig, mesh: Mesh | Abstrac
                 )
 
 
+def platform_of(mesh: Mesh) -> str:
+    """`cpu`, `gpu` or `tpu`."""
+    return mesh.devices.flat[0].platform
+
+
 def row_parts(mesh: Mesh | AbstractMesh) -> int:
     """Number of parts that the rows of a batch are divided into."""
     return math.prod(mesh.shape[axis] for axis in ROWS)

@@ -25,6 +25,7 @@ from jax_prompts.config import TrainRun
 from jax_prompts.data import protocols
 from jax_prompts.data.cache_key import check_cache_dir
 from jax_prompts.data.layout import text_length
+from jax_prompts.data.length_groups import group_count
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
@@ -120,6 +121,11 @@ class Setup:
         }
 
     @property
+    def groups(self) -> int:
+        """Parts of a batch, divided by length."""
+        return _groups(self.run, self.mesh)
+
+    @property
     def rows(self) -> int:
         """Examples a step, of all members."""
         return self.run.data.batch_size * self.run.training.members
@@ -200,6 +206,11 @@ def prompt_length(method: Method | None) -> int:
     return 0 if method is None else method.length
 
 
+def _groups(run: TrainRun, mesh: Mesh) -> int:
+    data, multiple = run.data, partition.row_parts(mesh) * run.training.microbatches
+    return group_count(data.length_groups, data.batch_size, multiple, partition.platform_of(mesh))
+
+
 def _check(run: TrainRun, mesh: Mesh) -> None:
     """Raises ConfigError for settings that no data or model could make work."""
     sweep.check(run)
@@ -251,6 +262,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
     check_cache_dir(run.data.cache_dir)
     decoding.check(run.decoding)
     partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh, settings.microbatches)
+    _groups(run, mesh)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
 
 

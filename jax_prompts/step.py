@@ -13,8 +13,9 @@ The step of one member is `vmap`ped over it, so E members are exactly E separate
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,9 +24,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from jax_prompts import losses, partition
+from jax_prompts import losses
 from jax_prompts.base_models.build import Model
-from jax_prompts.cpu import compiler_options
 from jax_prompts.prompts import Method
 from jax_prompts.prompts.geometry import mean_norm, mean_similarity
 from jax_prompts.setup import Setup
@@ -79,7 +79,27 @@ def loss_sums(
     }
 
 
-def make_train_step(
+Sums = dict[str, Array]
+_NO_SUMS = ("loss_sum", "tokens", "correct")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepParts:
+    """One training step, in parts that are computed one after the other; every leaf of trees has the members' axis E.
+
+    Attributes:
+      begin: `(tuned) -> (gradient, sums)`, all zero.
+      add: `(so_far, tuned, frozen, batch, dropout_key_E, numbers_E) -> so_far`, with the gradient of the summed loss
+        of a group of rows.
+      update: `(so_far, tuned, opt_state, numbers_E) -> (tuned, opt_state, metrics)`.
+    """
+
+    begin: Callable[[Tree], tuple[Tree, Sums]]
+    add: Callable[..., tuple[Tree, Sums]]
+    update: Callable[..., tuple[Tree, Tree, Metrics]]
+
+
+def make_step_parts(
     model: Model,
     method: Method | None,
     optimizer: optax.GradientTransformation,
@@ -88,101 +108,113 @@ def make_train_step(
     normalization: str,
     microbatches: int = 1,
     vary: Callable[[Numbers], dict[str, Any]] | None = None,
-) -> Callable:
-    """`step(tuned, opt_state, frozen, batch, dropout_key_E, numbers_E=NONE) -> (tuned, opt_state, metrics)`.
+) -> StepParts:
+    """The parts of a step, for rows of one batch in one group or in several.
 
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
     target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
     over `tokens` target tokens, the `gradient_norm` of the tuned tree (free here: no other exists), and of a
     prompt, before the step, `prompt_norm` and `prompt_similarity` (`prompts/geometry.py`).
 
-    With `microbatches` the rows of a batch are taken in so many parts, one after the other, and the gradients
-    added up: the same step, but for the order of additions and for dropout, which draws for each part.
+    With `microbatches` the rows of a group are taken in so many parts, one after the other, and the gradients
+    added up. Groups and microbatches make the same step, but for the order of additions and for dropout, which
+    draws for each.
 
     Where members have settings of their own, `vary` takes one member's `numbers_E` to `model`, `optimizer` and `z_loss`
     of that member.
     """
 
-    def member_step(
-        tuned: Tree, opt_state: Tree, frozen: Tree, batch: Batch, dropout_key: Array, numbers: Numbers
+    def own(numbers: Numbers) -> dict[str, Any]:
+        if vary is not None:
+            return vary(numbers)
+        return {"model": model, "optimizer": optimizer, "z_loss": z_loss}
+
+    def begin(tuned: Tree) -> tuple[Tree, Sums]:
+        return jax.tree.map(jnp.zeros_like, tuned), dict.fromkeys(_NO_SUMS, jnp.zeros(()))
+
+    def add(
+        so_far: tuple[Tree, Sums],
+        tuned: Tree,
+        frozen: Tree,
+        batch: Batch,
+        dropout_key: Array,
+        numbers: Numbers,
+    ) -> tuple[Tree, Sums]:
+        settings = own(numbers)
+
+        def loss(tuned: Tree, batch: Batch, key: Array) -> tuple[Float[Array, ""], Sums]:
+            params, prompt_PD = assemble(model, method, tuned, frozen)
+            members = jax.lax.axis_size("members")
+            sums = loss_sums(settings["model"], params, prompt_PD, batch, key, settings["z_loss"], members)
+            return sums["loss_sum"], sums
+
+        def with_part(so_far: tuple[Tree, Sums], batch: Batch, key: Array) -> tuple[Tree, Sums]:
+            return jax.tree.map(jnp.add, so_far, jax.grad(loss, has_aux=True)(tuned, batch, key))
+
+        if microbatches == 1:
+            return with_part(so_far, batch, dropout_key)
+        # Every n-th row, so that a device's rows are parts of every microbatch.
+        parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+        keys = jax.vmap(lambda number: jax.random.fold_in(dropout_key, number))(jnp.arange(microbatches))
+        return jax.lax.scan(lambda total, part: (with_part(total, *part), None), so_far, (parts, keys))[0]
+
+    def update(
+        so_far: tuple[Tree, Sums], tuned: Tree, opt_state: Tree, numbers: Numbers
     ) -> tuple[Tree, Tree, Metrics]:
-        own = (
-            vary(numbers) if vary is not None else {"model": model, "optimizer": optimizer, "z_loss": z_loss}
-        )
-        gradient, metrics = _gradient_and_metrics(
-            own["model"], method, own["z_loss"], normalization, microbatches
-        )(tuned, frozen, batch, dropout_key)
-        updates, opt_state = own["optimizer"].update(gradient, opt_state, tuned)
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        gradient, sums = so_far
+        if normalization == "mean":
+            scale = 1.0 / jnp.maximum(sums["tokens"], 1.0)
+            gradient = jax.tree.map(lambda x: x * scale, gradient)
+        metrics = {**sums, "gradient_norm": optax.tree.norm(gradient)}
+        if method is not None:
+            _, prompt_PD = assemble(model, method, tuned, {})
+            metrics |= {"prompt_norm": mean_norm(prompt_PD), "prompt_similarity": mean_similarity(prompt_PD)}
+        updates, opt_state = own(numbers)["optimizer"].update(gradient, opt_state, tuned)
         return optax.apply_updates(tuned, updates), opt_state, metrics
 
-    members_step = jax.vmap(member_step, in_axes=(0, 0, None, 0, 0, 0), axis_name="members")
+    return StepParts(
+        jax.vmap(begin),
+        jax.vmap(add, in_axes=(0, 0, None, 0, 0, 0), axis_name="members"),
+        jax.vmap(update),
+    )
+
+
+def make_train_step(*args: Any, **settings: Any) -> Callable:
+    """`step_of` the parts of these settings, which are those of `make_step_parts`."""
+    return step_of(make_step_parts(*args, **settings))
+
+
+def step_of(parts: StepParts) -> Callable:
+    """`step(tuned, opt_state, frozen, groups, dropout_key_E, numbers_E=NONE) -> (tuned, opt_state, metrics)`, whole."""
 
     def train_step(
         tuned: Tree,
         opt_state: Tree,
         frozen: Tree,
-        batch: Batch,
+        groups: Sequence[Batch],
         dropout_key_E: Array,
         numbers_E: Numbers = NONE,
     ) -> tuple[Tree, Tree, Metrics]:
-        return members_step(tuned, opt_state, frozen, batch, dropout_key_E, numbers_E)
+        so_far = parts.begin(tuned)
+        for number, batch in enumerate(groups):
+            keys_E = group_keys(dropout_key_E, number, len(groups))
+            so_far = parts.add(so_far, tuned, frozen, batch, keys_E, numbers_E)
+        return parts.update(so_far, tuned, opt_state, numbers_E)
 
     return train_step
 
 
-def _gradient_and_metrics(
-    model: Model,
-    method: Method | None,
-    z_loss: Float[Array, ""] | float,
-    normalization: str,
-    microbatches: int,
-) -> Callable:
-    """`(tuned, frozen, batch, dropout_key) -> (gradient, metrics)` of one member."""
-
-    def loss(
-        tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array, tokens: Array
-    ) -> tuple[Float[Array, ""], tuple[Metrics, Metrics]]:
-        """The loss, sums to be added up over microbatches, and what is the same in all of them."""
-        params, prompt_PD = assemble(model, method, tuned, frozen)
-        members = jax.lax.axis_size("members")
-        sums = loss_sums(model, params, prompt_PD, batch, dropout_key, z_loss, members)
-        scale = 1.0 if normalization == "sum" else 1.0 / jnp.maximum(tokens, 1.0)
-        geometry = {}
-        if prompt_PD is not None:
-            geometry = {"prompt_norm": mean_norm(prompt_PD), "prompt_similarity": mean_similarity(prompt_PD)}
-        return sums["loss_sum"] * scale, (sums, geometry)
-
-    def gradient_and_metrics(
-        tuned: Tree, frozen: Tree, batch: Batch, dropout_key: Array
-    ) -> tuple[Tree, Metrics]:
-        # Of the whole batch, so that parts of it add up to its mean.
-        tokens = jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32))
-        gradient_of = jax.grad(loss, has_aux=True)
-        if microbatches == 1:
-            gradient, (sums, geometry) = gradient_of(tuned, frozen, batch, dropout_key, tokens)
-            return gradient, sums | geometry
-
-        def add(total: Tree, number: Array) -> tuple[Tree, Metrics]:
-            part = jax.tree.map(lambda x: x[:, number], parts)
-            key = jax.random.fold_in(dropout_key, number)
-            gradient, (sums, geometry) = gradient_of(tuned, frozen, part, key, tokens)
-            return jax.tree.map(jnp.add, total, (gradient, sums)), geometry
-
-        # Every n-th row, so that a device's rows are parts of every microbatch.
-        parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]), batch)
-        sums = dict.fromkeys(("loss_sum", "tokens", "correct"), jnp.zeros(()))
-        zeros = jax.tree.map(jnp.zeros_like, tuned), sums
-        (gradient, sums), geometry = jax.lax.scan(add, zeros, jnp.arange(microbatches))
-        return gradient, sums | jax.tree.map(lambda x: x[0], geometry)
-
-    return gradient_and_metrics
+def group_keys(dropout_key_E: Array, number: int | Array, groups: int) -> Array:
+    """The members' dropout keys for one of the groups of a batch."""
+    if groups == 1:
+        return dropout_key_E
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(dropout_key_E, number)
 
 
-def jit_train_step(setup: Setup) -> Callable:
-    """The compiled step of a run, which returns the tuned tree and the optimiser's state where they lay."""
+def parts_of(setup: Setup) -> StepParts:
+    """The parts of a run's step."""
     settings = setup.run.training
-    step = make_train_step(
+    return make_step_parts(
         setup.model,
         setup.method,
         setup.optimizer,
@@ -190,13 +222,6 @@ def jit_train_step(setup: Setup) -> Callable:
         normalization=settings.loss_normalization,
         microbatches=settings.microbatches,
         vary=setup.vary if setup.numbers_E else None,
-    )
-    shardings = partition.shardings((setup.tuned, setup.opt_state))
-    return jax.jit(
-        partition.on(setup.mesh, step),
-        donate_argnums=(0, 1),
-        out_shardings=(*shardings, partition.replicated(setup.mesh)),
-        compiler_options=compiler_options(setup.mesh),
     )
 
 

@@ -36,6 +36,7 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import StepDisplay, log
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.errors import Preempted
+from jax_prompts.length_plan import plan_training
 from jax_prompts.members import ActiveMembers
 from jax_prompts.metric_accumulator import MetricAccumulator
 from jax_prompts.records import Records
@@ -46,9 +47,10 @@ from jax_prompts.scoring.summary import one_line, summarize
 from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import set_up
 from jax_prompts.state import for_evaluation, initial_state
-from jax_prompts.step import dropout_keys, jit_train_step
+from jax_prompts.step import dropout_keys
 from jax_prompts.sweep import of_members
 from jax_prompts.task_check import check_task
+from jax_prompts.train_step import TrainStep
 
 
 def train(run: TrainRun, config_text: str) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     labels = [cache.labels for cache in caches["train"]]
     setup = set_up(run, mesh, vocabulary=vocabulary, labels=labels, steps=steps)
     memory.check_training(setup, caches)
+    plan = plan_training(setup, mixtures_E, steps)
     cuts = count_cuts(caches, setup.inputs_length)
     choosing = choosing_tasks(caches["validation"])
     check_metrics(settings.metric, caches["validation"], ranked=data.rank_classification)
@@ -107,10 +110,19 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         f"{partition.parameter_count(tuned):,} tuned "
         f"({metadata.method if setup.method else 'the whole model'}, members: {settings.members})"
     )
+    log(f"rows in {plan.groups} groups, padded to {', '.join(map(str, plan.lengths))} tokens of text")
 
     # Where the run stands: at the beginning, or at its newest whole checkpoint.
     split = split_of(data, "validation")
-    evaluator = Evaluator(setup.model, vocabulary, caches["validation"], data, run.decoding, mesh)
+    evaluator = Evaluator(
+        setup.model,
+        vocabulary,
+        caches["validation"],
+        data,
+        run.decoding,
+        mesh,
+        passes=1 + steps // eval_period,
+    )
     records = Records(run.model_dir, config_text, numbered=settings.members > 1)
     if subsets := subset_records(datas_E, roles, mixtures_E):
         records.write("subset.json", subsets, indent=None)
@@ -147,7 +159,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     log(f"before tuning: {one_line(untuned_metrics)}")
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
-    batch_sharding = partition.batch_sharding(mesh, members=True)
+    batch_sharding, group_rows = partition.batch_sharding(mesh, members=True), data.batch_size // plan.groups
     make_batches = functools.partial(
         train_batches,
         batch_size=data.batch_size,
@@ -155,9 +167,12 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         targets_length=setup.targets_length,
         prompt_ids=setup.prompt_ids_P,
         special_tokens=SpecialTokens.of(vocabulary),
-        rows_here_K=global_arrays.rows_here(batch_sharding, data.batch_size, axis=1),
+        groups=plan.groups,
+        lengths=plan.lengths,
+        rows_here_K=global_arrays.rows_here(batch_sharding, group_rows, axis=1),
     )
-    train_step, active = jit_train_step(setup), ActiveMembers(setup, mixtures_E)
+    encoder_lengths = [setup.prompt_length + length for length in plan.lengths]
+    train_step, active = TrainStep(setup, encoder_lengths, plan.groups), ActiveMembers(setup, mixtures_E)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
     batches = make_batches(mixtures_E, seeds=setup.seeds_E.tolist(), start_step=step)
     first, examples_here, tuning_seconds, begun = step, 0, 0.0, time.monotonic()
@@ -167,9 +182,9 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 log(f"step {step}: {len(going_on)} of {settings.members} members go on")
                 tuned, opt_state = active.only(going_on, tuned, opt_state)
                 batches = make_batches(active.mixtures, seeds=active.seeds.tolist(), start_step=step)
-            batch = global_arrays.put_batch(next(batches), batch_sharding, data.batch_size, axis=1)
+            groups = [global_arrays.put_batch(x, batch_sharding, group_rows, axis=1) for x in next(batches)]
             keys_E = dropout_keys(active.seeds, step)
-            tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, batch, keys_E, active.numbers)
+            tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, groups, keys_E, active.numbers)
             step, rows = step + 1, data.batch_size * len(active.members)
             examples_here += rows
             accumulator.add(active.members, metrics)

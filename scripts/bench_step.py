@@ -105,7 +105,7 @@ def prepare(
     start = time.perf_counter()
     compiled = (
         jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler_options())
-        .lower(*state, frozen, batch, key_E)
+        .lower(*state, frozen, [batch], key_E)
         .compile()
     )
     facts = {
@@ -116,7 +116,7 @@ def prepare(
 
     def take() -> None:
         nonlocal state
-        *state, metrics = compiled(*state, frozen, batch, key_E)
+        *state, metrics = compiled(*state, frozen, [batch], key_E)
         jax.block_until_ready((state, metrics))
 
     return take, facts

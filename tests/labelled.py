@@ -38,6 +38,10 @@ class LabelledCache(TokenCache):
     def __len__(self):
         return len(self.targets)
 
+    @property
+    def input_lengths_N(self):
+        return np.array([len(self.encode(text)) + 1 for text in self.texts])
+
     def postprocess(self, text, **_):
         return text
 

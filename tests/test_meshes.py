@@ -82,10 +82,10 @@ def tuned_on(mesh, method, *, members=1, microbatches=1):
     )
     step = jax.jit(partition.on(mesh, step), out_shardings=(*shardings, partition.replicated(mesh)))
     # Compiled once for these shardings, with which every step must leave what it was given.
-    step = step.lower(tuned, opt_state, frozen, data, dropout_keys(seeds_E, 0)).compile()
+    step = step.lower(tuned, opt_state, frozen, [data], dropout_keys(seeds_E, 0)).compile()
     losses = []
     for s in range(STEPS):
-        tuned, opt_state, metrics = step(tuned, opt_state, frozen, data, dropout_keys(seeds_E, s))
+        tuned, opt_state, metrics = step(tuned, opt_state, frozen, [data], dropout_keys(seeds_E, s))
         losses.append(metrics["loss_sum"] / metrics["tokens"])
     return np.stack(losses), jax.tree.map(np.asarray, tuned), step.as_text()
 

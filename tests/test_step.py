@@ -73,7 +73,7 @@ def test_only_the_tuned_tree_changes(method):
     losses = []
     for s in range(5):
         tuned, opt_state, metrics = step(
-            tuned, opt_state, frozen, batch(1, 4), dropout_keys(np.array([0]), s)
+            tuned, opt_state, frozen, [batch(1, 4)], dropout_keys(np.array([0]), s)
         )
         losses.append(float(metrics["loss_sum"][0]))
     assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), before, frozen))
@@ -100,7 +100,7 @@ def test_work_is_forward_and_activation_backward():
     forward = flops(loss, prompt_PD, frozen)
     everything = flops(jax.grad(loss, argnums=(0, 1)), prompt_PD, frozen)
     step = make_train_step(model, method, optimizer, z_loss=0.0, normalization="sum")
-    ours = flops(step, tuned, opt_state, frozen, data, dropout_keys(np.array([0]), 0))
+    ours = flops(step, tuned, opt_state, frozen, [data], dropout_keys(np.array([0]), 0))
     # The products of activations with weights cost as much backward as forward; so do their gradients with
     # respect to weights, which `everything` has on top. Attention's products of activations double backward.
     activation_backward = flops(lambda p, f: jax.vjp(lambda p: loss(p, f), p)[1](1.0), prompt_PD, frozen)
@@ -121,7 +121,7 @@ def test_members_are_separate_runs():
         tuned, opt_state = members_state(method, optimizer, seeds)
         for s in range(4):
             tuned, opt_state, metrics = step(
-                tuned, opt_state, frozen, data, dropout_keys(np.asarray(seeds), s)
+                tuned, opt_state, frozen, [data], dropout_keys(np.asarray(seeds), s)
             )
         return tuned, metrics
 
@@ -146,7 +146,7 @@ def test_logits_of_all_positions_and_members_never_exist_whole():
     step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
     rows = {name: x.reshape(E * B, -1) for name, x in data.items()}
     programs = {
-        "train": (step, (*state, frozen, data, dropout_keys(np.arange(E), 0))),
+        "train": (step, (*state, frozen, [data], dropout_keys(np.arange(E), 0))),
         "eval": (functools.partial(loss_sums, model), (frozen, jnp.zeros((E * P, CONFIG.emb_dim)), rows)),
     }
     for name, (function, arguments) in programs.items():
@@ -161,7 +161,7 @@ def test_model_tuning_moves_every_weight():
     step = jax.jit(make_train_step(model, None, optimizer, z_loss=0.0, normalization="mean"))
     data = batch(1, 4)
     data["encoder_input_tokens"] = data["encoder_input_tokens"][..., P:]
-    tuned, _, _ = step(tuned, jax.vmap(optimizer.init)(tuned), {}, data, dropout_keys(np.array([0]), 0))
+    tuned, _, _ = step(tuned, jax.vmap(optimizer.init)(tuned), {}, [data], dropout_keys(np.array([0]), 0))
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, jax.tree.map(np.asarray, tuned))
     assert jax.tree.all(moved)
 
@@ -174,7 +174,7 @@ def test_mean_loss_has_the_gradient_of_the_sum_over_the_tokens():
     for normalization in ("sum", "mean"):
         tuned, opt_state = members_state(method, optimizer, [0])
         step = jax.jit(make_train_step(model, method, optimizer, z_loss=0.0, normalization=normalization))
-        after, _, metrics = step(tuned, opt_state, frozen, data, dropout_keys(np.array([0]), 0))
+        after, _, metrics = step(tuned, opt_state, frozen, [data], dropout_keys(np.array([0]), 0))
         moves[normalization] = after["prompt"]["prompt"] - tuned["prompt"]["prompt"]
     scaled = moves["mean"] * float(metrics["tokens"][0])
     assert float(jnp.abs(moves["sum"]).max()) > 0
@@ -191,5 +191,5 @@ def test_microbatches_are_the_step_of_the_whole_batch():
         step = make_train_step(
             model, method, optimizer, z_loss=1e-4, normalization="mean", microbatches=microbatches
         )
-        results.append(jax.jit(step)(*tuned_and_state, frozen, data, dropout_keys(np.array([0, 1]), 0)))
+        results.append(jax.jit(step)(*tuned_and_state, frozen, [data], dropout_keys(np.array([0, 1]), 0)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), *results)

@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Arguments of a command line: `run`, which does the command, its name, its flags and `bindings`.
+    """Arguments of a command line: `run` and `keeps_programs` of the command, its name, its flags and `bindings`.
 
     `bindings` are `NAME=VALUE` of every `--gin.NAME=VALUE`, in order.
     Exits with status 2 and one line on stderr when they make no sense.
@@ -50,7 +50,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     del args.chosen
     if unknown:
         its_parser.error(_unknown(unknown[0], its_parser))
-    args.run, args.bindings = command.run, bindings
+    args.run, args.keeps_programs, args.bindings = command.run, command.keeps_programs, bindings
     command.check_arguments(args, its_parser)
     return args
 

@@ -26,6 +26,7 @@ class Command:
       reads_gin: takes gin files and `--gin.NAME=VALUE`.
       skips_bad_lines: takes `--skip_bad_lines`.
       several_processes: may be one of several processes.
+      keeps_programs: takes compiled programs of earlier starts, and keeps its own.
       actions: what is typed after it, each with flags of its own.
     """
 
@@ -37,6 +38,7 @@ class Command:
     reads_gin: bool = False
     skips_bad_lines: bool = False
     several_processes: bool = False
+    keeps_programs: bool = False
     actions: tuple[Command, ...] = ()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -98,6 +98,7 @@ TRAIN = Command(
     reads_gin=True,
     skips_bad_lines=True,
     several_processes=True,
+    keeps_programs=True,
 )
 PRETRAIN = Command(
     "pretrain",
@@ -107,6 +108,7 @@ PRETRAIN = Command(
     reads_gin=True,
     skips_bad_lines=True,
     several_processes=True,
+    keeps_programs=True,
 )
 EVAL = Command(
     "eval",
@@ -115,6 +117,7 @@ EVAL = Command(
     reads_gin=True,
     skips_bad_lines=True,
     several_processes=True,
+    keeps_programs=True,
 )
 INFER = Command(
     "infer",
@@ -123,5 +126,6 @@ INFER = Command(
     _infer_arguments,
     _infer_check,
     reads_gin=True,
+    keeps_programs=True,
 )
 CACHE = Command("cache", "fill the token caches of a run", _cache, reads_gin=True, skips_bad_lines=True)

@@ -103,4 +103,5 @@ SUITE = Command(
     _check,
     reads_gin=True,
     skips_bad_lines=True,
+    keeps_programs=True,
 )

@@ -91,7 +91,8 @@ class TokenCache:
     def subset(self, index_K: Int[np.ndarray, " K"]) -> TokenCache:
         """A view of the rows numbered `index_K`, in that order; tokens are shared."""
         view = copy.copy(self)
-        view.__dict__.pop("first_rows", None)  # the one property that does not hold for a part
+        for name in ("first_rows", "input_lengths_N"):  # properties that do not hold for a part
+            view.__dict__.pop(name, None)
         view.index_N = index_K if self.index_N is None else self.index_N[index_K]
         view.longest_inputs, view.longest_targets = (
             int(np.concatenate([lists.lengths for lists in column])[view.index_N].max(initial=0))
@@ -112,6 +113,12 @@ class TokenCache:
             cut["inputs"] = cut["inputs"] | (lengths_N > inputs_length)
         chosen = slice(None) if self.index_N is None else self.index_N
         return {name: int(cut_N[chosen].sum()) for name, cut_N in cut.items()}
+
+    @functools.cached_property
+    def input_lengths_N(self) -> Int[np.ndarray, " N"]:
+        """Tokens of each row's inputs, end of sentence included."""
+        lengths = np.concatenate([lists.lengths for lists in self._inputs])
+        return lengths if self.index_N is None else lengths[self.index_N]
 
     def _column(self, name: str) -> Bool[np.ndarray, " N"]:
         """A column of the whole split."""

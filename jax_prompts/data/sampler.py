@@ -5,6 +5,7 @@ So there is no position to save: a resumed run asks for batch s and gets what an
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from jax_prompts.data.layout import (
     encoder_tokens,
     static_length,
 )
+from jax_prompts.data.length_groups import in_groups, planned
 from jax_prompts.data.random_order import random_order
 from jax_prompts.errors import ConfigError
 
@@ -43,51 +45,79 @@ def train_batches(
     prompt_ids: Int[np.ndarray, " P"],
     special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
     start_step: int = 0,
+    groups: int = 1,
+    lengths: Sequence[int] = (),
     rows_here_K: Int[np.ndarray, " K"] | None = None,
-) -> Iterator[Batch]:
-    """Batches `start_step`, `start_step + 1`, ... for ever, arrays [E, B, ...], made in background threads.
+) -> Iterator[list[Batch]]:
+    """Batches `start_step`, `start_step + 1`, ... for ever, in groups of like length, made in background threads.
 
     Every cache is shuffled anew each epoch and each of its examples seen once an epoch; a mixture interleaves
-    its caches in proportion to their rates. Members with equal mixtures and seeds see equal batches.
+    its caches in proportion to their rates. Members with equal mixtures and seeds see equal batches. Arrays of a
+    group are [E, B / groups, ...].
 
     Args:
       mixtures_E: (rate, cache) pairs of each member.
       seeds: one of each member.
       batch_size: B, rows of each member.
-      inputs_length: text tokens of a row at most; the prompt comes on top. Rows are as long as this or the
-        longest example (`static_length`).
+      inputs_length: text tokens of a row at most; the prompt comes on top.
       targets_length: target tokens of a row at most.
       prompt_ids: virtual tokens in front of every row; empty for no prompt.
       special_tokens: what the vocabulary puts around texts.
       start_step: number of the first batch.
-      rows_here_K: which of a batch's rows are made, [E, K, ...], where other processes make the rest; None: all.
+      groups: parts of a batch, its shorter rows in the earlier ones.
+      lengths: of `plan_lengths`, to the shortest of which that holds it a group is padded; empty: to as long as
+        `inputs_length` or the longest example (`static_length`).
+      rows_here_K: which of a group's rows are made, [E, K, ...], where other processes make the rest; None: all.
 
     Raises:
       ConfigError: a cache without examples, a rate or a batch size that is not positive.
     """
-    for mixture in mixtures_E:
-        _check(mixture, batch_size)
-    caches = list({id(cache): cache for mixture in mixtures_E for _, cache in mixture}.values())
-    first_rows = np.cumsum([0, *map(len, caches)])
-    first_row_of = {id(cache): int(first) for cache, first in zip(caches, first_rows, strict=False)}
-    lengths = _lengths(caches, len(prompt_ids), inputs_length, targets_length)
-    members = [
-        _row_numbers(mixture, [first_row_of[id(cache)] for _, cache in mixture], seed, batch_size)
-        for mixture, seed in zip(mixtures_E, seeds, strict=True)
-    ]
+    stream = _Stream.of(mixtures_E, seeds, batch_size)
+    longest, decoder_length = _lengths(stream.caches, inputs_length, targets_length)
+    lengths = lengths or (longest,)
 
-    def batch(step: int) -> Batch:
-        rows_EB = np.stack([rows_B[step] for rows_B in members])
-        rows_EK = rows_EB if rows_here_K is None else rows_EB[:, rows_here_K]
-        inputs, targets = _gather(caches, first_rows, rows_EK.ravel())
-        arrays = {
-            "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, lengths[0], special_tokens),
-            **decoder_arrays(targets, lengths[1]),
-        }
-        return {name: array.reshape(*rows_EK.shape, -1) for name, array in arrays.items()}
+    def batch(step: int) -> list[Batch]:
+        rows_EB = stream.rows_EB(step)
+        lengths_EB = np.minimum(stream.lengths_N[rows_EB], inputs_length)
+        made = []
+        for places_EK in in_groups(lengths_EB, groups):
+            needed = int(np.take_along_axis(lengths_EB, places_EK, 1).max())
+            length = len(prompt_ids) + planned(lengths, needed)
+            rows_EK = np.take_along_axis(rows_EB, places_EK, 1)
+            rows_EK = rows_EK if rows_here_K is None else rows_EK[:, rows_here_K]
+            inputs, targets = stream.gather(rows_EK.ravel())
+            arrays = {
+                "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, length, special_tokens),
+                **decoder_arrays(targets, decoder_length),
+            }
+            made.append({name: array.reshape(*rows_EK.shape, -1) for name, array in arrays.items()})
+        return made
 
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     return iter(steps.map(batch).to_iter_dataset(_READING))
+
+
+def needed_lengths(
+    mixtures_E: Sequence[Mixture],
+    *,
+    seeds: Sequence[int],
+    batch_size: int,
+    inputs_length: int,
+    groups: int,
+    steps: Sequence[int] | Int[np.ndarray, " S"],
+) -> Int[np.ndarray, "S G"]:
+    """Text tokens of the longest row in each group of `train_batches`, of all members, at these steps.
+
+    Raises:
+      ConfigError: as `train_batches`.
+    """
+    stream = _Stream.of(mixtures_E, seeds, batch_size)
+    needed = []
+    for step in steps:
+        lengths_EB = np.minimum(stream.lengths_N[stream.rows_EB(int(step))], inputs_length)
+        places_GEK = in_groups(lengths_EB, groups)
+        needed.append([int(np.take_along_axis(lengths_EB, places_EK, 1).max()) for places_EK in places_GEK])
+    return np.array(needed, dtype=np.int64).reshape(-1, groups)
 
 
 def eval_batches(
@@ -100,6 +130,7 @@ def eval_batches(
     targets_length: int | None = None,
     examples_N: Int[np.ndarray, " N"] | None = None,
     start: int = 0,
+    lengths: Sequence[int] = (),
     rows_here_K: Int[np.ndarray, " K"] | None = None,
 ) -> Iterator[Batch]:
     """Examples in order, each behind every prompt once, arrays [B, ...]; without `targets_length` no decoder arrays.
@@ -111,7 +142,7 @@ def eval_batches(
     Args:
       cache: of the examples.
       batch_size: B.
-      inputs_length, special_tokens, targets_length, rows_here_K: as for `train_batches`.
+      inputs_length, special_tokens, targets_length, lengths, rows_here_K: as for `train_batches`.
       prompt_ids_EP: virtual tokens of E prompts; [1, 0] for no prompt.
       examples_N: numbers of those that are wanted; None: all.
       start: the row that the first batch begins with.
@@ -123,22 +154,24 @@ def eval_batches(
     prompts, prompt_length = prompt_ids_EP.shape
     wanted_N = np.arange(len(cache)) if examples_N is None else examples_N
     rows = len(wanted_N) * prompts
-    lengths = _lengths([cache], prompt_length, inputs_length, targets_length or 1)
+    longest, decoder_length = _lengths([cache], inputs_length, targets_length or 1)
+    lengths = lengths or (longest,)
     for first in range(start, rows, batch_size):
         index_B = np.arange(first, first + batch_size)
-        index_K = index_B if rows_here_K is None else index_B[rows_here_K]
-        example_K, prompt_K = np.divmod(np.minimum(index_K, rows - 1), prompts)
-        inputs, targets = cache.rows(wanted_N[example_K])
-        prompts_K = RaggedTokens(
-            prompt_ids_EP[prompt_K].ravel(), np.arange(len(prompt_K) + 1) * prompt_length
-        )
+        example_B, prompt_B = np.divmod(np.minimum(index_B, rows - 1), prompts)
+        needed = int(cache.input_lengths_N[wanted_N[example_B]].max())
+        length = prompt_length + planned(lengths, min(needed, inputs_length))
+        here = slice(None) if rows_here_K is None else rows_here_K
+        inputs, targets = cache.rows(wanted_N[example_B[here]])
+        prompts_KP = prompt_ids_EP[prompt_B[here]]
+        prompts_K = RaggedTokens(prompts_KP.ravel(), np.arange(len(prompts_KP) + 1) * prompt_length)
         batch = {
             "index": np.where(index_B < rows, index_B, -1).astype(np.int32),
-            "encoder_input_tokens": encoder_tokens(inputs, prompts_K, lengths[0], special_tokens),
+            "encoder_input_tokens": encoder_tokens(inputs, prompts_K, length, special_tokens),
         }
         if targets_length is not None:
-            batch |= decoder_arrays(targets, lengths[1])
-            batch["decoder_loss_weights"] *= (index_K < rows)[:, None]
+            batch |= decoder_arrays(targets, decoder_length)
+            batch["decoder_loss_weights"] *= (index_B[here] < rows)[:, None]
         yield batch
 
 
@@ -164,6 +197,53 @@ class _Shuffled:
         return int(self._order(epoch)[place])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+    """The rows that members train on, numbered through all of their caches.
+
+    Attributes:
+      caches: each once.
+      first_rows: number of each one's first row, and of all rows.
+      members: step -> numbers [B] of a member's rows.
+      lengths_N: text tokens of each row.
+    """
+
+    caches: list[TokenCache]
+    first_rows: Int[np.ndarray, " F"]
+    members: list[grain.MapDataset]
+    lengths_N: Int[np.ndarray, " N"]
+
+    @classmethod
+    def of(cls, mixtures_E: Sequence[Mixture], seeds: Sequence[int], batch_size: int) -> _Stream:
+        for mixture in mixtures_E:
+            _check(mixture, batch_size)
+        caches = list({id(cache): cache for mixture in mixtures_E for _, cache in mixture}.values())
+        first_rows = np.cumsum([0, *map(len, caches)])
+        first_row_of = {id(cache): int(first) for cache, first in zip(caches, first_rows, strict=False)}
+        members = [
+            _row_numbers(mixture, [first_row_of[id(cache)] for _, cache in mixture], seed, batch_size)
+            for mixture, seed in zip(mixtures_E, seeds, strict=True)
+        ]
+        return cls(caches, first_rows, members, np.concatenate([cache.input_lengths_N for cache in caches]))
+
+    def rows_EB(self, step: int) -> Int[np.ndarray, "E B"]:
+        return np.stack([rows_B[step] for rows_B in self.members])
+
+    def gather(self, rows_N: Int[np.ndarray, " N"]) -> tuple[RaggedTokens, RaggedTokens]:
+        """Inputs and targets of rows."""
+        if len(self.caches) == 1:
+            return self.caches[0].rows(rows_N)
+        which_N = np.searchsorted(self.first_rows, rows_N, side="right") - 1
+        found = [
+            self.caches[i].rows([int(row - self.first_rows[i])])
+            for i, row in zip(which_N, rows_N, strict=True)
+        ]
+        inputs, targets = zip(*found, strict=True)
+        return RaggedTokens.of(rows.values_N for rows in inputs), RaggedTokens.of(
+            rows.values_N for rows in targets
+        )
+
+
 def _row_numbers(mixture: Mixture, first_rows: Sequence[int], seed: int, batch_size: int) -> grain.MapDataset:
     """Step -> numbers of the batch's rows [B], counted through all caches."""
     streams = [
@@ -173,27 +253,10 @@ def _row_numbers(mixture: Mixture, first_rows: Sequence[int], seed: int, batch_s
     return grain.MapDataset.mix(streams, [rate for rate, _ in mixture]).batch(batch_size)
 
 
-def _gather(
-    caches: Sequence[TokenCache], first_rows: np.ndarray, rows_N: Int[np.ndarray, " N"]
-) -> tuple[RaggedTokens, RaggedTokens]:
-    if len(caches) == 1:
-        return caches[0].rows(rows_N)
-    which_N = np.searchsorted(first_rows, rows_N, side="right") - 1
-    found = [caches[i].rows([int(row - first_rows[i])]) for i, row in zip(which_N, rows_N, strict=True)]
-    inputs, targets = zip(*found, strict=True)
-    return RaggedTokens.of(rows.values_N for rows in inputs), RaggedTokens.of(
-        rows.values_N for rows in targets
-    )
-
-
-def _lengths(
-    caches: Sequence[TokenCache], prompt_length: int, inputs_length: int, targets_length: int
-) -> tuple[int, int]:
-    """Static encoder length, prompt included, and decoder length."""
+def _lengths(caches: Sequence[TokenCache], inputs_length: int, targets_length: int) -> tuple[int, int]:
+    """Lengths that hold every example: of inputs and of targets."""
     inputs = static_length(inputs_length, max(cache.longest_inputs for cache in caches))
-    return prompt_length + inputs, static_length(
-        targets_length, max(cache.longest_targets for cache in caches)
-    )
+    return inputs, static_length(targets_length, max(cache.longest_targets for cache in caches))
 
 
 def _check(mixture: Mixture, batch_size: int) -> None:

@@ -81,7 +81,8 @@ def drops(rate: Rate) -> bool:
 class Dropout(nn.Module):
     """Dropout, its mask shared along the length or not.
 
-    Shared it is as in T5X: cheap, and equal for every token of a row.
+    Shared it is as in T5X: cheap, and equal for every token of a row. In no case does what is drawn for a position
+    depend on how many follow it, so that padding changes no draw (JAX numbers draws by place, the last axis first).
     """
 
     rate: Rate
@@ -91,9 +92,17 @@ class Dropout(nn.Module):
     def __call__(self, x_BLD: Float[Array, "B *l D"], deterministic: bool) -> Float[Array, "B *l D"]:
         if deterministic or not drops(self.rate):
             return x_BLD
-        shape = (x_BLD.shape[0], 1, x_BLD.shape[2]) if self.shared else x_BLD.shape
-        keep_B1D = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, shape)
-        return x_BLD * (keep_B1D / (1.0 - self.rate)).astype(x_BLD.dtype)
+        keep = functools.partial(jax.random.bernoulli, p=1.0 - self.rate)
+        key, shape = self.make_rng("dropout"), x_BLD.shape
+        if self.shared:
+            keep_BLD = keep(key, shape=(shape[0], 1, shape[2]))
+        elif x_BLD.ndim == 4:  # attention weights [B, H, L, M]: each query draws by itself
+            keys_L = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(shape[2]))
+            keep_LMBH = jax.vmap(lambda key: keep(key, shape=(shape[3], *shape[:2])))(keys_L)
+            keep_BLD = keep_LMBH.transpose(2, 3, 0, 1)
+        else:
+            keep_BLD = jnp.moveaxis(keep(key, shape=(*shape[1:-1], shape[0], shape[-1])), -2, 0)
+        return x_BLD * (keep_BLD / (1.0 - self.rate)).astype(x_BLD.dtype)
 
 
 def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: DTypeLike) -> Float[Array, "*b O"]:
@@ -206,9 +215,11 @@ class Attention(nn.Module):
     def _heads(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
         return x_BLD.reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
 
-    def _dropout_mask(self, *shape_BMH: int) -> Float[Array, "B M H"]:
-        keep_BMH = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, shape_BMH)
-        return (keep_BMH / (1.0 - self.dropout_rate)).astype(self.dtype)
+    def _dropout_mask(self, rows: int, attended: int, heads: int) -> Float[Array, "B M H"]:
+        # With the length in front, what is drawn for a position does not depend on how many follow it.
+        shape = attended, rows, heads
+        keep_MBH = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, shape)
+        return (jnp.swapaxes(keep_MBH, 0, 1) / (1.0 - self.dropout_rate)).astype(self.dtype)
 
 
 class MLP(nn.Module):

@@ -67,7 +67,7 @@ class Account:
 def account(setup: Setup) -> Account:
     """Adds up the step of a run of one member; bytes by comparing two batch sizes."""
     program, arguments, rows = programs_of(setup)["train"]
-    tuned, _, frozen, batch, keys_E, _ = arguments
+    tuned, _, frozen, (batch,), keys_E, _ = arguments
     model = setup.model
 
     def loss(tuned: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:

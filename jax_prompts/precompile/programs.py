@@ -13,7 +13,8 @@ from jax_prompts import partition
 from jax_prompts.inference.predict import make_loss_step, make_predict
 from jax_prompts.prompts import prompt_kind_of
 from jax_prompts.setup import Setup
-from jax_prompts.step import dropout_keys, jit_train_step
+from jax_prompts.step import dropout_keys
+from jax_prompts.train_step import whole_step
 
 PROGRAMS = ("train", "eval", "decode")
 
@@ -71,8 +72,15 @@ def programs_of(setup: Setup) -> dict[str, Program]:
     eval_inputs = eval_batch["encoder_input_tokens"]
     return {
         "train": Program(
-            jit_train_step(setup),
-            (tuned, setup.opt_state, frozen, train_batch, everywhere(keys_E.shape, keys_E.dtype), numbers_E),
+            whole_step(setup),
+            (
+                tuned,
+                setup.opt_state,
+                frozen,
+                [train_batch],
+                everywhere(keys_E.shape, keys_E.dtype),
+                numbers_E,
+            ),
             setup.rows,
         ),
         "eval": Program(make_loss_step(model, mesh), (params, prompts_QW, eval_batch), data.eval_batch_size),

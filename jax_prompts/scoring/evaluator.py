@@ -30,6 +30,7 @@ from jax_prompts.inference.predict import (
     predict_texts,
 )
 from jax_prompts.inference.ranking import Rank, Ranked, label_arrays, log_probabilities, make_rank
+from jax_prompts.length_plan import EvaluationPlan, plan_evaluation
 from jax_prompts.models.bert import Bert
 from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.journal import NOTHING_KEPT, Journal
@@ -59,6 +60,8 @@ class _Asked:
 class Evaluator:
     """Scores members on every task of an evaluation split.
 
+    Examples are answered longer ones first, in batches of like length, and their answers put back in order.
+
     By generation, and with `Data.rank_classification` by ranking the labels of tasks that have some, too (a
     BERT's answer is its likeliest label already); by loss where a task has no metric.
     """
@@ -70,6 +73,7 @@ class Evaluator:
     decoding: Decoding
     mesh: jax.sharding.Mesh | None = None
     journal: Journal = NOTHING_KEPT
+    passes: int = 1  # how often it is called, more or less
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a setting that cannot work."""
@@ -136,7 +140,17 @@ class Evaluator:
             for member, params in enumerate(params_E):
                 yield _Asked([member], params, prompts_QD, ids_EP[member : member + 1])
 
-    def _batches(self, asked: _Asked, cache: TokenCache, **options: Any) -> DeviceBatches:
+    def _planned(self, asked: _Asked, cache: TokenCache) -> EvaluationPlan:
+        prompts, length = asked.prompt_ids_EP.shape
+        return plan_evaluation(
+            self.model, self.mesh, self.data, cache, prompts=prompts, prompt_length=length, passes=self.passes
+        )
+
+    def _batches(
+        self, asked: _Asked, cache: TokenCache, plan: EvaluationPlan | None = None, **options: Any
+    ) -> DeviceBatches:
+        if plan is not None:
+            options |= {"examples_N": plan.order_N, "lengths": plan.lengths}
         return device_batches(
             cache,
             batch_size=self.data.eval_batch_size,
@@ -149,7 +163,8 @@ class Evaluator:
 
     def _loss(self, asked: _Asked, cache: TokenCache) -> Scores:
         targets_length = self.data.task_feature_lengths["targets"]
-        batches = self._batches(asked, cache, targets_length=targets_length)
+        plan = self._planned(asked, cache)
+        batches = self._batches(asked, cache, plan, targets_length=targets_length)
         return Scores(mean_loss(self._loss_step, asked.params, asked.prompts_QD, batches), [])
 
     def _scores(self, asked: _Asked, cache: TokenCache) -> list[Scores]:
@@ -158,7 +173,7 @@ class Evaluator:
 
     def _classes(self, asked: _Asked, cache: TokenCache) -> list[Answers]:
         labels = cache.labels or ()
-        rows = self._log_p(asked, cache, "classes", {})
+        rows = self._log_p_in_order(asked, cache, "classes", {})
         ranked_E = _of_members(asked, rows, labels, np.ones(len(labels), np.int32))
         return [Answers(classes.best, classes=classes) for classes in ranked_E]
 
@@ -167,19 +182,33 @@ class Evaluator:
         predict = functools.partial(
             predict_texts, self._predict(cache.longest_targets), asked.params, asked.prompts_QD
         )
-        texts = self.journal.collect(
-            f"{cache.task}-texts-{asked.members[0]}",
-            lambda start: predict(self._batches(asked, cache, start=start), self._read),
+        plan = self._planned(asked, cache)
+        sorted_texts = self.journal.collect(
+            self._part(cache, "texts", asked),
+            lambda start: predict(self._batches(asked, cache, plan, start=start), self._read),
         )
+        texts = [sorted_texts[row] for row in plan.rows_in_order(members)]
         ranked_E: list[Ranked | None] = [None] * members
         if self.data.rank_classification and cache.labels is not None:
             arrays = label_arrays(
                 cache.labels, self.vocabulary, self.data.task_feature_lengths["targets"], self._begin
             )
-            rows = self._log_p(asked, cache, "labels", arrays)
+            rows = self._log_p_in_order(asked, cache, "labels", arrays)
             tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
             ranked_E = [*_of_members(asked, rows, cache.labels, tokens_C)]
         return [Answers(texts[member::members], ranked_E[member]) for member in range(members)]
+
+    def _log_p_in_order(
+        self, asked: _Asked, cache: TokenCache, part: str, labels: Batch
+    ) -> Float[np.ndarray, "R C"]:
+        """Of each row of a task, in order, how likely it makes the labels."""
+        plan = self._planned(asked, cache)
+        return self._log_p(asked, cache, part, labels, plan=plan)[plan.rows_in_order(len(asked.members))]
+
+    def _part(self, cache: TokenCache, part: str, asked: _Asked) -> str:
+        """The name of some answers in the journal; those in another order have another one."""
+        order = "" if self.data.length_groups == 1 else "by-length-"
+        return f"{cache.task}-{part}-{order}{asked.members[0]}"
 
     def _log_p(
         self,
@@ -196,9 +225,7 @@ class Evaluator:
             found = log_probabilities(self._rank, asked.params, asked.prompts_QD, batches, labels)
             return (log_p_BC.tolist() for log_p_BC in found)
 
-        return np.array(
-            self.journal.collect(f"{cache.task}-{part}-{asked.members[0]}", rows), dtype=np.float32
-        )
+        return np.array(self.journal.collect(self._part(cache, part, asked), rows), dtype=np.float32)
 
     def _targets(self, texts_NC: Sequence[Sequence[str]]) -> Batch:
         """Answers as targets, [N, C, U] each."""

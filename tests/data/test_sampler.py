@@ -11,7 +11,7 @@ import pytest
 
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import Batch, RaggedTokens
-from jax_prompts.data.sampler import eval_batches, train_batches
+from jax_prompts.data.sampler import eval_batches, needed_lengths, train_batches
 from jax_prompts.errors import ConfigError
 
 PROMPT = np.arange(1000, 1003, dtype=np.int32)
@@ -28,6 +28,10 @@ class FakeCache(TokenCache):
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def input_lengths_N(self) -> np.ndarray:
+        return np.arange(self.count) % 5 + 2
+
     def rows(self, index_B: np.ndarray) -> tuple[RaggedTokens, RaggedTokens]:
         return (
             RaggedTokens.of([self.first + i] * (i % 5 + 1) + [1] for i in index_B),
@@ -36,7 +40,7 @@ class FakeCache(TokenCache):
 
 
 def train(*caches: FakeCache, rates=(1.0,), seeds=(0,), batch_size=4, start_step=0) -> Iterator[Batch]:
-    return train_batches(
+    return one_group(
         [list(zip(rates, caches, strict=True))] * len(seeds),
         seeds=seeds,
         batch_size=batch_size,
@@ -45,6 +49,12 @@ def train(*caches: FakeCache, rates=(1.0,), seeds=(0,), batch_size=4, start_step
         prompt_ids=PROMPT,
         start_step=start_step,
     )
+
+
+def one_group(*args, **settings) -> Iterator[Batch]:
+    """`train_batches` whose batches are not divided."""
+    batches = train_batches(*args, **settings)
+    return (batch for (batch,) in batches)
 
 
 def take(batches: Iterator[Batch], count: int) -> list[Batch]:
@@ -204,7 +214,7 @@ def test_what_cannot_be_sampled_is_refused() -> None:
 def test_parts_made_apart_are_the_batch_whatever_their_number(parts):
     def made(rows_here_K=None, **more):
         settings = {"seeds": [0, 1], "batch_size": 8, "inputs_length": 64, "targets_length": 8}
-        batches = train_batches(
+        batches = one_group(
             [[(1.0, FakeCache(37))]] * 2, **settings, prompt_ids=PROMPT, rows_here_K=rows_here_K, **more
         )
         return take(batches, 6)
@@ -234,11 +244,57 @@ def test_members_may_train_on_caches_of_their_own():
     few, many = FakeCache(5), FakeCache(37)
     mixtures_E = [[(1.0, few)], [(1.0, many)], [(0.3, few), (0.7, many)]]
     settings = {"batch_size": 4, "inputs_length": 64, "targets_length": 8, "prompt_ids": PROMPT}
-    together = take(train_batches(mixtures_E, seeds=[0, 1, 2], **settings), 6)
+    together = take(one_group(mixtures_E, seeds=[0, 1, 2], **settings), 6)
     for member, mixture in enumerate(mixtures_E):
-        alone = take(train_batches([mixture], seeds=[member], **settings), 6)
+        alone = take(one_group([mixture], seeds=[member], **settings), 6)
         for both, own in zip(together, alone, strict=True):
             for name, rows_1B in own.items():
                 wide = both[name][member]
                 np.testing.assert_array_equal(wide[:, : rows_1B.shape[-1]], rows_1B[0])
                 assert not wide[:, rows_1B.shape[-1] :].any()  # padding to the longest of all
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_groups_are_the_batch_by_length(groups):
+    settings = {"seeds": [0, 1], "batch_size": 8, "inputs_length": 64, "targets_length": 8}
+    mixtures_E = [[(1.0, FakeCache(37))]] * 2
+    whole = take(one_group(mixtures_E, **settings, prompt_ids=PROMPT), 6)
+    divided = take(
+        train_batches(mixtures_E, **settings, prompt_ids=PROMPT, groups=groups, lengths=(2, 4, 6)), 6
+    )
+    for batch, parts in zip(whole, divided, strict=True):
+        assert len(parts) == groups
+        for member in (0, 1):
+            rows = [row.tolist() for part in parts for row in part["decoder_target_tokens"][member]]
+            assert sorted(rows) == sorted(batch["decoder_target_tokens"][member].tolist())
+        for part in parts:
+            text = part["encoder_input_tokens"][..., len(PROMPT) :]
+            longest = (text > 0).sum(-1).max()
+            assert text.shape == (2, 8 // groups, min(length for length in (2, 4, 6) if length >= longest))
+        lengths = [(part["encoder_input_tokens"][0] > 0).sum(-1) for part in parts]
+        assert all(a.max() <= b.min() for a, b in itertools.pairwise(lengths))
+    needed = needed_lengths(
+        mixtures_E, seeds=[0, 1], batch_size=8, inputs_length=64, groups=groups, steps=range(6)
+    )
+    for lengths, parts in zip(needed, divided, strict=True):
+        found = [(part["encoder_input_tokens"][..., len(PROMPT) :] > 0).sum(-1).max() for part in parts]
+        assert found == lengths.tolist()
+
+
+def test_groups_made_apart_are_the_group():
+    settings = {"seeds": [0], "batch_size": 8, "inputs_length": 64, "targets_length": 8, "groups": 2}
+    mixtures_E, lengths = [[(1.0, FakeCache(37))]], {"lengths": (2, 4, 6)}
+    whole, *apart = (
+        take(train_batches(mixtures_E, **settings, **lengths, prompt_ids=PROMPT, rows_here_K=rows_K), 6)
+        for rows_K in (None, np.arange(2), np.arange(2, 4))
+    )
+    for groups, *parts in zip(whole, *apart, strict=True):
+        for group, *halves in zip(groups, *parts, strict=True):
+            same([{name: np.concatenate([half[name] for half in halves], axis=1) for name in group}], [group])
+
+
+def test_evaluation_is_padded_by_batch():
+    cache, order_N = FakeCache(13), np.argsort(-FakeCache(13).input_lengths_N, kind="stable")
+    settings = {"batch_size": 4, "inputs_length": 64, "prompt_ids_EP": PROMPT[None], "examples_N": order_N}
+    widths = [b["encoder_input_tokens"].shape[1] for b in eval_batches(cache, **settings, lengths=(2, 4, 6))]
+    assert widths == [3 + 6, 3 + 4, 3 + 4, 3 + 2]

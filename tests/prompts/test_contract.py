@@ -66,7 +66,7 @@ def tune(method, frozen, seeds, data, config=CONFIG, mesh=None):
     step = jax.jit(make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum"))
     start, losses = jax.tree.map(np.asarray, tuned), []
     for s in range(STEPS):
-        tuned, opt_state, metrics = step(tuned, opt_state, frozen, data, dropout_keys(np.asarray(seeds), s))
+        tuned, opt_state, metrics = step(tuned, opt_state, frozen, [data], dropout_keys(np.asarray(seeds), s))
         losses.append(np.asarray(metrics["loss_sum"]))
     assert step._cache_size() == 1
     return start, jax.tree.map(np.asarray, tuned), np.stack(losses)

@@ -35,7 +35,7 @@ def train(**numerics):
     step = jax.jit(make_train_step(model, method, optimizer, z_loss=0.0, normalization="mean"))
     losses, norms, data = [], [], batch(4, 1)
     for s in range(STEPS):
-        tuned, opt_state, metrics = step(tuned, opt_state, frozen, data, dropout_keys(np.array([1]), s))
+        tuned, opt_state, metrics = step(tuned, opt_state, frozen, [data], dropout_keys(np.array([1]), s))
         losses.append(float(metrics["loss_sum"][0] / metrics["tokens"][0]))
         norms.append(float(metrics["prompt_norm"][0]))
     return np.array(losses), np.array(norms)

@@ -35,7 +35,11 @@ VARIED = {
             "Optimizer.weight_decay": (0.0, 0.01, 0.1),
             "Optimizer.beta1": (0.9, 0.5, 0.0),
             "Optimizer.beta2": (0.999, 0.9, 0.99),
-            "Optimizer.epsilon": (1e-5, 1e-4, 1e-3),  # small ones make a sign of the rounding of small gradients
+            "Optimizer.epsilon": (
+                1e-5,
+                1e-4,
+                1e-3,
+            ),  # small ones make a sign of the rounding of small gradients
             "Optimizer.gradient_clip_norm": (0.1, 1.0, 5.0),
             "Optimizer.network_learning_rate": (0.1, 0.02, 0.001),
             "Optimizer.network_weight_decay": (0.1, 0.0, 0.01),
@@ -69,7 +73,7 @@ def run_steps(model, method, config, z_loss, frozen, seeds, data, *, numbers_E=N
     losses = []
     for s in range(STEPS):
         keys_E = dropout_keys(np.asarray(seeds), s)
-        tuned, opt_state, metrics = step(tuned, opt_state, frozen, data, keys_E, numbers_E=numbers_E or {})
+        tuned, opt_state, metrics = step(tuned, opt_state, frozen, [data], keys_E, numbers_E=numbers_E or {})
         losses.append(np.asarray(metrics["loss_sum"]))
     assert step._cache_size() == 1
     return jax.tree.map(np.asarray, tuned), jax.tree.map(np.asarray, opt_state), np.stack(losses)
