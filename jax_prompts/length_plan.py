@@ -13,9 +13,10 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Data
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import text_length
-from jax_prompts.data.length_groups import plan_lengths
+from jax_prompts.data.length_groups import LengthGroups, plan_lengths
 from jax_prompts.data.roles import Caches
 from jax_prompts.data.sampler import needed_lengths
+from jax_prompts.models.bert import Bert
 from jax_prompts.models.flops import encoder_flops
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.setup import Setup
@@ -60,7 +61,7 @@ def plan_training(setup: Setup, mixtures_E: list[Caches], steps: int) -> LengthP
     )
     rows = steps * setup.rows * (1 + _BACKWARD)
     lengths = plan_lengths(
-        data.length_groups,
+        _setting(setup.model, data),
         needed.ravel(),
         max(cache.longest_inputs for mixture in mixtures_E for _, cache in mixture),
         setup.inputs_length,
@@ -117,7 +118,7 @@ def plan_evaluation(
         order_N = np.argsort(-lengths_N, kind="stable")  # what needs most memory comes first
     rows, devices = len(lengths_N) * prompts * passes, 1 if mesh is None else mesh.size
     lengths = plan_lengths(
-        data.length_groups,
+        _setting(model, data),
         np.repeat(lengths_N[order_N], prompts)[:: data.eval_batch_size],
         cache.longest_inputs,
         most,
@@ -125,6 +126,11 @@ def plan_evaluation(
         _program_cost(model, mesh),
     )
     return EvaluationPlan(order_N, lengths)
+
+
+def _setting(model: Model, data: Data) -> LengthGroups:
+    """LENGTH_GROUPS, but one length where each position of a text has a target: of a BERT that learns masked words."""
+    return 1 if isinstance(model, Bert) and not model.classes else data.length_groups
 
 
 def _program_cost(model: Model, mesh: Mesh | None) -> float:

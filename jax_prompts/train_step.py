@@ -24,6 +24,7 @@ from jax_prompts.step import Batch, Metrics, group_keys, parts_of, step_of
 from jax_prompts.sweep import Numbers
 
 Tree = Any
+_COMPILERS = 4  # at once: one of a large model takes gigabytes
 
 
 def whole_step(setup: Setup) -> Any:
@@ -121,7 +122,7 @@ class TrainStep:
             rows = {**batch, "encoder_input_tokens": like}
             return adding.lower(so_far, tuned, frozen, rows, keys_E, 0, numbers_E).compile()
 
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as compilers:
+        with concurrent.futures.ThreadPoolExecutor(min(_COMPILERS, os.cpu_count() or 1)) as compilers:
             updating = compilers.submit(lambda: update.lower(so_far, tuned, opt_state, numbers_E).compile())
             added = dict(zip(self._lengths, compilers.map(of_length, self._lengths), strict=True))
             return _Programs(begin, added, updating.result())

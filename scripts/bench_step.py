@@ -29,6 +29,7 @@ from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
+from jax_prompts.data.length_groups import group_count
 from jax_prompts.prompts import (
     Decomposed,
     Explosive,
@@ -43,7 +44,7 @@ from jax_prompts.prompts import (
     init_members,
     prompt_kind_of,
 )
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys, make_step_parts
 
 METHODS: dict[str, Callable[..., Any]] = {
     "prompt_tuning": PromptTuning,
@@ -100,23 +101,32 @@ def prepare(
         "decoder_target_tokens": targets,
         "decoder_loss_weights": np.ones_like(targets),
     }
-    batch, key_E = jax.device_put(batch), dropout_keys(seeds_E, 0)
-    step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum")
+    count = args.groups or group_count(None, args.batch, 1, jax.default_backend())
+    groups = jax.device_put([
+        {name: np.split(array, count, axis=1)[group] for name, array in batch.items()} for group in range(count)
+    ])  # fmt: skip
+    key_E = dropout_keys(seeds_E, 0)
+    parts = make_step_parts(model, method, optimizer, z_loss=1e-4, normalization="sum")
+    options, begin = compiler_options(), jax.jit(parts.begin)
     start = time.perf_counter()
-    compiled = (
-        jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler_options())
-        .lower(*state, frozen, [batch], key_E)
-        .compile()
-    )
+    add = jax.jit(parts.add, donate_argnums=0, compiler_options=options)
+    add = add.lower(begin(state[0]), state[0], frozen, groups[0], key_E, {}).compile()
+    update = jax.jit(parts.update, donate_argnums=(1, 2), compiler_options=options)
+    update = update.lower(begin(state[0]), *state, {}).compile()
+    flops = count * add.cost_analysis()["flops"] + update.cost_analysis()["flops"]
     facts = {
+        "groups": count,
         "compile_seconds": time.perf_counter() - start,
-        "step_gflop": compiled.cost_analysis()["flops"] / 1e9,
+        "step_gflop": flops / 1e9,
         "tuned_parameters": sum(leaf.size for leaf in jax.tree.leaves(state[0])) // args.members,
     }
 
     def take() -> None:
         nonlocal state
-        *state, metrics = compiled(*state, frozen, [batch], key_E)
+        so_far = begin(state[0])
+        for group in groups:
+            so_far = add(so_far, state[0], frozen, group, key_E, {})
+        *state, metrics = update(so_far, *state, {})
         jax.block_until_ready((state, metrics))
 
     return take, facts
@@ -131,6 +141,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=8)
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--members", type=int, default=1)
+    parser.add_argument("--groups", type=int, help="parts of the batch; as a run has them, if not given")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--dropout", type=float, default=0.1)

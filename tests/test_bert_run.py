@@ -132,7 +132,7 @@ TRAIN += ["--gin_file=gin_configs/runs/train.gin"]
 
 @pytest.fixture(scope="module")
 def tuned(base):
-    more = {"TRAIN_STEPS": 150, "EVAL_PERIOD": 50, "LEARNING_RATE": 0.01, "MEMBERS": 2}
+    more = {"TRAIN_STEPS": 150, "EVAL_PERIOD": 50, "LEARNING_RATE": 0.01, "MEMBERS": 2, "DROPOUT_RATE": 0.0}
     more |= {"PROMPT_LENGTH": 4, "Residual.hidden": 8}
     main(["train", *TRAIN, *tuning(base, base / "run", **more)])
     return base / "run"

@@ -12,7 +12,14 @@ from jax_prompts import compiled
 
 ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 ENV.pop("JAX_COMPILATION_CACHE_DIR", None)
-SHORT = ["Optimizer.warmup_steps=0", "TRAIN_STEPS=2", "EVAL_PERIOD=2", "EVAL_SPLIT=validation[:8]", "BATCH_SIZE=4", "EVAL_BATCH_SIZE=8"]
+SHORT = [
+    "Optimizer.warmup_steps=0",
+    "TRAIN_STEPS=2",
+    "EVAL_PERIOD=2",
+    "EVAL_SPLIT=validation[:8]",
+    "BATCH_SIZE=4",
+    "EVAL_BATCH_SIZE=8",
+]
 
 
 def train(folder, name, **environment):
