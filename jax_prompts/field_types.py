@@ -31,6 +31,7 @@ _WORDS = {
 }
 _DICTIONARIES = {  # an example for each field that is one
     "labels": {"0": "negative", "1": "positive"},
+    "budget": {"steps": 3600},
     "partitions": {"fsdp": -1},
     "prompt_files": {"super_glue_rte_v102": ("first", "second")},
     "sweep": {"LEARNING_RATE": (0.1, 0.3)},
@@ -88,6 +89,8 @@ def _words(hint: Any, field: str) -> str:
         return " or ".join(_words(part, field) for part in parts)
     if kind is Literal:
         return " or ".join(map(repr, parts))
+    if kind is tuple and parts[:1] == (int,):
+        return "a tuple such as (64, 128)"
     if kind is dict:
         return f"a dictionary such as {_DICTIONARIES.get(field, {'NAME': 'value'})}"
     return _WORDS.get(kind, f"@{kind.__name__}()")

@@ -19,6 +19,7 @@ from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import temporary_path
 
 _PARTS = ("checkpoints", "metrics", "predictions", "tensorboard")
+_OF_SUITES = ("cells", "rungs")
 _ADDRESS = ("MODEL_DIR", "TrainRun.model_dir")
 _PLACEMENT = ("PARTITIONS", "BaseModel.partitions")  # other devices give the same numbers up to rounding
 _LENGTH = ("TRAIN_STEPS", "Training.steps", "TRAIN_EPOCHS", "Training.epochs")
@@ -44,6 +45,8 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
             stack.enter_context(run_lock.held(directory))
             _check_parts(directory)
             records.check(directory)
+            if any((directory / name).exists() for name in _OF_SUITES):
+                raise ConfigError(f"MODEL_DIR {directory} holds a suite: choose another MODEL_DIR")
             if (config := directory / "config.gin").exists():
                 _check_same_run(run, directory, _text_of(config), config_text)
             elif _newest_step(directory) is not None:

@@ -62,7 +62,7 @@ class Variant:
     run: TrainRun
 
 
-def combinations(sweep: Any) -> list[Settings]:
+def combinations(sweep: Any, setting: str = "SWEEP") -> list[Settings]:
     """The settings of each member: every combination of a table of values, or the given ones, all of the same names.
 
     Raises:
@@ -71,20 +71,22 @@ def combinations(sweep: Any) -> list[Settings]:
     if isinstance(sweep, dict):
         for name, values in sweep.items():
             if not isinstance(values, tuple | list) or not values:
-                raise ConfigError(f"SWEEP {name!r} is {values!r}: set it to its values, such as (0.1, 0.3)")
+                raise ConfigError(
+                    f"{setting} {name!r} is {values!r}: set it to its values, such as (0.1, 0.3)"
+                )
         rows = [dict(zip(sweep, row, strict=True)) for row in itertools.product(*sweep.values())]
     elif isinstance(sweep, tuple | list) and all(isinstance(row, dict) for row in sweep):
         rows = [dict(row) for row in sweep]
     else:
         raise ConfigError(
-            "SWEEP is neither values by name, {'LEARNING_RATE': (0.1, 0.3)}, nor settings of each member"
+            f"{setting} is neither values by name, {{'LEARNING_RATE': (0.1, 0.3)}}, nor settings of each member"
         )
     if not rows or not rows[0]:
-        raise ConfigError("SWEEP is empty: leave it out, or name a setting and its values")
+        raise ConfigError(f"{setting} is empty: leave it out, or name a setting and its values")
     for number, row in enumerate(rows):
         if odd := sorted(row.keys() ^ rows[0].keys()):
             raise ConfigError(
-                f"SWEEP gives {', '.join(odd)} to one of members 0 and {number} and not to the other: give every "
+                f"{setting} gives {', '.join(odd)} to one of members 0 and {number} and not to the other: give every "
                 "member the same settings"
             )
     return rows

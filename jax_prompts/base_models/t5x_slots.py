@@ -36,7 +36,7 @@ def with_slots(opt_state: Tree, checkpoint: str) -> Tree:
     opened = t5x.open_slots(locate(checkpoint))
     if opened is None:
         raise ConfigError(
-            f"{checkpoint} holds no optimiser to go on with: leave out Optimizer.restore_state, or set "
+            f"{checkpoint} holds no optimiser to go on with: set Optimizer.restore_state = False, or "
             "INITIAL_CHECKPOINT_PATH to a T5X checkpoint"
         )
     step, slots = opened

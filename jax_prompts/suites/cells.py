@@ -86,7 +86,10 @@ def cells_of(suite: Suite, files: Sequence[str], bindings: Sequence[str], make_r
       ConfigError: a suite that makes no sense, or a cell whose settings do not.
     """
     check(suite)
-    combinations = sweep.combinations(suite.search) if suite.search else [{}]
+    combinations = sweep.combinations(suite.search, "Suite.search") if suite.search else [{}]
+    for number, combination in enumerate(combinations):
+        if combination in combinations[:number]:
+            raise ConfigError(f"Suite.search has {combination} twice: leave one out")
     cells: list[Cell] = []
     taken: set[str] = set()
     for labels in itertools.product(*(getattr(suite, axis) for axis in _AXES)):
@@ -107,6 +110,10 @@ def cells_of(suite: Suite, files: Sequence[str], bindings: Sequence[str], make_r
                 raise ConfigError(f"cell {name}: {error}") from error
             if run.sweep is not None:
                 raise ConfigError(f"cell {name}: SWEEP is set; a suite has Suite.search in its place")
+            if run.training.members != 1:
+                raise ConfigError(
+                    f"cell {name}: MEMBERS is {run.training.members}; a suite has Suite.seeds in its place"
+                )
             cells.append(Cell(row, column, searched, seed, name, own_files, own_bindings, run, text))
     return cells
 
@@ -148,7 +155,7 @@ def check(suite: Suite) -> None:
     amounts = [suite.budget.get(unit, 0) for unit in ("steps", "minutes")]
     if suite.budget and (len(suite.budget) > 1 or not any(_is_number(x) and x > 0 for x in amounts)):
         raise ConfigError(
-            f"Suite.budget is {suite.budget!r}: set it to {{'steps': N}}, of all runs, or {{'minutes': N}}"
+            f"Suite.budget is {suite.budget!r}: set it to {{'steps': N}}, of all runs, or {{'minutes': N}}, above 0"
         )
     if suite.members < 1:
         raise ConfigError(f"Suite.members is {suite.members}: set it to at least 1")

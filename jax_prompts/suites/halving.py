@@ -60,6 +60,14 @@ def choose(suite: Suite, cells: Sequence[Cell], cells_at: CellsAt) -> dict[str, 
     root, full = pathlib.Path(suite.model_dir), full_steps(cells)
     options = list(dict.fromkeys(map(option_of, cells)))
 
+    settings = {
+        "budget": suite.budget,
+        "eta": suite.eta,
+        "steps": full,
+        "options": [_name(o) for o in options],
+    }
+    states.claim_for_search(root, settings)
+
     def run(name: str, steps: int, wanted: Sequence[Option]) -> list[Cell]:
         at = root / "rungs" / name
         own = [cell for cell in cells_at(at, steps) if option_of(cell) in wanted]

@@ -14,6 +14,8 @@ from jax_prompts.storage import files, json_text
 from jax_prompts.suites.cells import Cell
 
 _FAILED = "failed.json"
+_SEARCH = "search.json"
+_OTHERS = {"config.gin": "a run", _SEARCH: "a search"}
 
 
 def summary_of(cell: Cell) -> dict[str, Any] | None:
@@ -46,8 +48,11 @@ def check_same_suite(root: pathlib.Path, cells: Sequence[Cell]) -> None:
     """Checks that a directory holds these cells or none.
 
     Raises:
-      ConfigError: it holds a cell of the same name with other settings, or only cells of another suite.
+      ConfigError: it holds a run, a search, a cell of the same name with other settings, or another suite's alone.
     """
+    for file, what in _OTHERS.items():
+        if (root / file).exists():
+            raise ConfigError(f"MODEL_DIR {root} holds {what}: choose another MODEL_DIR")
     there = {path.name for path in (root / "cells").glob("*") if (path / "config.gin").exists()}
     if there and not there & {cell.name for cell in cells}:
         raise ConfigError(
@@ -58,3 +63,34 @@ def check_same_suite(root: pathlib.Path, cells: Sequence[Cell]) -> None:
             model_dir.check_same_run(cell.run, cell.config_text)
             if summary_of(cell) is not None:
                 model_dir.check_same_length(cell.run.model_dir, cell.config_text)
+
+
+def claim_for_search(root: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Keeps a directory for a search with these settings, plain JSON.
+
+    Raises:
+      ConfigError: it holds a run, a suite without a budget, or another search.
+    """
+    text = json_text.dumps(settings, indent=2) + "\n"
+    if (root / "config.gin").exists() or (root / "cells").exists():
+        what = "a run" if (root / "config.gin").exists() else "a suite that is no search"
+        raise ConfigError(f"MODEL_DIR {root} holds {what}: choose another MODEL_DIR")
+    try:
+        there = records.read_file(root / _SEARCH).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        files.write(root / _SEARCH, text)
+        return
+    if there != text:
+        raise ConfigError(
+            f"MODEL_DIR {root} holds a search with another budget, or among other options: choose another MODEL_DIR"
+        )
+
+
+def refuse(wrong: dict[str, list[str]]) -> None:
+    """Raises ConfigError where there are reasons why cells cannot be run, each with the names of those."""
+    if wrong:
+        reasons = [
+            f"{names[0]}{f' and {len(names) - 1} others' if len(names) > 1 else ''}: {reason}"
+            for reason, names in wrong.items()
+        ]
+        raise ConfigError(f"{sum(map(len, wrong.values()))} cells cannot be run: {'; '.join(reasons)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import shlex
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of
 from jax_prompts.suites.halving import show_plan
 from jax_prompts.suites.worker import work
+from jax_prompts.task_check import check_task
 
 _FLOPS_A_FROZEN_PARAMETER = 4  # of a token: forward, and backward without gradients of weights
 _FLOPS_A_TUNED_PARAMETER = 6
@@ -27,6 +29,7 @@ def run_suite(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 
     Raises:
       As `worker.work`.
     """
+    _check_metrics(suite, cells)
     work(suite, cells, share)
     return finish(suite, cells)
 
@@ -65,7 +68,10 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     Raises:
       ConfigError: a task, file or setting of a cell that does not work; all that is wrong is said at once.
     """
-    wrong: list[str] = []
+    _check_metrics(suite, cells)
+    if not suite.budget:
+        states.check_same_suite(pathlib.Path(suite.model_dir), cells)
+    wrong: dict[str, list[str]] = {}
     counted: list[tuple[Any, dict[str, Any]]] = []
 
     def count(cell: Cell) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
         try:
             report = dry_run(cell.run)
         except ConfigError as error:
-            wrong.append(f"{cell.name}: {error}")
+            wrong.setdefault(str(error), []).append(cell.name)
             report = {}
         counted.append((key, report))
         return report
@@ -107,8 +113,7 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
                     "command": shlex.join(cell.command()),
                 }
             )
-    if wrong:
-        raise ConfigError(f"{len(wrong)} cells cannot be run: {'; '.join(wrong)}")
+    states.refuse(wrong)
     columns = ["cell", "tuned", "frozen", "steps", "TFLOP"]
     print_table(
         columns,
@@ -128,6 +133,19 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     )
     plan = {"rungs": show_plan(suite, cells)} if suite.budget else {}
     return {"cells": len(cells), "groups": len(groups), "done": 0, "failed": 0, **plan, "table": listed}
+
+
+def _check_metrics(suite: Suite, cells: Sequence[Cell]) -> None:
+    """Raises ConfigError for a metric of Suite.metrics that its task has not; reads no data."""
+    for column, wanted in suite.metrics.items():
+        run = next(cell.run for cell in cells if cell.column == column)
+        task, name = wanted if isinstance(wanted, tuple | list) else (run.data.task, wanted)
+        data = dataclasses.replace(run.data, task=task)
+        training = dataclasses.replace(run.training, metric=name)
+        try:
+            check_task(dataclasses.replace(run, data=data, training=training))
+        except ConfigError as error:
+            raise ConfigError(f"Suite.metrics {column!r}: {error}") from error
 
 
 def _step_flops(report: dict[str, Any]) -> int:

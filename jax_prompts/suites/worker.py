@@ -31,6 +31,7 @@ from jax_prompts.sweep import Variant
 from jax_prompts.train import train
 
 _POLL_SECONDS = 2.0
+_UNKNOWN = ""
 
 
 def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -> None:
@@ -90,29 +91,38 @@ def _check_data(cells: Sequence[Cell]) -> None:
     Raises:
       ConfigError: some are missing; all that is wrong is said at once.
     """
-    seen: list[Any] = []
-    wrong = []
+    opened: list[tuple[Any, str | None]] = []  # what cells need, and why it cannot be opened
+    wrong: dict[str, list[str]] = {}
     for cell in cells:
-        needs = (cell.run.model.vocabulary, cell.run.model.checkpoint, cell.run.data)
-        if states.summary_of(cell) is not None or needs in seen:
+        if states.summary_of(cell) is not None:
             continue
-        seen.append(needs)
-        try:
-            open_roles(cell.run.data, make_vocabulary(cell.run.model))
-        except (ConfigError, RunError) as error:
-            wrong.append(f"{cell.name}: {first_line(error)}")
-    if wrong:
-        raise ConfigError(f"{len(wrong)} cells cannot be run: {'; '.join(wrong)}")
+        needs = (cell.run.model.vocabulary, cell.run.model.checkpoint, cell.run.data)
+        reason = next((reason for known, reason in opened if known == needs), _UNKNOWN)
+        if reason == _UNKNOWN:
+            reason = _why_not(cell)
+            opened.append((needs, reason))
+        if reason is not None:
+            wrong.setdefault(reason, []).append(cell.name)
+    states.refuse(wrong)
+
+
+def _why_not(cell: Cell) -> str | None:
+    """Why a cell's data cannot be opened; None where they can."""
+    try:
+        open_roles(cell.run.data, make_vocabulary(cell.run.model))
+    except (ConfigError, RunError) as error:
+        return first_line(error)
+    return None
 
 
 def _run(group: Group, root: pathlib.Path) -> None:
     """Runs the cells of a group side by side, and writes down why one could not be run."""
-    for cell in group.cells:
+    for cell in _open(group, root).cells:
         log(f"cell {cell.name}")
         states.forget_failure(cell)
         files.write(cell.directory / "command.txt", shlex.join(cell.command()) + "\n")
     try:
-        for part in _that_fit(group):
+        for part in _that_fit(_open(group, root)):
             _run_together(part, root)
     except Preempted:
         raise
@@ -125,6 +135,15 @@ def _run(group: Group, root: pathlib.Path) -> None:
         log(f"failed: {reason}")
     finally:
         jax.clear_caches()  # programs of one group are of no use to another
+
+
+def _open(group: Group, root: pathlib.Path) -> Group:
+    """The group; where it has not begun, and an earlier one has finished some of its cells, without these."""
+    left = [cell for cell in group.cells if states.summary_of(cell) is None]
+    if (root / "groups" / group.name).exists() or len(left) in (0, len(group.cells)):
+        return group
+    (rest,) = groups_of(left, len(left))
+    return rest
 
 
 def _that_fit(group: Group) -> list[Group]:

@@ -79,7 +79,12 @@ def test_cells_that_differ_in_numbers_share_a_step(tmp_path):
             "set it to a number",
         ),
         ({"Suite.published": "{'micro, PT': 90.0}", "Suite.source": "a paper"}, "for each column"),
-        ({"Suite.search": "{'LEARNING_RATE': 0.1}"}, "set it to its values"),
+        (
+            {"Suite.search": "{'LEARNING_RATE': 0.1}"},
+            "Suite.search 'LEARNING_RATE' is 0.1: set it to its values",
+        ),
+        ({"Suite.search": "{'LEARNING_RATE': (0.1, 0.1)}"}, "Suite.search has {'LEARNING_RATE': 0.1} twice"),
+        ({"MEMBERS": 2}, "MEMBERS is 2; a suite has Suite.seeds"),
         ({"Suite.search": "{'LEARNING_RAET': (0.1,)}"}, "LEARNING_RATE"),
         ({"Suite.search_by": "seed"}, "'suite' or 'task'"),
         ({"Suite.methods": "{'PT': (1,)}"}, "neither a gin file nor values"),

@@ -161,6 +161,18 @@ def test_searches_that_cannot_be(tmp_path, settings, words):
         halving.choose(suite, cells, cells_at)
 
 
+def test_other_searches_and_suites_are_refused(tmp_path):
+    budget = {"Suite.budget": "{'steps': 600}"}
+    report = halving.choose(*search(tmp_path, **budget))
+    assert halving.choose(*search(tmp_path, **budget)) == report
+    for other in ({"Suite.budget": "{'steps': 700}"}, {"Suite.search": "{'LEARNING_RATE': (0.1, 0.2)}"}):
+        with pytest.raises(ConfigError, match="another budget, or among other options"):
+            halving.choose(*search(tmp_path, **(budget | other)))
+    worker.work(*expanded(tmp_path / "plain"))
+    with pytest.raises(ConfigError, match="a suite that is no search"):
+        halving.choose(*search(tmp_path / "plain", **budget))
+
+
 def test_the_plan_is_what_is_run(tmp_path):
     suite, cells, cells_at = search(tmp_path, **{"Suite.budget": "{'steps': 850}"})
     plan = halving.show_plan(suite, cells)

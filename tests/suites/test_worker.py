@@ -14,7 +14,7 @@ from small_suite import expanded, trained
 from jax_prompts.errors import ConfigError, Preempted, RunError
 from jax_prompts.storage import run_lock
 from jax_prompts.suites import states, worker
-from jax_prompts.suites.suite import finish
+from jax_prompts.suites.suite import finish, run_suite, show
 
 PROGRAM = str(pathlib.Path(__file__).parent / "small_suite.py")
 
@@ -113,16 +113,48 @@ def test_directories_of_other_suites_are_refused(small, tmp_path):
         worker.work(*expanded(tmp_path, TRAIN_STEPS=30))
     with pytest.raises(ConfigError, match="another suite"):
         worker.work(*expanded(tmp_path, **{"Suite.models": "{'other': ('gin_configs/models/micro.gin',)}"}))
-    more = expanded(tmp_path, **{"Suite.seeds": "(0, 1, 2)"})  # more of the same is no other suite
+
+
+def test_more_seeds_are_no_other_suite_and_train_alone(small, tmp_path):
+    suite, cells = small
+    worker.work(suite, cells)
+    before = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "suite" / "cells").rglob("*") if path.is_file()
+    }
+    more = expanded(tmp_path, **{"Suite.seeds": "(0, 1, 2)"})
     worker.work(*more)
     assert finish(*more)["done"] == 12
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(ran(tmp_path)) == 4 + 4
+    assert sorted(ran(tmp_path))[1].endswith(".seed2")  # a cell by itself
+
+
+@pytest.mark.parametrize("kind", ["a run", "a search"])
+def test_directories_of_runs_and_searches_are_refused(kind, small, tmp_path):
+    suite, cells = small
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / {"a run": "config.gin", "a search": "search.json"}[kind]).write_text("{}")
+    with pytest.raises(ConfigError, match=f"holds {kind}: choose another"):
+        worker.work(suite, cells)
+    with pytest.raises(ConfigError, match=f"holds {kind}: choose another"):
+        show(suite, cells)
+
+
+def test_metrics_that_a_task_has_not_are_found_before_anything_starts(tmp_path):
+    suite, cells = expanded(tmp_path, **{"Suite.metrics": "{'Few': 'f1'}"})
+    for command in (show, run_suite):
+        with pytest.raises(
+            ConfigError, match=r"Suite.metrics 'Few': .*'f1' is no metric of quickstart_reviews"
+        ):
+            command(suite, cells)
+    assert not ran(tmp_path)
 
 
 def test_missing_data_are_named_before_anything_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "train", trained(ran=tmp_path / "ran.txt"))
     tasks = "{'All': 'quickstart_reviews', 'Few': 'super_glue_rte_v102'}"
     suite, cells = expanded(tmp_path, **{"Suite.tasks": tasks, "DATA_DIR": tmp_path / "nothing"})
-    with pytest.raises(ConfigError, match=r"cells cannot be run: .*few\.seed0: .*nothing"):
+    with pytest.raises(ConfigError, match=r"\d+ cells cannot be run: .*seed0 and \d+ others: .*nothing"):
         worker.work(suite, cells)
     assert not ran(tmp_path)
 
