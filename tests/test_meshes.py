@@ -68,7 +68,8 @@ def tuned_on(mesh, method, *, members=1, microbatches=1):
     mesh = partition.make_mesh(*(({}, jax.devices()[:1]) if mesh is None else (MESHES[mesh],)))
     method = for_model(METHODS[method], CONFIG.prompt_width)
     model, seeds_E = T5(CONFIG, prompt_kind_of(method)), np.arange(members)
-    optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.01), STEPS)
+    # With a smaller epsilon, the first steps would be signs of gradients, also of those that are but rounding.
+    optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.01, epsilon=1e-5), STEPS)
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), D, None)["params"])
     tuned_placed = {"prompt": partition.sharded_shapes(shapes, mesh, members=members)}
     shardings = partition.shardings((tuned_placed, partition.state_shapes(optimizer, tuned_placed)))

@@ -35,11 +35,8 @@ VARIED = {
             "Optimizer.weight_decay": (0.0, 0.01, 0.1),
             "Optimizer.beta1": (0.9, 0.5, 0.0),
             "Optimizer.beta2": (0.999, 0.9, 0.99),
-            "Optimizer.epsilon": (
-                1e-5,
-                1e-4,
-                1e-3,
-            ),  # small ones make a sign of the rounding of small gradients
+            # Smaller ones would make signs of the rounding of small gradients.
+            "Optimizer.epsilon": (1e-3, 3e-3, 1e-2),
             "Optimizer.gradient_clip_norm": (0.1, 1.0, 5.0),
             "Optimizer.network_learning_rate": (0.1, 0.02, 0.001),
             "Optimizer.network_weight_decay": (0.1, 0.0, 0.01),
