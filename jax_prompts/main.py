@@ -43,12 +43,13 @@ def main(argv: list[str] | None = None) -> None:
             interrupts.hold()
             restart_with_huge_pages()
         from jax_prompts.cli.arguments import parse
-        from jax_prompts.compiled import keep_programs
         from jax_prompts.distributed.supervisor import one_of_several, supervise
 
         args = parse(sys.argv[1:] if argv is None else argv)
         args.several = False
         if argv is None and args.keeps_programs:
+            from jax_prompts.compiled import keep_programs
+
             keep_programs()
         if one_of_several(args):
             supervise(args)

@@ -68,7 +68,7 @@ def test_a_prompt_and_beams_that_are_too_many(monkeypatch):
 
 
 def test_the_lengths_of_the_data_count_once_they_are_known(monkeypatch):
-    run = with_settings("data", batch_size=1000)
+    run = with_settings("data", batch_size=8000)  # in 8 groups
     checked(run, 2 * 10**9, monkeypatch)
     with pytest.raises(ConfigError, match="BATCH_SIZE to "):
         checked(run, 2 * 10**9, monkeypatch, LONG)

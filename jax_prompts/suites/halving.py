@@ -59,14 +59,7 @@ def choose(suite: Suite, cells: Sequence[Cell], cells_at: CellsAt) -> dict[str, 
     """
     root, full = pathlib.Path(suite.model_dir), full_steps(cells)
     options = list(dict.fromkeys(map(option_of, cells)))
-
-    settings = {
-        "budget": suite.budget,
-        "eta": suite.eta,
-        "steps": full,
-        "options": [_name(o) for o in options],
-    }
-    states.claim_for_search(root, settings)
+    states.claim_for_search(root, {"steps": full, "options": [_name(option) for option in options]})
 
     def run(name: str, steps: int, wanted: Sequence[Option]) -> list[Cell]:
         at = root / "rungs" / name

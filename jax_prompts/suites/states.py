@@ -66,7 +66,7 @@ def check_same_suite(root: pathlib.Path, cells: Sequence[Cell]) -> None:
 
 
 def claim_for_search(root: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Keeps a directory for a search with these settings, plain JSON.
+    """Keeps a directory for a search with these settings, plain JSON; with another budget it is the same search.
 
     Raises:
       ConfigError: it holds a run, a suite without a budget, or another search.
@@ -82,7 +82,7 @@ def claim_for_search(root: pathlib.Path, settings: dict[str, Any]) -> None:
         return
     if there != text:
         raise ConfigError(
-            f"MODEL_DIR {root} holds a search with another budget, or among other options: choose another MODEL_DIR"
+            f"MODEL_DIR {root} holds a search among other options, or for other TRAIN_STEPS: choose another MODEL_DIR"
         )
 
 

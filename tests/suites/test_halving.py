@@ -165,8 +165,9 @@ def test_other_searches_and_suites_are_refused(tmp_path):
     budget = {"Suite.budget": "{'steps': 600}"}
     report = halving.choose(*search(tmp_path, **budget))
     assert halving.choose(*search(tmp_path, **budget)) == report
-    for other in ({"Suite.budget": "{'steps': 700}"}, {"Suite.search": "{'LEARNING_RATE': (0.1, 0.2)}"}):
-        with pytest.raises(ConfigError, match="another budget, or among other options"):
+    assert rungs_of(halving.choose(*search(tmp_path, **{"Suite.budget": "{'steps': 900}"})))[0] == (10, 15)
+    for other in ({"TRAIN_STEPS": 90}, {"Suite.search": "{'LEARNING_RATE': (0.1, 0.2)}"}):
+        with pytest.raises(ConfigError, match="among other options, or for other TRAIN_STEPS"):
             halving.choose(*search(tmp_path, **(budget | other)))
     worker.work(*expanded(tmp_path / "plain"))
     with pytest.raises(ConfigError, match="a suite that is no search"):
