@@ -29,8 +29,6 @@ def keep_programs() -> None:
     try:
         check_possible(directory)
         make_directory(directory)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError
     except OSError as error:
         log(f"compiled programs are not kept: {directory} cannot be written ({system_reason(error)})")
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import time
@@ -15,6 +14,7 @@ from jax.sharding import Mesh
 
 from jax_prompts import best, memory, model_dir, optim, partition
 from jax_prompts.base_models.build import make_vocabulary
+from jax_prompts.batches import batches_of
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Data, TrainRun
 from jax_prompts.data.cache import digests
@@ -30,11 +30,10 @@ from jax_prompts.data.roles import (
     split_of,
     subset_records,
 )
-from jax_prompts.data.sampler import train_batches
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import StepDisplay, log
-from jax_prompts.distributed import global_arrays, processes
+from jax_prompts.distributed import processes
 from jax_prompts.errors import Preempted
 from jax_prompts.length_plan import plan_training
 from jax_prompts.members import ActiveMembers
@@ -159,31 +158,18 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     log(f"before tuning: {one_line(untuned_metrics)}")
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
-    batch_sharding, group_rows = partition.batch_sharding(mesh, members=True), data.batch_size // plan.groups
-    make_batches = functools.partial(
-        train_batches,
-        batch_size=data.batch_size,
-        inputs_length=setup.inputs_length,
-        targets_length=setup.targets_length,
-        prompt_ids=setup.prompt_ids_P,
-        special_tokens=SpecialTokens.of(vocabulary),
-        groups=plan.groups,
-        lengths=plan.lengths,
-        rows_here_K=global_arrays.rows_here(batch_sharding, group_rows, axis=1),
-    )
-    encoder_lengths = [setup.prompt_length + length for length in plan.lengths]
-    train_step, active = TrainStep(setup, encoder_lengths, plan.groups), ActiveMembers(setup, mixtures_E)
+    make_batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))
+    train_step, active = TrainStep(setup, plan), ActiveMembers(setup, mixtures_E)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
-    batches = make_batches(mixtures_E, seeds=setup.seeds_E.tolist(), start_step=step)
+    batches = make_batches(mixtures_E, setup.seeds_E.tolist(), step)
     first, examples_here, tuning_seconds, begun = step, 0, 0.0, time.monotonic()
     with StepDisplay(step, steps) as display, processes.stop_requests() as stop_requested:
         while step < steps and (going_on := tracker.active(settings.patience)):
             if going_on != active.members:
                 log(f"step {step}: {len(going_on)} of {settings.members} members go on")
                 tuned, opt_state = active.only(going_on, tuned, opt_state)
-                batches = make_batches(active.mixtures, seeds=active.seeds.tolist(), start_step=step)
-            groups = [global_arrays.put_batch(x, batch_sharding, group_rows, axis=1) for x in next(batches)]
-            keys_E = dropout_keys(active.seeds, step)
+                batches = make_batches(active.mixtures, active.seeds.tolist(), step)
+            groups, keys_E = next(batches), dropout_keys(active.seeds, step)
             tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, groups, keys_E, active.numbers)
             step, rows = step + 1, data.batch_size * len(active.members)
             examples_here += rows

@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from jax_prompts import partition
 from jax_prompts.cpu import compiler_options
+from jax_prompts.length_plan import LengthPlan
 from jax_prompts.setup import Setup
 from jax_prompts.step import Batch, Metrics, group_keys, parts_of, step_of
 from jax_prompts.sweep import Numbers
@@ -54,9 +55,10 @@ class TrainStep:
     compiled when it is first seen, so that nothing is compiled in between.
     """
 
-    def __init__(self, setup: Setup, encoder_lengths: Sequence[int], groups: int) -> None:
-        """Args: the run; lengths of encoder rows, prompt included, and number of groups that its batches have."""
-        self._setup, self._lengths, self._groups = setup, encoder_lengths, groups
+    def __init__(self, setup: Setup, plan: LengthPlan) -> None:
+        """Args: the run; how its batches are divided and padded."""
+        self._setup, self._groups = setup, plan.groups
+        self._lengths = [setup.prompt_length + length for length in plan.lengths]  # of encoder rows
         self._programs: dict[int, _Programs] = {}
 
     def __call__(

@@ -22,13 +22,13 @@ import numpy as np
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import make_vocabulary
+from jax_prompts.batches import batches_of
 from jax_prompts.config import BaseModel, Data, Optimizer, Training, TrainRun
 from jax_prompts.cpu import restart_with_huge_pages
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.length_groups import planned
 from jax_prompts.data.roles import open_members
-from jax_prompts.data.sampler import needed_lengths, train_batches
-from jax_prompts.distributed import global_arrays
+from jax_prompts.data.sampler import needed_lengths
 from jax_prompts.length_plan import LengthPlan, plan_training
 from jax_prompts.models.flops import encoder_flops
 from jax_prompts.prompts import PromptTuning
@@ -54,27 +54,15 @@ def plan_of(way: str, setup: Setup, mixtures: Any) -> LengthPlan:
 def way(setup: Setup, mixtures: Any, vocabulary: Any, plan: LengthPlan) -> Any:
     """`take(step) -> seconds` of one way to pad, and what is to be known of it."""
     tuned, opt_state, frozen, _ = initial_state(setup, vocabulary)
-    data, sharding = setup.run.data, partition.batch_sharding(setup.mesh, members=True)
-    rows = data.batch_size // plan.groups
-    batches = train_batches(
-        mixtures,
-        seeds=setup.seeds_E.tolist(),
-        batch_size=data.batch_size,
-        inputs_length=setup.inputs_length,
-        targets_length=setup.targets_length,
-        prompt_ids=setup.prompt_ids_P,
-        special_tokens=SpecialTokens.of(vocabulary),
-        groups=plan.groups,
-        lengths=plan.lengths,
-    )
-    train_step = TrainStep(setup, [setup.prompt_length + length for length in plan.lengths], plan.groups)
+    batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))(mixtures, setup.seeds_E.tolist())
+    train_step = TrainStep(setup, plan)
 
     def take(step: int) -> float:
         nonlocal tuned, opt_state
         begun = time.perf_counter()
-        groups = [global_arrays.put_batch(x, sharding, rows, axis=1) for x in next(batches)]
+        keys_E = dropout_keys(setup.seeds_E, step)
         tuned, opt_state, metrics = train_step(
-            tuned, opt_state, frozen, groups, dropout_keys(setup.seeds_E, step), setup.numbers_E
+            tuned, opt_state, frozen, next(batches), keys_E, setup.numbers_E
         )
         jax.block_until_ready((tuned, metrics))
         return time.perf_counter() - begun

@@ -79,9 +79,8 @@ def _ensemble(groups: Sequence[_Group], cache: TokenCache, scores_E: Sequence[Sc
     answers_E = [scores.answers for scores in scores_E if scores.answers is not None]
     candidates_N, log_p_NEC = _candidates(groups, cache, answers_E)
     answers = ensemble_of(answers_E, candidates_N, log_p_NEC)
-    scores = groups[0].evaluator.task_evaluators[cache.task](
-        answers
-    )  # which knows targets and baselines already
+    # One that has scored these prompts knows targets and baselines already.
+    scores = groups[0].evaluator.task_evaluators[cache.task](answers)
     about_N = agreement(answers_E, answers)
     means = {
         name: float(np.mean([about[name] for about in about_N])) for name in ("agreement", "vote_entropy")

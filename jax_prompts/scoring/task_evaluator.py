@@ -169,13 +169,17 @@ def check_metrics(name: str | None, caches: Sequence[TokenCache], *, ranked: boo
       caches: of the tasks.
       ranked: whether the likeliest labels are scored, too.
     """
-    for cache in caches if name is not None else ():
+    for cache in caches:
         if cache.chooses:
-            examples = [cache.example(index) for index in range(min(2, len(cache)))]
-            named = metric_names(
-                cache.metrics, cache.postprocess, examples, ranked and cache.labels is not None
-            )
-            check_metric(name, cache.task, named)
+            check_metric_of(name, cache, ranked=ranked)
+
+
+def check_metric_of(name: str | None, cache: TokenCache, *, ranked: bool) -> None:
+    """`check_metrics` of one task, whether it chooses or not."""
+    if name is not None:
+        examples = [cache.example(index) for index in range(min(2, len(cache)))]
+        named = metric_names(cache.metrics, cache.postprocess, examples, ranked and cache.labels is not None)
+        check_metric(name, cache.task, named)
 
 
 def metric_names(

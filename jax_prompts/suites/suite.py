@@ -29,7 +29,6 @@ def run_suite(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 
     Raises:
       As `worker.work`.
     """
-    _check_metrics(suite, cells)
     work(suite, cells, share)
     return finish(suite, cells)
 
@@ -137,15 +136,13 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
 
 def _check_metrics(suite: Suite, cells: Sequence[Cell]) -> None:
     """Raises ConfigError for a metric of Suite.metrics that its task has not; reads no data."""
-    for column, wanted in suite.metrics.items():
+    for column in suite.metrics:
         run = next(cell.run for cell in cells if cell.column == column)
-        task, name = wanted if isinstance(wanted, tuple | list) else (run.data.task, wanted)
-        data = dataclasses.replace(run.data, task=task)
+        task, name = table.wanted(suite, column)
+        data = dataclasses.replace(run.data, task=task or run.data.task)
         training = dataclasses.replace(run.training, metric=name)
-        try:
+        with table.naming(column):
             check_task(dataclasses.replace(run, data=data, training=training))
-        except ConfigError as error:
-            raise ConfigError(f"Suite.metrics {column!r}: {error}") from error
 
 
 def _step_flops(report: dict[str, Any]) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from jax_prompts.config import Suite
+from jax_prompts.errors import ConfigError
 from jax_prompts.scoring.averages import TaskMetrics, deviation
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.suites.cells import Cell
@@ -105,11 +107,24 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
 def shown(suite: Suite, cell: Cell, summary: dict[str, Any]) -> float:
     """The number that a finished cell shows: of test examples where its protocol has some, else of validation's."""
     metrics: TaskMetrics = summary.get("test_metrics") or summary["metrics"]
-    wanted = suite.metrics.get(cell.column)
-    if isinstance(wanted, tuple | list):
-        task, name = wanted
-        return selection_metric(metrics, name, [task])[0]
-    return selection_metric(metrics, wanted)[0]
+    task, name = wanted(suite, cell.column)
+    with naming(cell.column):
+        return selection_metric(metrics, name, None if task is None else [task])[0]
+
+
+def wanted(suite: Suite, column: str) -> tuple[str | None, str | None]:
+    """(task, metric) that a column shows: of all its tasks (None), and the mean of the metrics (None)."""
+    found = suite.metrics.get(column)
+    return (None, found) if found is None or isinstance(found, str) else tuple(found)
+
+
+@contextlib.contextmanager
+def naming(column: str) -> Iterator[None]:
+    """Says of a metric that is not there which of Suite.metrics asks for it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"Suite.metrics {column!r}: {error}") from error
 
 
 def option_of(cell: Cell) -> Option:

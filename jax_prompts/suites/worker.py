@@ -22,16 +22,16 @@ from jax_prompts.config import Suite, TrainRun
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, Preempted, RunError, first_line, is_out_of_memory
+from jax_prompts.scoring.task_evaluator import check_metric_of
 from jax_prompts.setup import set_up
 from jax_prompts.storage import files, run_lock
-from jax_prompts.suites import states
+from jax_prompts.suites import states, table
 from jax_prompts.suites.cell_files import hand_out
 from jax_prompts.suites.cells import Cell, Group, groups_of
 from jax_prompts.sweep import Variant
 from jax_prompts.train import train
 
 _POLL_SECONDS = 2.0
-_UNKNOWN = ""
 
 
 def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -> None:
@@ -51,7 +51,7 @@ def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -
     root = pathlib.Path(suite.model_dir)
     states.check_same_suite(root, cells)
     groups = groups_of(cells, suite.members)[share[0] - 1 :: share[1]]
-    _check_data([cell for group in groups for cell in group.cells])
+    _check_data(suite, [cell for group in groups for cell in group.cells])
     before = {cell.name: states.failure_of(cell) for cell in cells}
 
     def ended(group: Group) -> bool:
@@ -85,44 +85,47 @@ def _log_progress(cells: Sequence[Cell], begun: float, done_here: int, left: int
     log(f"suite: {finished} of {len(cells)} cells finished{time_left}")
 
 
-def _check_data(cells: Sequence[Cell]) -> None:
-    """Opens the data of every open cell, which fills their caches.
+def _check_data(suite: Suite, cells: Sequence[Cell]) -> None:
+    """Opens the data of every open cell, which fills their caches, and looks for the metrics that are to be shown.
 
     Raises:
       ConfigError: some are missing; all that is wrong is said at once.
     """
-    opened: list[tuple[Any, str | None]] = []  # what cells need, and why it cannot be opened
-    wrong: dict[str, list[str]] = {}
+    needs: list[tuple[Any, list[Cell]]] = []
     for cell in cells:
-        if states.summary_of(cell) is not None:
-            continue
-        needs = (cell.run.model.vocabulary, cell.run.model.checkpoint, cell.run.data)
-        reason = next((reason for known, reason in opened if known == needs), _UNKNOWN)
-        if reason == _UNKNOWN:
-            reason = _why_not(cell)
-            opened.append((needs, reason))
-        if reason is not None:
-            wrong.setdefault(reason, []).append(cell.name)
+        if states.summary_of(cell) is None:
+            own = (cell.run.model.vocabulary, cell.run.model.checkpoint, cell.run.data)
+            sharing = next((sharing for known, sharing in needs if known == own), None)
+            if sharing is None:
+                needs.append((own, [cell]))
+            else:
+                sharing.append(cell)
+    wrong: dict[str, list[str]] = {}
+    for _, sharing in needs:
+        run = sharing[0].run
+        try:
+            roles = open_roles(run.data, make_vocabulary(run.model))
+            caches = [cache for _, cache in roles.get("test", roles["validation"])]
+            for column in dict.fromkeys(cell.column for cell in sharing):
+                task, name = table.wanted(suite, column)
+                with table.naming(column):
+                    for cache in caches:
+                        if task in (None, cache.task):
+                            check_metric_of(name, cache, ranked=run.data.rank_classification)
+        except (ConfigError, RunError) as error:
+            wrong.setdefault(first_line(error), []).extend(cell.name for cell in sharing)
     states.refuse(wrong)
-
-
-def _why_not(cell: Cell) -> str | None:
-    """Why a cell's data cannot be opened; None where they can."""
-    try:
-        open_roles(cell.run.data, make_vocabulary(cell.run.model))
-    except (ConfigError, RunError) as error:
-        return first_line(error)
-    return None
 
 
 def _run(group: Group, root: pathlib.Path) -> None:
     """Runs the cells of a group side by side, and writes down why one could not be run."""
-    for cell in _open(group, root).cells:
+    group = _open(group, root)
+    for cell in group.cells:
         log(f"cell {cell.name}")
         states.forget_failure(cell)
         files.write(cell.directory / "command.txt", shlex.join(cell.command()) + "\n")
     try:
-        for part in _that_fit(_open(group, root)):
+        for part in _that_fit(group):
             _run_together(part, root)
     except Preempted:
         raise

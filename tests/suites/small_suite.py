@@ -117,7 +117,7 @@ def main():
     directory, seconds = sys.argv[1:]
     found, cells = expanded(directory)
     worker.train = trained(float(seconds), pathlib.Path(directory) / "ran.txt")
-    worker._check_data = lambda cells: None
+    worker._check_data = lambda suite, cells: None
     worker._POLL_SECONDS = 0.1
     print("ready", flush=True)
     suite.run_suite(found, cells)

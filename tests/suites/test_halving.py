@@ -27,7 +27,7 @@ RUNS = 2  # of an option: its seeds
 @pytest.fixture(autouse=True)
 def nothing_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "train", trained(ran=tmp_path / "ran.txt"))
-    monkeypatch.setattr(worker, "_check_data", lambda cells: None)
+    monkeypatch.setattr(worker, "_check_data", lambda suite, cells: None)
 
 
 def search(directory, **settings):

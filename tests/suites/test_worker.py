@@ -23,7 +23,7 @@ PROGRAM = str(pathlib.Path(__file__).parent / "small_suite.py")
 def small(tmp_path, monkeypatch):
     """(suite, cells) of which nothing trains; `ran.txt` lists what was run."""
     monkeypatch.setattr(worker, "train", trained(ran=tmp_path / "ran.txt"))
-    monkeypatch.setattr(worker, "_check_data", lambda cells: None)
+    monkeypatch.setattr(worker, "_check_data", lambda suite, cells: None)
     return expanded(tmp_path)
 
 
