@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -105,11 +106,53 @@ class Dropout(nn.Module):
         return x_BLD * (keep_BLD / (1.0 - self.rate)).astype(x_BLD.dtype)
 
 
+def contract(spec: str, a: Array, b: Array, dtype: DTypeLike) -> Array:
+    """`einsum(spec, a, b)` in `dtype`, where each letter of `spec` stands in two or three of its terms.
+
+    Two bfloat16 arrays are multiplied as they are, and so are their gradients; sums are float32's. (Asked for a result
+    of bfloat16, XLA's CPU backend widens both first, and multiplies at half the rate.)
+    """
+    narrow = a.dtype == b.dtype == jnp.bfloat16
+    return _contract(spec, dtype, *((a, b) if narrow else (a.astype(dtype), b.astype(dtype))))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _contract(spec: str, dtype: DTypeLike, a: Array, b: Array) -> Array:
+    of_a, of_b, of_out = spec.replace("->", ",").split(",")
+    summed = [letter for letter in of_a if letter in of_b and letter not in of_out]
+    # An array on the left is transposed unless summed along its last axis, one on the right need not be; so that
+    # attention's [B, H, L, M] never is, the larger goes to the right where both would be.
+    last_a, last_b = of_a[-1] in summed, of_b[-1] in summed
+    if last_b and not last_a or not (last_a or last_b) and a.size > b.size:
+        (a, of_a), (b, of_b) = (b, of_b), (a, of_a)
+    batch = [letter for letter in of_a if letter in of_b and letter in of_out]
+    dimensions = [tuple([of.index(x) for x in letters] for of in (of_a, of_b)) for letters in (summed, batch)]
+    of_dot = batch + [x for x in of_a + of_b if x not in summed + batch]
+    out = jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+    return out.transpose([of_dot.index(letter) for letter in of_out]).astype(dtype)
+
+
+def _contract_forward(spec: str, dtype: DTypeLike, a: Any, b: Any) -> tuple[Array, tuple]:
+    # What is not differentiated, a frozen kernel, keeps nothing for its gradient.
+    kept = a.value if b.perturbed else None, b.value if a.perturbed else None
+    return _contract(spec, dtype, a.value, b.value), kept
+
+
+def _contract_backward(spec: str, dtype: DTypeLike, kept: tuple, gradient: Array) -> tuple:
+    of_a, of_b, of_out = spec.replace("->", ",").split(",")
+    a, b = kept
+    to_a = None if b is None else _contract(f"{of_out},{of_b}->{of_a}", b.dtype, gradient.astype(b.dtype), b)
+    to_b = None if a is None else _contract(f"{of_a},{of_out}->{of_b}", a.dtype, a, gradient.astype(a.dtype))
+    return to_a, to_b
+
+
+_contract.defvjp(_contract_forward, _contract_backward, symbolic_zeros=True)
+
+
 def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: DTypeLike) -> Float[Array, "*b O"]:
-    """x W in `dtype`; two bfloat16 arrays are not widened for float32 sums, in which their products are exact."""
-    narrow = x_BLI.dtype == w_IO.dtype == jnp.bfloat16
-    operands = jnp.bfloat16 if narrow else dtype
-    return jnp.dot(x_BLI.astype(operands), w_IO.astype(operands), preferred_element_type=dtype)
+    """x W in `dtype`."""
+    rows = "ABCL"[: x_BLI.ndim - 1]
+    return contract(f"{rows}I,IO->{rows}O", x_BLI, w_IO, dtype)
 
 
 class Dense(nn.Module):
@@ -169,13 +212,13 @@ class Attention(nn.Module):
         """Attend from `x_BLD` to keys and values [B, M, H, K]; `bias` is added to the logits."""
         key_BMHK, value_BMHK = keys_values
         query_BLHK = self._heads(self.query(x_BLD))
-        logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32)
+        logits_BHLM = contract("BLHK,BMHK->BHLM", query_BLHK, key_BMHK, jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM + bias, axis=-1).astype(self.dtype)
         if not deterministic and drops(self.dropout_rate):
             # T5X's mask is shared by all queries, so dropping a weight is dropping its value: one
             # pass over [B, M, H] in place of one over [B, H, L, M].
             value_BMHK = value_BMHK * self._dropout_mask(*value_BMHK.shape[:3])[..., None]
-        out_BLHK = jnp.einsum("BHLM,BMHK->BLHK", weights_BHLM, value_BMHK)
+        out_BLHK = contract("BHLM,BMHK->BLHK", weights_BHLM, value_BMHK, self.dtype)
         return self.out(out_BLHK.reshape(*x_BLD.shape[:2], -1))
 
     def absorbed_projections(
@@ -195,17 +238,15 @@ class Attention(nn.Module):
         value_DHK = self.value.kernel.astype(self.dtype).reshape(kernel_shape)
         attended_BMD = attended_BMD.astype(self.dtype)
         query_BUHK = self._heads(self.query(x_BUD))
-        query_BUHD = jnp.einsum("BUHK,DHK->BUHD", query_BUHK, key_DHK)
+        query_BUHD = contract("BUHK,DHK->BUHD", query_BUHK, key_DHK, self.dtype)
         query_BUHD = nn.with_logical_constraint(query_BUHD, ("batch", "length", "heads", "embed"))
-        logits_BHUM = jnp.einsum(
-            "BUHD,BMD->BHUM", query_BUHD, attended_BMD, preferred_element_type=jnp.float32
-        )
+        logits_BHUM = contract("BUHD,BMD->BHUM", query_BUHD, attended_BMD, jnp.float32)
         weights_BHUM = jax.nn.softmax(logits_BHUM + bias, axis=-1).astype(self.dtype)
         if not deterministic and drops(self.dropout_rate):
             mask_BMH = self._dropout_mask(*attended_BMD.shape[:2], self.num_heads)
             weights_BHUM = weights_BHUM * jnp.swapaxes(mask_BMH, 1, 2)[:, :, None]
-        mixed_BUHD = jnp.einsum("BHUM,BMD->BUHD", weights_BHUM, attended_BMD)
-        out_BUHK = jnp.einsum("BUHD,DHK->BUHK", mixed_BUHD, value_DHK)
+        mixed_BUHD = contract("BHUM,BMD->BUHD", weights_BHUM, attended_BMD, self.dtype)
+        out_BUHK = contract("BUHD,DHK->BUHK", mixed_BUHD, value_DHK, self.dtype)
         return self.out(out_BUHK.reshape(*x_BUD.shape[:2], -1))
 
     def prefers_absorbed_projections(self, queries: int, attended: int) -> bool:
