@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens, input_prompts, layer_prompts_of
-from jax_prompts.models.layers import MASKED, Dropout, Embed, Rate, shard_batch
+from jax_prompts.models.layers import MASKED, Dropout, Embed, Rate, contract, shard_batch
 from jax_prompts.models.remat import rematerialized
 
 
@@ -100,10 +100,10 @@ class BertLayer(nn.Module):
         query, key, value = (dense(x_BLD).reshape(shape) for dense in (self.query, self.key, self.value))
         key = at_virtual_tokens(prompts.keys_NQHK, virtual_BL, key).astype(c.dtype)
         value = at_virtual_tokens(prompts.values_NQHK, virtual_BL, value).astype(c.dtype)
-        logits_BHLM = jnp.einsum("BLHK,BMHK->BHLM", query, key, preferred_element_type=jnp.float32)
+        logits_BHLM = contract("BLHK,BMHK->BHLM", query, key, jnp.float32)
         weights_BHLM = jax.nn.softmax(logits_BHLM * c.head_dim**-0.5 + bias_B11L, axis=-1).astype(c.dtype)
         weights_BHLM = self.dropout(weights_BHLM, deterministic)
-        mixed_BLD = jnp.einsum("BHLM,BMHK->BLHK", weights_BHLM, value).reshape(x_BLD.shape)
+        mixed_BLD = contract("BHLM,BMHK->BLHK", weights_BHLM, value, c.dtype).reshape(x_BLD.shape)
         x_BLD = self.attention_norm(x_BLD + self.dropout(self.out(mixed_BLD), deterministic))
         h_BLD = self.wo(nn.gelu(self.wi(x_BLD), approximate=False))
         return self.mlp_norm(x_BLD + self.dropout(h_BLD, deterministic))

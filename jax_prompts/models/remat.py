@@ -9,8 +9,10 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from jax_prompts.models.layers import PRODUCT
+
 POLICIES = {
-    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights
+    "minimal": jax.checkpoint_policies.save_only_these_names(PRODUCT),  # products with weights
     "full": jax.checkpoint_policies.nothing_saveable,  # a layer's input alone
 }
 
