@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
@@ -13,7 +14,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Data
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import text_length
-from jax_prompts.data.length_groups import LengthGroups, plan_lengths
+from jax_prompts.data.length_groups import LengthGroups, plan_lengths, planned
 from jax_prompts.data.roles import Caches
 from jax_prompts.data.sampler import needed_lengths
 from jax_prompts.models.bert import Bert
@@ -27,7 +28,8 @@ _BACKWARD = 2  # times the forward pass: gradients of activations alone
 # What compiling costs, in products that could be computed meanwhile. Orders of magnitude do.
 _FLOPS_A_SECOND = {"cpu": 1e11}
 _FLOPS_A_SECOND_ELSEWHERE = 1e14
-_COMPILE_SECONDS, _COMPILE_SECONDS_A_LAYER = 2.0, 0.5
+_TRAINING_PROGRAM = 2.0, 0.5  # seconds to compile it, and more of them a layer
+_ANSWERING_PROGRAM = 0.5, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ def plan_training(setup: Setup, mixtures_E: list[Caches], steps: int) -> LengthP
         max(cache.longest_inputs for mixture in mixtures_E for _, cache in mixture),
         setup.inputs_length,
         lambda length: rows * encoder_flops(config, setup.prompt_length + length) / mesh.size,
-        _program_cost(setup.model, mesh),
+        _program_cost(setup.model, mesh, *_TRAINING_PROGRAM),
     )
     return LengthPlan(groups, lengths)
 
@@ -123,9 +125,49 @@ def plan_evaluation(
         cache.longest_inputs,
         most,
         lambda length: rows * encoder_flops(model.config, prompt_length + length) / devices,
-        _program_cost(model, mesh),
+        _program_cost(model, mesh, *_ANSWERING_PROGRAM),
     )
     return EvaluationPlan(order_N, lengths)
+
+
+def plan_texts(
+    model: Model,
+    mesh: Mesh,
+    needed_K: Sequence[int],
+    *,
+    rows: int,
+    prompt_length: int,
+    known: Sequence[int],
+) -> tuple[int, ...]:
+    """The lengths of batches of texts: the known ones, or others where there is so much to read that they spare more
+    than compiling them takes.
+
+    Args:
+      model, mesh: that answer.
+      needed_K: the longest text of each batch, in tokens.
+      rows: of a batch.
+      prompt_length: P.
+      known: lengths whose programs are there already, or are shared with other texts; the last holds every text.
+    """
+
+    def cost(length: int) -> float:
+        return rows * encoder_flops(model.config, prompt_length + length) / mesh.size
+
+    program_cost = _program_cost(model, mesh, *_ANSWERING_PROGRAM)
+
+    def total(lengths: Sequence[int]) -> float:
+        new = len(set(lengths) - set(known))
+        return sum(cost(planned(lengths, needed)) for needed in needed_K) + new * program_cost
+
+    own = plan_lengths(
+        None,
+        np.array(needed_K),
+        max(needed_K),
+        known[-1],
+        lambda length: len(needed_K) * cost(length),
+        program_cost,
+    )
+    return min(tuple(known), own, key=total)
 
 
 def _setting(model: Model, data: Data) -> LengthGroups:
@@ -133,7 +175,7 @@ def _setting(model: Model, data: Data) -> LengthGroups:
     return 1 if isinstance(model, Bert) and not model.classes else data.length_groups
 
 
-def _program_cost(model: Model, mesh: Mesh | None) -> float:
+def _program_cost(model: Model, mesh: Mesh | None, seconds: float, seconds_a_layer: float) -> float:
     config, platform = model.config, "cpu" if mesh is None else partition.platform_of(mesh)
     layers = (
         config.num_encoder_layers + config.num_decoder_layers
@@ -142,5 +184,4 @@ def _program_cost(model: Model, mesh: Mesh | None) -> float:
     )
     if isinstance(config, T5Config) and config.scan_layers:
         layers = 2
-    seconds = _COMPILE_SECONDS + layers * _COMPILE_SECONDS_A_LAYER
-    return seconds * _FLOPS_A_SECOND.get(platform, _FLOPS_A_SECOND_ELSEWHERE)
+    return (seconds + layers * seconds_a_layer) * _FLOPS_A_SECOND.get(platform, _FLOPS_A_SECOND_ELSEWHERE)

@@ -2,10 +2,11 @@
 
     python scripts/bench_step.py --json
     python scripts/bench_step.py --methods prompt_tuning residual explosive
+    python scripts/bench_step.py --peft PEFT/bin/python --t5x T5X/bin/python --vocabulary spiece.model
 
-Prints seconds a step (median), examples/s, GFLOP/s by the compiler's count, the share of the rate that a float32
-matrix product reaches in the same process, and the peak resident memory. Several methods take steps in turns and
-are related to the first.
+Prints seconds a step (median), examples/s, GFLOP/s by the compiler's count, the share of the rate that a matrix
+product of the same type reaches in the same process, and the peak resident memory. Several methods, and other systems
+whose environments are named, take steps in turns and are related to the first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import resource
 import statistics
 import time
@@ -23,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peers.peer import Peer
 
 from jax_prompts import optim
 from jax_prompts.base_models.build import make_model
@@ -63,10 +66,10 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-def matrix_product_rate(size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of a float32 product of two square matrices: what this machine reaches through XLA."""
-    product = jax.jit(jnp.matmul)
-    a = jax.random.normal(jax.random.key(0), (size, size))
+def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 5) -> float:
+    """FLOP/s of a product of two square matrices, sums in float32: what this machine reaches through XLA."""
+    product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product(a, a).block_until_ready()
     seconds = []
     for _ in range(repeats):
@@ -74,6 +77,16 @@ def matrix_product_rate(size: int = 2048, repeats: int = 5) -> float:
         product(a, a).block_until_ready()
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds)
+
+
+def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texts [E, B, L] and targets [E, B, U]."""
+    draw = np.random.default_rng(0)
+    shape = args.members, args.batch
+    return tuple(
+        draw.integers(3, rows - 128, (*shape, length), dtype=np.int32)
+        for length in (args.inputs, args.targets)
+    )
 
 
 def prepare(
@@ -89,12 +102,10 @@ def prepare(
     optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3), args.steps)
     state = (tuned, jax.jit(jax.vmap(optimizer.init))(tuned))
 
-    draw = np.random.default_rng(0)
-    text = draw.integers(3, rows - 128, (args.members, args.batch, args.inputs), dtype=np.int32)
+    text, targets = random_rows(args, rows)
     prompt = np.broadcast_to(
         np.arange(rows, rows + args.prompt, dtype=np.int32), (*text.shape[:2], args.prompt)
     )
-    targets = draw.integers(3, rows - 128, (args.members, args.batch, args.targets), dtype=np.int32)
     batch = {
         "encoder_input_tokens": np.concatenate([prompt, text], axis=-1),
         "decoder_input_tokens": np.pad(targets, ((0, 0), (0, 0), (1, 0)))[..., :-1],
@@ -132,23 +143,41 @@ def prepare(
     return take, facts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def peers_of(args: argparse.Namespace) -> dict[str, Peer]:
+    """The other systems whose environments are named."""
+    settings = dict(
+        size=args.size,
+        prompt=args.prompt,
+        dropout=args.dropout,
+        dtype=args.dtype,
+        batch=args.batch,
+        inputs=args.inputs,
+        targets=args.targets,
+        vocabulary=args.vocabulary,
+        threads=os.cpu_count(),
+    )
+    pythons = {"peft": args.peft, "t5x": args.t5x}
+    return {name: Peer(name, python, **settings) for name, python in pythons.items() if python}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is computed."""
     parser.add_argument("--size", default="t5_1_1_small")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["prompt_tuning"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument("--targets", type=int, default=8)
     parser.add_argument("--prompt", type=int, default=100)
-    parser.add_argument("--members", type=int, default=1)
     parser.add_argument("--groups", type=int, help="parts of the batch; as a run has them, if not given")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
-    args = parser.parse_args()
 
-    base = BaseModel(
+
+def base_model(args: argparse.Namespace) -> BaseModel:
+    """Random weights."""
+    return BaseModel(
         size=args.size,
         checkpoint=None,
         vocabulary="",
@@ -156,15 +185,34 @@ def main() -> None:
         activation_dtype=args.dtype,
         weight_dtype=args.dtype,
     )
-    frozen = load_weights(base, make_model(base))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument("--members", type=int, default=1)
+    parser.add_argument("--peft", help="Python of an environment with torch, transformers and peft")
+    parser.add_argument("--t5x", help="Python of one with t5x, flaxformer and prompt_tuning")
+    parser.add_argument("--vocabulary", help="T5's, spiece.model, which T5X wants")
+    args = parser.parse_args()
+
+    base = base_model(args)
+    peers = peers_of(args)
+    model = make_model(base)
+    frozen = load_weights(base, model)
     prepared = {name: prepare(args, base, frozen, name) for name in args.methods}
-    seconds: dict[str, list[float]] = {name: [] for name in prepared}
+    texts, targets = (rows[0].tolist() for rows in random_rows(args, model.config.vocab_size))
+    seconds: dict[str, list[float]] = {name: [] for name in [*prepared, *peers]}
     for _ in range(args.steps + 1):  # in turns, so that a slow minute is everybody's
         for name, (take, _) in prepared.items():
             start = time.perf_counter()
             take()
             seconds[name].append(time.perf_counter() - start)
-    rate = matrix_product_rate()
+        for name, peer in peers.items():
+            answer = peer.ask("step", texts=texts, targets=targets)
+            seconds[name].append(answer["seconds"])
+            peer.facts = {"peak_rss_gigabytes": answer["peak_rss_gigabytes"]}
+    rate = matrix_product_rate(args.dtype)
     first = statistics.median(seconds[args.methods[0]][1:])
     reports = {}
     for name, (_, facts) in prepared.items():
@@ -179,6 +227,14 @@ def main() -> None:
             "limit_seconds": flops / rate,
             **facts,
         }
+    others = {
+        name: {
+            "seconds_per_step": statistics.median(seconds[name][1:]),
+            "relative_to_it": first / statistics.median(seconds[name][1:]),
+            **peer.facts,
+        }
+        for name, peer in peers.items()
+    }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if not args.json:
         for name, report in reports.items():
@@ -188,12 +244,23 @@ def main() -> None:
                 f"{report['share_of_matrix_product_rate']:.0%} of a matrix product, "
                 f"limit {report['limit_seconds']:.2f} s, tuned {report['tuned_parameters']:,}"
             )
+        for name, report in others.items():
+            print(
+                f"{name}: {report['seconds_per_step']:.3f} s/step, of which {args.methods[0]} takes "
+                f"{report['relative_to_it']:.3f}; peak {report['peak_rss_gigabytes']:.2f} GB"
+            )
         print(f"peak {peak:.2f} GB")
     settings = {**vars(args), "device": jax.devices()[0].device_kind, "model": dataclasses.asdict(base)}
-    machine = {"matrix_product_gflops_per_second": rate / 1e9, "peak_rss_gigabytes": peak}
+    on_device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    machine = {
+        "matrix_product_gflops_per_second": rate / 1e9,
+        "peak_rss_gigabytes": peak,
+        "peak_device_gigabytes": on_device and on_device / 1e9,
+        "weights_gigabytes": sum(leaf.nbytes for leaf in jax.tree.leaves(frozen)) / 1e9,
+    }
     # One method, one flat object.
     results = reports[args.methods[0]] if len(reports) == 1 else {"methods": reports}
-    print(json.dumps({"settings": settings, **machine, **results}))
+    print(json.dumps({"settings": settings, **machine, **results, "peers": others}))
 
 
 if __name__ == "__main__":

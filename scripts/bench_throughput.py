@@ -1,10 +1,12 @@
 """Examples a second of training on a task's real texts: padded to the most, to one length, and in length groups.
 
     python scripts/bench_throughput.py --vocabulary spiece.model --data_dir SUPERGLUE --task super_glue_rte_v102
+    python scripts/bench_throughput.py ... --peft PEFT/bin/python
 
 Each way takes the steps of a run with T5X's settings, on random weights, in turns with the others: batches of the task,
 the step as `t5x train` compiles it, arrays put on the device. Beside each stands how much of its products examples
-without any padding would need, by count, those of the encoder alone.
+without any padding would need, by count, those of the encoder alone. PEFT, where its environment is named, takes the
+same batches, padded to the longest row.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from peers.peer import Peer, rows_of
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import make_vocabulary
@@ -70,6 +74,27 @@ def way(setup: Setup, mixtures: Any, vocabulary: Any, plan: LengthPlan) -> Any:
     return take
 
 
+def peft(setup: Setup, mixtures: Any, vocabulary: Any, args: argparse.Namespace) -> Any:
+    """`take(step) -> seconds` of PEFT's prompt tuning."""
+    peer = Peer(
+        "peft",
+        args.peft,
+        size=args.size,
+        prompt=args.prompt,
+        dropout=args.dropout,
+        dtype=args.dtype,
+        threads=os.cpu_count(),
+    )
+    plan = plan_of("one_length", setup, mixtures)
+    batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))(mixtures, setup.seeds_E.tolist())
+    rows = setup.model.config.vocab_size
+
+    def take(step: int) -> float:
+        return peer.ask("step", **rows_of(next(batches), rows))["seconds"]
+
+    return take
+
+
 def unpadded_flops(setup: Setup, lengths_N: np.ndarray) -> float:
     """Of an average example without padding, in a training step."""
     config, prompt = setup.model.config, setup.prompt_length
@@ -110,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--ways", nargs="+", default=list(WAYS), help=f"of {', '.join(WAYS)}, and numbers of groups"
     )
+    parser.add_argument("--peft", help="Python of an environment with torch, transformers and peft")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     args = parser.parse_args(argv)
 
@@ -135,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     plans = {name: plan_of(name, setup, mixtures) for name in args.ways}
     planning_seconds = time.perf_counter() - begun
     ways = {name: way(setup, mixtures, vocabulary, plan) for name, plan in plans.items()}
+    if args.peft:
+        ways["peft"] = peft(setup, mixtures, vocabulary, args)
     compiling = {name: take(0) for name, take in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for step in range(1, args.steps + 1):  # in turns, so that a slow minute is everybody's
@@ -144,14 +172,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     limit = unpadded_flops(setup, np.minimum(lengths_N, setup.inputs_length))
     first = args.ways[0]
     reports = {}
-    for name, plan in plans.items():
+    for name in ways:
         total = sum(seconds[name])
         reports[name] = {
-            "groups": plan.groups,
-            "lengths": plan.lengths,
             "first_step_seconds": compiling[name],
             "examples_per_second": args.steps * args.batch * args.members / total,
             "speedup": sum(seconds[first]) / total,
+        }
+    for name, plan in plans.items():
+        reports[name] |= {
+            "groups": plan.groups,
+            "lengths": plan.lengths,
             "share_of_products_that_are_needed": limit / padded_flops(setup, mixtures, plan, 256),
         }
     if args.json:
@@ -159,13 +190,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     print(f"planned in {planning_seconds:.1f} s")
     for name, report in reports.items():
-        lengths = ", ".join(map(str, report["lengths"]))
-        print(
-            f"{name}: {report['examples_per_second']:.2f} examples/s, {report['speedup']:.2f}x {first}; "
-            f"{report['groups']} groups, padded to {lengths}; of its products "
-            f"{100 * report['share_of_products_that_are_needed']:.0f} % are needed; first step "
+        told = (
+            f"{name}: {report['examples_per_second']:.2f} examples/s, {report['speedup']:.2f}x {first}; first step "
             f"{report['first_step_seconds']:.0f} s"
         )
+        if name in plans:
+            told += (
+                f"; {report['groups']} groups, padded to {', '.join(map(str, report['lengths']))}; of its products "
+                f"{100 * report['share_of_products_that_are_needed']:.0f} % are needed"
+            )
+        print(told)
 
 
 if __name__ == "__main__":

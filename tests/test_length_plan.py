@@ -1,4 +1,4 @@
-"""Plans of evaluations: longer examples first, answers in order, and one length where it has to be one."""
+"""Plans of evaluations and of texts: longer examples first, answers in order, and one length where it has to be one."""
 
 import types
 
@@ -7,7 +7,7 @@ import pytest
 
 from jax_prompts.config import Data
 from jax_prompts.errors import ConfigError
-from jax_prompts.length_plan import plan_evaluation
+from jax_prompts.length_plan import plan_evaluation, plan_texts
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5, T5Config
 
@@ -48,3 +48,20 @@ def test_masked_words_have_one_length_and_classes_several():
 def test_lengths_without_a_place_for_the_longest():
     with pytest.raises(ConfigError, match="of 500 tokens: add 504"):
         plan(length_groups=(64, 128))
+
+
+def texts(needed, known):
+    mesh = types.SimpleNamespace(size=1, devices=np.array([types.SimpleNamespace(platform="cpu")]))
+    return plan_texts(T5_OF_TESTS, mesh, needed, rows=32, prompt_length=4, known=known)
+
+
+def test_few_texts_share_programs_and_many_have_their_own():
+    known = (8, 16, 32, 64, 128)
+    assert texts([40] * 2, known) == known
+    assert texts([40] * 2_000, known) == (40,)
+    assert texts([40, 70] * 2_000, known) == (40, 72)
+
+
+def test_later_texts_take_the_programs_of_earlier_ones():
+    known = (8, 16, 32, 40, 64, 72, 128)
+    assert texts([39, 70] * 1_000, known) == known

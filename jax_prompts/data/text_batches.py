@@ -1,16 +1,14 @@
-"""Batches texts in few shapes, since every shape is compiled.
-
-They are sorted by length, and lengths and short batches rounded up to powers of two.
-"""
+"""Batches texts in few shapes, since every shape is compiled: sorted by length, and short batches rounded up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int, Int32
 
-from jax_prompts.data.layout import ROUNDING, RaggedTokens, SpecialTokens, encoder_tokens
+from jax_prompts.data.layout import RaggedTokens, SpecialTokens, encoder_tokens
+from jax_prompts.data.length_groups import planned
 
 
 def text_batches(
@@ -18,7 +16,7 @@ def text_batches(
     prompts: Sequence[Int[np.ndarray, " _"]],
     *,
     batch_size: int,
-    limit: int,
+    plan: Callable[[list[int]], Sequence[int]],
     special_tokens: SpecialTokens,
     parts: int = 1,
 ) -> Iterator[tuple[list[int], Int32[np.ndarray, "B L"]]]:
@@ -28,17 +26,20 @@ def text_batches(
       texts: tokens of each, `limit` at most.
       prompts: virtual token ids of each, of any lengths.
       batch_size: texts of one batch at most.
-      limit: tokens of the longest rows.
+      plan: `plan(needed_K) -> lengths`, given the longest text of each batch: what they are padded to, in rising order.
       special_tokens: of the vocabulary.
       parts: divides the rows of every batch.
     """
+    if not texts:
+        return
     longest = max(map(len, prompts), default=0)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    for start in range(0, len(order), batch_size):
-        numbers = order[start : start + batch_size]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    lengths = plan([len(texts[numbers[-1]]) for numbers in batches])
+    for numbers in batches:
         filled = -(-power_of_two(len(numbers), batch_size) // parts) * parts
         rows = numbers + numbers[-1:] * (filled - len(numbers))
-        length = longest + power_of_two(max(ROUNDING, len(texts[numbers[-1]])), limit)
+        length = longest + planned(lengths, len(texts[numbers[-1]]))
         texts_B, prompts_B = (
             RaggedTokens.of(texts[row] for row in rows),
             RaggedTokens.of(prompts[row] for row in rows),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import reprlib
 import warnings
@@ -26,12 +27,13 @@ from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
-from jax_prompts.data.layout import SpecialTokens
+from jax_prompts.data.layout import ROUNDING, SpecialTokens
 from jax_prompts.data.text_batches import power_of_two, text_batches
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.inference import inputs
 from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
+from jax_prompts.length_plan import plan_texts
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
 from jax_prompts.storage.files import PathOrUrl
@@ -120,6 +122,7 @@ class Engine:
         self._inputs_length, self._targets_length = inputs_length, targets_length
         self._batch_size = batch_size
         self._programs: dict[Any, Callable[..., Array]] = {}
+        self._planned: set[int] = set()  # lengths of earlier texts
 
     def load_prompt(self, path: PathOrUrl) -> Prompt:
         """A prompt from its file or URL.
@@ -264,7 +267,9 @@ class Engine:
                 tokens,
                 [ids[prompt] for prompt in each],
                 batch_size=self._batch_size,
-                limit=limit,
+                plan=functools.partial(
+                    self._lengths, longest=limit, prompt_length=max(map(len, ids.values()))
+                ),
                 special_tokens=SpecialTokens.of(self._vocabulary),
                 parts=partition.row_parts(self._mesh),
             )
@@ -274,6 +279,21 @@ class Engine:
                 tokens_BL = jax.device_put(tokens_BL, sharding)
                 texts_B, cut_B = [numbers[row] for row in rows], [cut[row] for row in rows]
                 yield _Batch(texts_B, cut_B, model, params, prompts_QD, tokens_BL, labels)
+
+    def _lengths(self, needed_K: list[int], *, longest: int, prompt_length: int) -> tuple[int, ...]:
+        """What batches of texts are padded to, and later ones may be, too."""
+        powers = {power_of_two(length, longest) for length in (ROUNDING, *needed_K)} | {longest}
+        known = sorted(powers | {length for length in self._planned if length < longest})
+        lengths = plan_texts(
+            self._model,
+            self._mesh,
+            needed_K,
+            rows=self._batch_size,
+            prompt_length=prompt_length,
+            known=known,
+        )
+        self._planned.update(lengths)
+        return lengths
 
     def _table(
         self, prompts: Iterable[Prompt]

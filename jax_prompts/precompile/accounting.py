@@ -17,13 +17,19 @@ from jax_prompts.setup import Setup
 
 
 def matrix_flops(jaxpr: Any, times: int = 1) -> int:
-    """FLOPs of all products in a traced program, those in a scan as often as it runs; a multiply-add counts as two."""
+    """FLOPs of all products in a traced program; a multiply-add counts as two.
+
+    Those in a scan count as often as it runs, and of branches, which differ by platform, the one with most.
+    """
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             sides = [equation.invars[0].aval.shape[axis] for axis in contracted]
             total += 2 * times * equation.outvars[0].aval.size * math.prod(sides)
+        if equation.primitive.name == "cond":
+            total += max(matrix_flops(branch.jaxpr, times) for branch in equation.params["branches"])
+            continue
         runs = times * equation.params["length"] if equation.primitive.name == "scan" else times
         for inner in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")

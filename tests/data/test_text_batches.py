@@ -21,7 +21,11 @@ def test_every_text_stands_once_behind_its_prompt(begin):
     prompts = [np.arange(100, 100 + draw.integers(0, 6), dtype=np.int32) for _ in texts]
     seen, shapes = [], set()
     for numbers, tokens_BL in text_batches(
-        texts, prompts, batch_size=16, limit=62, special_tokens=SpecialTokens(begin, eos_id=1)
+        texts,
+        prompts,
+        batch_size=16,
+        plan=lambda _: (8, 16, 32, 62),
+        special_tokens=SpecialTokens(begin, eos_id=1),
     ):
         seen += numbers
         shapes.add(tokens_BL.shape)
@@ -39,8 +43,8 @@ def test_a_short_batch_is_filled_to_a_power_of_two():
     shapes = [
         (len(numbers), tokens_BL.shape)
         for numbers, tokens_BL in text_batches(
-            texts, prompts, batch_size=4, limit=4, special_tokens=SpecialTokens()
+            texts, prompts, batch_size=4, plan=lambda _: (4,), special_tokens=SpecialTokens()
         )
     ]
     assert shapes == [(4, (4, 4)), (3, (4, 4))]
-    assert list(text_batches([], [], batch_size=4, limit=4, special_tokens=SpecialTokens())) == []
+    assert list(text_batches([], [], batch_size=4, plan=lambda _: (4,), special_tokens=SpecialTokens())) == []

@@ -1,4 +1,4 @@
-"""Two ways of computing one attention."""
+"""Products, and two ways of computing one attention."""
 
 import flax.linen as nn
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_prompts.models.layers import MASKED, Attention
+from jax_prompts.models.layers import MASKED, Attention, contract
 
 
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
@@ -50,3 +50,41 @@ def test_few_queries_are_the_same_function(dropout_rate):
 )
 def test_few_queries_are_preferred_where_they_save_work(queries, attended, prefers):
     assert Attention(6, 64, 512, 0.0, jnp.float32).prefers_absorbed_projections(queries, attended) == prefers
+
+
+SHAPES = {
+    "ABI,IO->ABO": ((2, 3, 5), (5, 4)),
+    "BLHK,BMHK->BHLM": ((2, 3, 4, 5), (2, 6, 4, 5)),
+    "BHLM,BMHK->BLHK": ((2, 4, 3, 6), (2, 6, 4, 5)),
+    "BUHD,BMD->BHUM": ((2, 3, 4, 5), (2, 6, 5)),
+    "BUHD,DHK->BUHK": ((2, 3, 4, 5), (5, 4, 6)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("spec", SHAPES)
+def test_products_and_their_gradients(spec, dtype):
+    """Those of `einsum` in float32, rounded to the type asked for; sums never are of narrow numbers."""
+    draw = np.random.default_rng(0)
+    a, b = (jnp.asarray(draw.normal(size=shape), dtype) for shape in SHAPES[spec])
+    wide = [x.astype(jnp.float32) for x in (a, b)]
+    rounding = {"rtol": 1e-6 if dtype == "float32" else 2**-8, "atol": 1e-6}
+    for result in (jnp.float32, dtype):
+        out, to_arguments = jax.vjp(lambda a, b, result=result: contract(spec, a, b, result), a, b)
+        exact, to_wide = jax.vjp(lambda a, b: jnp.einsum(spec, a, b), *wide)
+        assert out.dtype == result
+        np.testing.assert_allclose(out.astype(jnp.float32), exact, **rounding)
+        cotangent = jnp.asarray(draw.normal(size=out.shape), dtype)
+        found = to_arguments(cotangent.astype(result))
+        for gradient, exact in zip(found, to_wide(cotangent.astype(jnp.float32)), strict=True):
+            assert gradient.dtype == dtype
+            np.testing.assert_allclose(gradient.astype(jnp.float32), exact, **rounding)
+
+
+def test_the_gradient_of_what_is_frozen_is_not_made():
+    def gradient(x, w):
+        return jax.grad(lambda x: contract("ABI,IO->ABO", x, w, jnp.float32).sum())(x)
+
+    x, w = jnp.ones((2, 3, 5)), jnp.ones((5, 4))
+    compiled = jax.jit(gradient).lower(x, w).as_text()
+    assert compiled.count("dot_general") == 1  # of x; the forward pass is not needed either
