@@ -257,10 +257,6 @@ class Attention(nn.Module):
         out_BUHK = contract("BUHD,DHK->BUHK", mixed_BUHD, value_DHK, self.dtype)
         return self.out(out_BUHK.reshape(*x_BUD.shape[:2], -1))
 
-    def prefers_absorbed_projections(self, queries: int, attended: int) -> bool:
-        """Whether `absorbed_projections` needs fewer multiplications: U (K + M) < M K."""
-        return queries * (self.head_dim + attended) < attended * self.head_dim
-
     def _heads(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
         return x_BLD.reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
 
@@ -269,6 +265,11 @@ class Attention(nn.Module):
         shape = attended, rows, heads
         keep_MBH = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, shape)
         return (jnp.swapaxes(keep_MBH, 0, 1) / (1.0 - self.dropout_rate)).astype(self.dtype)
+
+
+def prefers_absorbed_projections(queries: int, attended: int, head_dim: int) -> bool:
+    """Whether `Attention.absorbed_projections` needs fewer multiplications than keys and values: U (K + M) < M K."""
+    return queries * (head_dim + attended) < attended * head_dim
 
 
 class MLP(nn.Module):

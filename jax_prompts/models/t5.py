@@ -34,6 +34,7 @@ from jax_prompts.models.layers import (
     Rate,
     RelativePositionBias,
     RMSNorm,
+    prefers_absorbed_projections,
     product,
     shard_batch,
 )
@@ -138,7 +139,10 @@ class DecoderLayer(nn.Module):
         position: Array | None,
         deterministic: bool,
     ) -> tuple[Array, KeysValues | None]:
-        """All target positions at once, or, with a cache, the one at `position`, and its key and value."""
+        """All target positions at once, or, with a cache, the one at `position`, and its key and value.
+
+        With a cache, `encoded_BLD` is None where the cache has the cross-attention's keys and values.
+        """
         y_BUD = shard_batch(y_BUD)
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
         self_kv = new_kv = self.self_attention.keys_values(h_BUD)
@@ -148,11 +152,9 @@ class DecoderLayer(nn.Module):
         y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
         h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
         cross = self.encoder_decoder_attention
-        if cache is not None:
+        if encoded_BLD is None:
             h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
-        elif prompts.keys_NQHK is None and cross.prefers_absorbed_projections(
-            y_BUD.shape[1], encoded_BLD.shape[1]
-        ):
+        elif cache is not None or _is_absorbed(self.config, prompts, y_BUD.shape[1], encoded_BLD):
             h_BUD = cross.absorbed_projections(h_BUD, encoded_BLD, cross_bias, deterministic)
         else:
             cross_kv = cross.keys_values(encoded_BLD, prompts, virtual_BL)
@@ -277,17 +279,24 @@ class Decoder(nn.Module):
     def start_cache(
         self, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array, max_length: int
     ) -> Cache:
-        """The cross-attention's keys and values, and room for those of `max_length` tokens, of every layer."""
-        shared = (encoded_BLD, virtual_BL)
-        if self.config.scan_layers:
+        """Room for the keys and values of `max_length` tokens, and the cross-attention's where it has some, of every
+        layer."""
+        c, shared = self.config, (encoded_BLD, virtual_BL)
+        room = (len(encoded_BLD), max_length, c.num_heads, c.head_dim)
+        if c.scan_layers:
+            room = (c.num_decoder_layers, *room)
+        empty = jnp.zeros(room, c.dtype), jnp.zeros(room, c.dtype)
+        own = empty if c.scan_layers else [empty] * c.num_decoder_layers
+        if _is_absorbed(c, prompts, max_length, encoded_BLD):
+            return {"self": own}
+        if c.scan_layers:
             cross = self.layers.cross_keys_values(None, prompts, *shared)[1]
         else:
             cross = [
                 layer.cross_keys_values(None, prompts.layer(i), *shared)[1]
                 for i, layer in enumerate(self.layers)
             ]
-        empty = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-3], max_length, *x.shape[-2:]), x.dtype), cross)
-        return {"self": empty, "cross": cross}
+        return {"self": own, "cross": cross}
 
 
 class T5(nn.Module):
@@ -389,17 +398,25 @@ class T5(nn.Module):
         """Cache of `decode_step` for up to `max_length` tokens; the batch is the axis `CACHE_BATCH_AXIS` of all."""
         encoded_BLD, cross_prompts, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
         layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length)
-        return {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens > 0)}
+        cache = {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens > 0)}
+        return cache if "cross" in layers else {**cache, "crossed": encoded_BLD[:, :, None]}
 
     def decode_step(
         self, token_B: Int[Array, " B"], cache: Cache, position: Int[Array, ""]
     ) -> tuple[Float[Array, "B V"], Cache]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
         y_B1D, cross_bias = self.token_embedder(token_B[:, None]), cache["cross_bias"]
+        encoded_BLD = cache["crossed"][:, :, 0] if "crossed" in cache else None
         y_B1D, layers = self.decoder(
-            y_B1D, NO_LAYER_PROMPTS, None, None, cross_bias, True, cache["layers"], position
+            y_B1D, NO_LAYER_PROMPTS, encoded_BLD, None, cross_bias, True, cache["layers"], position
         )
         return self.logits(y_B1D)[:, 0], {**cache, "layers": layers}
+
+
+def _is_absorbed(config: T5Config, prompts: LayerPrompts, queries: int, encoded_BLD: Array) -> bool:
+    """Whether the cross-attention of so many queries does without keys and values."""
+    attended = encoded_BLD.shape[1]
+    return prompts.keys_NQHK is None and prefers_absorbed_projections(queries, attended, config.head_dim)
 
 
 def _written(past: Any, new: Any, position: Array) -> Any:

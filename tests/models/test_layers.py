@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_prompts.models.layers import MASKED, Attention, contract
+from jax_prompts.models.layers import MASKED, Attention, contract, prefers_absorbed_projections
 
 
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
@@ -49,7 +49,7 @@ def test_few_queries_are_the_same_function(dropout_rate):
     ("queries", "attended", "prefers"), [(8, 356, True), (1, 4, True), (64, 356, False), (356, 356, False)]
 )
 def test_few_queries_are_preferred_where_they_save_work(queries, attended, prefers):
-    assert Attention(6, 64, 512, 0.0, jnp.float32).prefers_absorbed_projections(queries, attended) == prefers
+    assert prefers_absorbed_projections(queries, attended, head_dim=64) == prefers
 
 
 SHAPES = {
