@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -134,8 +135,8 @@ def plan_texts(
     model: Model,
     mesh: Mesh,
     needed_K: Sequence[int],
+    rows_K: Sequence[int],
     *,
-    rows: int,
     prompt_length: int,
     known: Sequence[int],
 ) -> tuple[int, ...]:
@@ -145,28 +146,23 @@ def plan_texts(
     Args:
       model, mesh: that answer.
       needed_K: the longest text of each batch, in tokens.
-      rows: of a batch.
+      rows_K: of each batch.
       prompt_length: P.
       known: lengths whose programs are there already, or are shared with other texts; the last holds every text.
     """
-
-    def cost(length: int) -> float:
-        return rows * encoder_flops(model.config, prompt_length + length) / mesh.size
-
+    needed_R = np.repeat(needed_K, rows_K)
     program_cost = _program_cost(model, mesh, *_ANSWERING_PROGRAM)
+
+    def cost(rows: int, length: int) -> float:
+        return rows * encoder_flops(model.config, prompt_length + length) / mesh.size
 
     def total(lengths: Sequence[int]) -> float:
         new = len(set(lengths) - set(known))
-        return sum(cost(planned(lengths, needed)) for needed in needed_K) + new * program_cost
+        batches = zip(rows_K, needed_K, strict=True)
+        return sum(cost(rows, planned(lengths, needed)) for rows, needed in batches) + new * program_cost
 
-    own = plan_lengths(
-        None,
-        np.array(needed_K),
-        max(needed_K),
-        known[-1],
-        lambda length: len(needed_K) * cost(length),
-        program_cost,
-    )
+    of_all = functools.partial(cost, len(needed_R))
+    own = plan_lengths(None, needed_R, max(needed_K), known[-1], of_all, program_cost)
     return min(tuple(known), own, key=total)
 
 

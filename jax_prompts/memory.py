@@ -107,12 +107,13 @@ class Demand:
         return norms * c.emb_dim + (3 * c.num_heads * c.head_dim + gates * c.mlp_dim) // self.model_parts
 
     def _answering_a_row(self) -> int:
-        """Bytes of one row that is answered: attention in a layer of the encoder, or what the decoder's beams read."""
+        """Bytes of one row that is answered: attention in a layer of the encoder, or what the decoder's beams read,
+        keys and values or, of short answers, the encoder's output."""
         c, length = self.config, self.prompt_length + self.eval_inputs_length
         numbers = self._attention(length)
         if isinstance(c, T5Config):
-            keys_and_values = 2 * length * c.num_heads * c.head_dim // self.model_parts
-            numbers = max(numbers, self.beams * c.num_decoder_layers * keys_and_values)
+            keys_and_values = 2 * c.num_decoder_layers * length * c.num_heads * c.head_dim // self.model_parts
+            numbers = max(numbers, self.beams * min(keys_and_values, length * c.emb_dim))
         return numbers * np.dtype(c.dtype).itemsize
 
     def _attention(self, length: int) -> int:

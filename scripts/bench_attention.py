@@ -46,17 +46,17 @@ def seconds_of(way: str, args: argparse.Namespace, length: int) -> float | str:
     arrays = [jax.random.normal(jax.random.key(seed), shape, args.dtype) for seed in range(3)]
     bias = jax.random.normal(jax.random.key(3), (1, args.heads, length, length))
     gradient = jax.jit(
-        jax.grad(lambda *qkv: jnp.sum(WAYS[way](*qkv, bias).astype(jnp.float32) ** 2), (0, 1, 2)),
+        jax.grad(lambda *inputs: jnp.sum(WAYS[way](*inputs).astype(jnp.float32) ** 2), (0, 1, 2)),
         compiler_options=compiler_options(),
     )
     try:
-        jax.block_until_ready(gradient(*arrays))
+        jax.block_until_ready(gradient(*arrays, bias))
     except (RuntimeError, ValueError, NotImplementedError) as error:
         return str(error).splitlines()[0]
     found = []
     for _ in range(args.steps):
         begun = time.perf_counter()
-        jax.block_until_ready(gradient(*arrays))
+        jax.block_until_ready(gradient(*arrays, bias))
         found.append(time.perf_counter() - begun)
     return statistics.median(found)
 

@@ -3,10 +3,11 @@
     python scripts/bench_decode.py --vocabulary spiece.model --data_dir SUPERGLUE --task super_glue_rte_v102 \
         --peft PEFT/bin/python
 
-Random weights of T5.1.1, a prompt of vocabulary rows: `t5x eval`'s evaluator answers, greedily, the task's examples,
-once with compiling and then again; and then with one token an answer, which is what the encoder costs. PEFT, where its
-environment is named, has the same weights, and answers the same examples in batches of as many rows, each padded to its
-longest: in the order of the task, as is usual, and sorted by length, as here. How many answers are equal is counted.
+Random weights of T5.1.1: `t5x eval`'s evaluator answers, greedily, the task's examples, once with compiling and then
+again, the better of two rounds; and then with one token an answer, which is what the encoder costs. PEFT, where its
+environment is named, has the same weights and prompt, and answers, in turns, the same examples in batches of as many
+rows, each padded to its longest: in the order of the task, as is usual, and sorted by length, as here. How many answers
+are equal is counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import pathlib
 import tempfile
 import time
@@ -30,7 +30,10 @@ from jax_prompts.config import BaseModel, Data, Decoding
 from jax_prompts.cpu import restart_with_huge_pages
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.roles import open_role
+from jax_prompts.decoding import EOS
 from jax_prompts.scoring.evaluator import Evaluator
+
+ROUNDS = 2
 
 
 def answers(evaluator: Evaluator, params: Any, prompt_PD: np.ndarray) -> tuple[list[str], float]:
@@ -46,7 +49,8 @@ def peer_answers(
 ) -> tuple[list[list[int]], float]:
     """PEFT's, in the order of the examples."""
     inputs, _ = cache.rows(range(len(cache)))
-    texts = [row.tolist()[:limit] for row in np.split(inputs.values_N, inputs.offsets[1:-1])]
+    whole = [row.tolist() for row in np.split(inputs.values_N, inputs.offsets[1:-1])]
+    texts = [row if len(row) <= limit else [*row[: limit - 1], EOS] for row in whole]
     order = list(range(len(texts)))
     if by_length:
         order.sort(key=lambda number: -len(texts[number]))
@@ -80,8 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         peer, checkpoint, prompt_PD = None, None, None
         if args.peft:
-            peer = Peer("peft", args.peft, size=args.size, prompt=args.prompt, dropout=0.0, dtype=args.dtype,
-                        threads=os.cpu_count())  # fmt: skip
+            peer = Peer("peft", args.peft, argparse.Namespace(**vars(args), dropout=0.0))
             checkpoint, prompt_file = folder, pathlib.Path(folder, "prompt.npy")
             peer.ask("save", base_dir=folder, prompt_file=str(prompt_file))
             prompt_PD = np.load(prompt_file)[: args.prompt]
@@ -104,26 +107,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     (cache,) = open_role(data, vocabulary, "validation")
     evaluator = Evaluator(model, vocabulary, [cache], data, Decoding())
     _, first = answers(evaluator, params, prompt_PD)
-    ours, seconds = answers(evaluator, params, prompt_PD)
-    report = {
-        "examples": len(cache),
-        "tokens_an_answer": cache.longest_targets,
-        "first_examples_per_second": len(cache) / first,
-        "examples_per_second": len(cache) / seconds,
-    }
+    orders = {"peft": False, "peft_by_length": True} if peer else {}
+    seconds: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        ours, ours_seconds = answers(evaluator, params, prompt_PD)
+        seconds["ours"] = min(ours_seconds, seconds.get("ours", ours_seconds))
+        found = {}
+        for name, by_length in orders.items():
+            found[name], of_peer = peer_answers(peer, cache, args.batch, args.inputs, by_length)
+            seconds[name] = min(of_peer, seconds.get(name, of_peer))
     short = copy.copy(cache)
     short.longest_targets = 1
     evaluator = Evaluator(model, vocabulary, [short], data, Decoding())
     answers(evaluator, params, prompt_PD)
-    report["examples_per_second_of_one_token"] = len(cache) / answers(evaluator, params, prompt_PD)[1]
+    report = {
+        "examples": len(cache),
+        "tokens_an_answer": cache.longest_targets,
+        "first_examples_per_second": len(cache) / first,
+        "examples_per_second": len(cache) / seconds["ours"],
+        "examples_per_second_of_one_token": len(cache) / answers(evaluator, params, prompt_PD)[1],
+    }
+    for name, ids in found.items():
+        theirs = [vocabulary.decode(np.array(row)) for row in ids]
+        report[f"{name}_examples_per_second"] = len(cache) / seconds[name]
+        report[f"relative_to_{name}"] = seconds[name] / seconds["ours"]
+        report[f"equal_to_{name}"] = sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(cache)
     if peer is not None:
-        for name, by_length in (("peft", False), ("peft_by_length", True)):
-            ids, of_peer = peer_answers(peer, cache, args.batch, args.inputs, by_length)
-            theirs = [vocabulary.decode(np.array(row)) for row in ids]
-            report[f"{name}_examples_per_second"] = len(cache) / of_peer
-            report[f"relative_to_{name}"] = of_peer / seconds
-            equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
-            report[f"equal_to_{name}"] = equal / len(cache)
+        peer.close()
     if not args.json:
         for name, value in report.items():
             print(f"{name.replace('_', ' ')}: {value:.4g}")

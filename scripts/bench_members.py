@@ -25,6 +25,8 @@ def main() -> None:
     parser.set_defaults(inputs=64, prompt=20)
     parser.add_argument("--members", type=int, nargs="+", default=[4])
     args = parser.parse_args()
+    if len(args.methods) > 1:
+        parser.error("members are of one method: name one")
 
     base = base_model(args)
     frozen = load_weights(base, make_model(base))

@@ -4,7 +4,7 @@
     python scripts/bench_memory.py "" "--groups 1" "--dtype bfloat16" "--members 4" "--methods residual"
 
 Each is what is appended to the arguments of `bench_step.py`, "" what that does by itself. Beside each peak stands its
-limit, the bytes of weights, which are there in any case, and on machines with accelerators the peak of device memory.
+limit, the bytes of weights, which are there in any case. On accelerators the peak is that of the device's memory.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def main() -> None:
         command = [sys.executable, script, "--json", "--steps", "2", *setting.split()]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        names = ("peak_rss_gigabytes", "peak_device_gigabytes", "weights_gigabytes", "seconds_per_step")
-        reports[setting] = {name: found[name] for name in names}
+        reports[setting] = {
+            "peak_gigabytes": found["peak_device_gigabytes"] or found["peak_rss_gigabytes"],
+            "weights_gigabytes": found["weights_gigabytes"],
+        }
         if not args.json:
-            print(
-                f"{setting or 'as it is'}: peak {found['peak_rss_gigabytes']:.2f} GB, of which "
-                f"{found['weights_gigabytes']:.2f} are weights; {found['seconds_per_step']:.2f} s/step"
-            )
+            peak, weights = reports[setting].values()
+            print(f"{setting or 'as it is'}: peak {peak:.2f} GB, of which {weights:.2f} are weights")
     if args.json:
         print(json.dumps(reports))
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -76,15 +75,7 @@ def way(setup: Setup, mixtures: Any, vocabulary: Any, plan: LengthPlan) -> Any:
 
 def peft(setup: Setup, mixtures: Any, vocabulary: Any, args: argparse.Namespace) -> Any:
     """`take(step) -> seconds` of PEFT's prompt tuning."""
-    peer = Peer(
-        "peft",
-        args.peft,
-        size=args.size,
-        prompt=args.prompt,
-        dropout=args.dropout,
-        dtype=args.dtype,
-        threads=os.cpu_count(),
-    )
+    peer = Peer("peft", args.peft, args)
     plan = plan_of("one_length", setup, mixtures)
     batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))(mixtures, setup.seeds_E.tolist())
     rows = setup.model.config.vocab_size
@@ -138,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--peft", help="Python of an environment with torch, transformers and peft")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     args = parser.parse_args(argv)
+    if args.members > 1 and args.peft:
+        parser.error("PEFT trains one prompt: leave --members out")
 
     base = BaseModel(
         args.size, None, args.vocabulary, args.dropout, activation_dtype=args.dtype, weight_dtype=args.dtype

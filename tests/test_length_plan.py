@@ -50,14 +50,15 @@ def test_lengths_without_a_place_for_the_longest():
         plan(length_groups=(64, 128))
 
 
-def texts(needed, known):
+def texts(needed, known, rows=32):
     mesh = types.SimpleNamespace(size=1, devices=np.array([types.SimpleNamespace(platform="cpu")]))
-    return plan_texts(T5_OF_TESTS, mesh, needed, rows=32, prompt_length=4, known=known)
+    return plan_texts(T5_OF_TESTS, mesh, needed, [rows] * len(needed), prompt_length=4, known=known)
 
 
 def test_few_texts_share_programs_and_many_have_their_own():
     known = (8, 16, 32, 64, 128)
     assert texts([40] * 2, known) == known
+    assert texts([300], (8, 512), rows=1) == (8, 512)  # a text alone
     assert texts([40] * 2_000, known) == (40,)
     assert texts([40, 70] * 2_000, known) == (40, 72)
 

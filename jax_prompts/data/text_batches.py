@@ -16,17 +16,18 @@ def text_batches(
     prompts: Sequence[Int[np.ndarray, " _"]],
     *,
     batch_size: int,
-    plan: Callable[[list[int]], Sequence[int]],
+    plan: Callable[[list[int], list[int]], Sequence[int]],
     special_tokens: SpecialTokens,
     parts: int = 1,
 ) -> Iterator[tuple[list[int], Int32[np.ndarray, "B L"]]]:
     """The numbers of a batch's texts, and their tokens, each behind its prompt; rows after those are copies.
 
     Args:
-      texts: tokens of each, `limit` at most.
+      texts: tokens of each.
       prompts: virtual token ids of each, of any lengths.
       batch_size: texts of one batch at most.
-      plan: `plan(needed_K) -> lengths`, given the longest text of each batch: what they are padded to, in rising order.
+      plan: `plan(needed_K, rows_K) -> lengths`, given the longest text of each batch and its rows: what texts are
+        padded to, in rising order.
       special_tokens: of the vocabulary.
       parts: divides the rows of every batch.
     """
@@ -35,9 +36,9 @@ def text_batches(
     longest = max(map(len, prompts), default=0)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    lengths = plan([len(texts[numbers[-1]]) for numbers in batches])
-    for numbers in batches:
-        filled = -(-power_of_two(len(numbers), batch_size) // parts) * parts
+    rows_K = [-(-power_of_two(len(numbers), batch_size) // parts) * parts for numbers in batches]
+    lengths = plan([len(texts[numbers[-1]]) for numbers in batches], rows_K)
+    for numbers, filled in zip(batches, rows_K, strict=True):
         rows = numbers + numbers[-1:] * (filled - len(numbers))
         length = longest + planned(lengths, len(texts[numbers[-1]]))
         texts_B, prompts_B = (

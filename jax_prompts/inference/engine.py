@@ -28,6 +28,7 @@ from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import ROUNDING, SpecialTokens
+from jax_prompts.data.length_groups import MOST_LENGTHS
 from jax_prompts.data.text_batches import power_of_two, text_batches
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.inference import inputs
@@ -122,7 +123,8 @@ class Engine:
         self._inputs_length, self._targets_length = inputs_length, targets_length
         self._batch_size = batch_size
         self._programs: dict[Any, Callable[..., Array]] = {}
-        self._planned: set[int] = set()  # lengths of earlier texts
+        # Lengths of earlier texts that are no powers of two, by what else a program depends on.
+        self._planned = collections.defaultdict[Any, set[int]](set)
 
     def load_prompt(self, path: PathOrUrl) -> Prompt:
         """A prompt from its file or URL.
@@ -267,9 +269,7 @@ class Engine:
                 tokens,
                 [ids[prompt] for prompt in each],
                 batch_size=self._batch_size,
-                plan=functools.partial(
-                    self._lengths, longest=limit, prompt_length=max(map(len, ids.values()))
-                ),
+                plan=functools.partial(self._lengths, model, limit, max(map(len, ids.values()))),
                 special_tokens=SpecialTokens.of(self._vocabulary),
                 parts=partition.row_parts(self._mesh),
             )
@@ -280,19 +280,19 @@ class Engine:
                 texts_B, cut_B = [numbers[row] for row in rows], [cut[row] for row in rows]
                 yield _Batch(texts_B, cut_B, model, params, prompts_QD, tokens_BL, labels)
 
-    def _lengths(self, needed_K: list[int], *, longest: int, prompt_length: int) -> tuple[int, ...]:
-        """What batches of texts are padded to, and later ones may be, too."""
-        powers = {power_of_two(length, longest) for length in (ROUNDING, *needed_K)} | {longest}
-        known = sorted(powers | {length for length in self._planned if length < longest})
-        lengths = plan_texts(
-            self._model,
-            self._mesh,
-            needed_K,
-            rows=self._batch_size,
-            prompt_length=prompt_length,
-            known=known,
-        )
-        self._planned.update(lengths)
+    def _lengths(
+        self, model: Model, limit: int, prompt_length: int, needed_K: list[int], rows_K: list[int]
+    ) -> tuple[int, ...]:
+        """What batches of texts are padded to: powers of two, and what it paid to plan for these or earlier texts."""
+        needed_K = [min(needed, limit) for needed in needed_K]
+        planned = self._planned[model.prompt_kind, prompt_length]
+        powers = {power_of_two(length, limit) for length in (ROUNDING, *needed_K)} | {limit}
+        known = sorted(powers | {length for length in planned if length < limit})
+        lengths = plan_texts(model, self._mesh, needed_K, rows_K, prompt_length=prompt_length, known=known)
+        new = set(lengths) - set(known)
+        if len(planned | new) > MOST_LENGTHS:
+            return tuple(known)
+        planned.update(new)
         return lengths
 
     def _table(

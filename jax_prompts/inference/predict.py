@@ -49,7 +49,8 @@ def make_predict(
         if isinstance(model, Bert):
             logits_B1C = jnp.asarray(apply(encoder_input_tokens, None, prompts_QD))
             return jnp.argmax(logits_B1C, axis=-1)
-        cache = apply(encoder_input_tokens, prompts_QD, max_length, method="start_decoding")
+        tokens = max_length, settings.num_decodes
+        cache = apply(encoder_input_tokens, prompts_QD, *tokens, method="start_decoding")
         logits_fn = functools.partial(apply, method="decode_step")
         batch_size = encoder_input_tokens.shape[0]
         return decoding.decode(

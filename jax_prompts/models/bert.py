@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens, input_prompts, layer_prompts_of
-from jax_prompts.models.layers import MASKED, Dropout, Embed, Rate, contract, shard_batch
+from jax_prompts.models.layers import MASKED, Dropout, Embed, Rate, contract, product, shard_batch
 from jax_prompts.models.remat import rematerialized
 
 
@@ -60,6 +60,7 @@ def _dense(c: BertConfig, features: int, axes: tuple[str, str]) -> nn.Dense:
     return nn.Dense(
         features,
         dtype=c.dtype,
+        dot_general=lambda x, kernel, *_, **__: product(x, kernel, c.dtype),
         kernel_init=nn.with_logical_partitioning(init, axes),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
     )

@@ -159,7 +159,7 @@ _contract.defvjp(_contract_forward, _contract_backward, symbolic_zeros=True)
 
 def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: DTypeLike) -> Float[Array, "*b O"]:
     """x W in `dtype`: what `models/remat.py` may keep."""
-    rows = "ABCL"[: x_BLI.ndim - 1]
+    rows = "ABCDE"[: x_BLI.ndim - 1]
     return checkpoint_name(contract(f"{rows}I,IO->{rows}O", x_BLI, w_IO, dtype), PRODUCT)
 
 

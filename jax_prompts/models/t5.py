@@ -141,7 +141,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Array, KeysValues | None]:
         """All target positions at once, or, with a cache, the one at `position`, and its key and value.
 
-        With a cache, `encoded_BLD` is None where the cache has the cross-attention's keys and values.
+        `encoded_BLD` is needed unless the cache has the cross-attention's keys and values.
         """
         y_BUD = shard_batch(y_BUD)
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
@@ -152,7 +152,7 @@ class DecoderLayer(nn.Module):
         y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
         h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
         cross = self.encoder_decoder_attention
-        if encoded_BLD is None:
+        if cache is not None and "cross" in cache:
             h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
         elif cache is not None or _is_absorbed(self.config, prompts, y_BUD.shape[1], encoded_BLD):
             h_BUD = cross.absorbed_projections(h_BUD, encoded_BLD, cross_bias, deterministic)
@@ -277,7 +277,7 @@ class Decoder(nn.Module):
         return product(y_BUD.astype(jnp.float32) / root, embedding_VD.T, jnp.float32)
 
     def start_cache(
-        self, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array, max_length: int
+        self, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array, max_length: int, hypotheses: int
     ) -> Cache:
         """Room for the keys and values of `max_length` tokens, and the cross-attention's where it has some, of every
         layer."""
@@ -287,7 +287,7 @@ class Decoder(nn.Module):
             room = (c.num_decoder_layers, *room)
         empty = jnp.zeros(room, c.dtype), jnp.zeros(room, c.dtype)
         own = empty if c.scan_layers else [empty] * c.num_decoder_layers
-        if _is_absorbed(c, prompts, max_length, encoded_BLD):
+        if _is_absorbed(c, prompts, hypotheses * max_length, encoded_BLD):
             return {"self": own}
         if c.scan_layers:
             cross = self.layers.cross_keys_values(None, prompts, *shared)[1]
@@ -394,19 +394,23 @@ class T5(nn.Module):
         encoder_input_tokens: Int[Array, "B L"],
         prompts_QW: Float[Array, "Q W"] | None,
         max_length: int,
+        hypotheses: int = 1,
     ) -> Cache:
-        """Cache of `decode_step` for up to `max_length` tokens; the batch is the axis `CACHE_BATCH_AXIS` of all."""
+        """Cache of `decode_step` for up to `max_length` tokens of each of a row's hypotheses.
+
+        The batch is the axis `CACHE_BATCH_AXIS` of all arrays.
+        """
         encoded_BLD, cross_prompts, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
-        layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length)
+        layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length, hypotheses)
         cache = {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens > 0)}
-        return cache if "cross" in layers else {**cache, "crossed": encoded_BLD[:, :, None]}
+        return cache if "cross" in layers else {**cache, "encoded": encoded_BLD[:, :, None]}
 
     def decode_step(
         self, token_B: Int[Array, " B"], cache: Cache, position: Int[Array, ""]
     ) -> tuple[Float[Array, "B V"], Cache]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
         y_B1D, cross_bias = self.token_embedder(token_B[:, None]), cache["cross_bias"]
-        encoded_BLD = cache["crossed"][:, :, 0] if "crossed" in cache else None
+        encoded_BLD = cache["encoded"][:, :, 0] if "encoded" in cache else None
         y_B1D, layers = self.decoder(
             y_B1D, NO_LAYER_PROMPTS, encoded_BLD, None, cross_bias, True, cache["layers"], position
         )

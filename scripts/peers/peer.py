@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import pathlib
 import subprocess
 from typing import Any
@@ -15,9 +17,10 @@ HERE = pathlib.Path(__file__).parent
 class Peer:
     """A worker of this folder: one JSON object a line there, one back."""
 
-    def __init__(self, worker: str, python: str, **settings: Any) -> None:
-        """Args: `peft` or `t5x`; the Python of an environment that has it; what the worker is to make."""
+    def __init__(self, worker: str, python: str, args: argparse.Namespace) -> None:
+        """Args: `peft` or `t5x`; the Python of an environment that has it; what a benchmark was told to compute."""
         self._name = worker
+        settings = {**vars(args), "threads": os.cpu_count()}
         self._process = subprocess.Popen(
             [python, HERE / f"{worker}_worker.py", json.dumps(settings)],
             stdin=subprocess.PIPE,
@@ -25,22 +28,24 @@ class Peer:
             text=True,
             bufsize=1,
         )
-        self.facts = self._answer()
+        self._answer()
 
-    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """What the worker's function `what` returns, and the `seconds` it took."""
-        self._process.stdin.write(json.dumps([what, arguments]) + "\n")
+    def ask(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """What the worker's function returns, the `seconds` it took, and the worker's `peak_rss_gigabytes`."""
+        self._process.stdin.write(json.dumps([name, arguments]) + "\n")
         return self._answer()
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """Ends the worker; its exit status."""
         self._process.stdin.close()
-        self._process.wait()
+        self._process.stdout.close()
+        return self._process.wait()
 
     def _answer(self) -> dict[str, Any]:
         for line in self._process.stdout:
             if line.startswith("{"):  # libraries print, too
                 return json.loads(line)
-        raise SystemExit(f"{self._name} ended with {self._process.wait()}: see above")
+        raise SystemExit(f"{self._name} ended with {self.close()}: see above")
 
 
 def rows_of(groups: list[dict[str, Any]], vocab_size: int) -> dict[str, list[list[int]]]:

@@ -4,14 +4,12 @@ Rows are padded to the longest of their batch, as its Trainer does; a plain loop
 """
 
 import json
-import os
-import resource
 import sys
-import time
 
 import torch
 from peft import PromptTuningConfig, TaskType, get_peft_model
 from transformers import T5Config, T5ForConditionalGeneration
+from worker import serve
 
 SIZES = {  # width, hidden, heads, layers
     "small": (512, 1024, 6, 8),
@@ -55,7 +53,7 @@ def main():
         loss = model(input_ids=ids, attention_mask=(ids > 0).long(), labels=padded(targets, -100)).loss
         loss.backward()
         optimizer.step()
-        return {"loss": loss.item()}
+        return {"loss": loss.item()}  # which waits for the device, too
 
     def generate(texts, tokens):
         model.eval()
@@ -73,15 +71,7 @@ def main():
         np.save(prompt_file, model.get_prompt_embedding_to_save("default").float().cpu().numpy())
         return {}
 
-    functions = {"step": step, "generate": generate, "save": save}
-    print(json.dumps({"pid": os.getpid()}), flush=True)
-    for line in sys.stdin:
-        what, arguments = json.loads(line)
-        begun = time.perf_counter()
-        answer = functions[what](**arguments)
-        seconds = time.perf_counter() - begun
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({**answer, "seconds": seconds, "peak_rss_gigabytes": peak}), flush=True)
+    serve(step=step, generate=generate, save=save)
 
 
 main()

@@ -4,11 +4,8 @@ The sources' folders are found beside the packages, and hold the gin files.
 """
 
 import json
-import os
 import pathlib
-import resource
 import sys
-import time
 
 import gin
 import jax
@@ -17,6 +14,7 @@ import prompt_tuning
 import t5x
 from prompt_tuning.train import partitioning as prompt_partitioning
 from t5x import gin_utils, partitioning, trainer, utils
+from worker import serve
 
 
 def source(package):
@@ -90,15 +88,7 @@ def main():
         jax.block_until_ready(jax.tree.leaves(training.train_state.params))
         return {}
 
-    print(json.dumps({"pid": os.getpid()}), flush=True)
-    for line in sys.stdin:
-        what, arguments = json.loads(line)
-        assert what == "step"
-        begun = time.perf_counter()
-        answer = step(**arguments)
-        seconds = time.perf_counter() - begun
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({**answer, "seconds": seconds, "peak_rss_gigabytes": peak}), flush=True)
+    serve(step=step)
 
 
 main()

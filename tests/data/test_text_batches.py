@@ -24,7 +24,7 @@ def test_every_text_stands_once_behind_its_prompt(begin):
         texts,
         prompts,
         batch_size=16,
-        plan=lambda _: (8, 16, 32, 62),
+        plan=lambda *_: (8, 16, 32, 62),
         special_tokens=SpecialTokens(begin, eos_id=1),
     ):
         seen += numbers
@@ -43,8 +43,10 @@ def test_a_short_batch_is_filled_to_a_power_of_two():
     shapes = [
         (len(numbers), tokens_BL.shape)
         for numbers, tokens_BL in text_batches(
-            texts, prompts, batch_size=4, plan=lambda _: (4,), special_tokens=SpecialTokens()
+            texts, prompts, batch_size=4, plan=lambda *_: (4,), special_tokens=SpecialTokens()
         )
     ]
     assert shapes == [(4, (4, 4)), (3, (4, 4))]
-    assert list(text_batches([], [], batch_size=4, plan=lambda _: (4,), special_tokens=SpecialTokens())) == []
+    assert (
+        list(text_batches([], [], batch_size=4, plan=lambda *_: (4,), special_tokens=SpecialTokens())) == []
+    )
