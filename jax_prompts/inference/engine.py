@@ -284,7 +284,7 @@ class Engine:
         self, model: Model, limit: int, prompt_length: int, needed_K: list[int], rows_K: list[int]
     ) -> tuple[int, ...]:
         """What batches of texts are padded to: powers of two, and what it paid to plan for these or earlier texts."""
-        needed_K = [min(needed, limit) for needed in needed_K]
+        limit = max(limit, *needed_K)  # what stands around a text is not cut
         planned = self._planned[model.prompt_kind, prompt_length]
         powers = {power_of_two(length, limit) for length in (ROUNDING, *needed_K)} | {limit}
         known = sorted(powers | {length for length in planned if length < limit})

@@ -16,7 +16,7 @@ from flax.core import meta
 from labelled import LabelledCache
 
 import jax_prompts
-from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, load_model
+from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, length_plan, load_model
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models.weights import random_weights, save_model
 from jax_prompts.config import BaseModel, Data, InferRun
@@ -202,6 +202,17 @@ def test_programs_are_compiled_once_a_shape(model, prompts):
     before = compiled()
     model.score_labels(TEXTS, LABELS, [a, shorter, a, shorter])  # nor is a table of nearly as many rows
     assert compiled() == before
+
+
+def test_planned_lengths_change_no_answer(monkeypatch):
+    micro = load_model("asset:micro", inputs_length=64, targets_length=4, batch_size=4)
+    texts = [" ".join(["cold"] * count) for count in range(17, 23)]
+    expected = micro.score_labels(texts, LABELS)
+    assert not micro._planned[("input", 0)]
+    monkeypatch.setattr(length_plan, "_ANSWERING_PROGRAM", (0.0, 0.0))  # compiling seems to cost nothing
+    found = micro.score_labels(texts, LABELS)
+    assert micro._planned[("input", 0)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_decoding_is_chosen_for_each_call(model, prompts):
