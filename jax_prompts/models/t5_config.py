@@ -1,0 +1,48 @@
+"""The size and numerics of a T5."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from jax_prompts.models.layers import Rate
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Size and numerics of a T5. Sizes are in `models/sizes.py`.
+
+    Attributes:
+      mlp_activations: `("relu",)` for v1.0, `("gelu", "linear")` for v1.1.
+      logits_via_embedding: True ties the output projection to the embedding and divides by sqrt(D) (v1.0).
+      dtype: of activations; norms' statistics, softmax, logits are float32 whatever it is.
+      scan_layers: stack the layers' parameters on axis 0 under `layers` and scan over them.
+      remat: what a layer keeps for the backward pass (`models/remat.py`).
+    """
+
+    vocab_size: int
+    emb_dim: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    head_dim: int
+    mlp_dim: int
+    mlp_activations: tuple[str, ...]
+    logits_via_embedding: bool
+    relpos_buckets: int = 32
+    relpos_max_distance: int = 128
+    dropout_rate: Rate = 0.0
+    dtype: Any = jnp.float32
+    scan_layers: bool = False
+    remat: str = "none"
+
+    def prompt_width(self, prompt_kind: str) -> int:
+        """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`)."""
+        layers = self.num_encoder_layers + self.num_decoder_layers
+        return {
+            "input": self.emb_dim,
+            "deep": self.num_encoder_layers * self.emb_dim,
+            "prefix": layers * 2 * self.num_heads * self.head_dim,
+        }[prompt_kind]

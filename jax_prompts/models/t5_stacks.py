@@ -1,0 +1,261 @@
+"""T5's encoder and decoder; letters are explained in `models/t5.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens
+from jax_prompts.models.layers import (
+    MASKED,
+    MLP,
+    Attention,
+    Dense,
+    Dropout,
+    RelativePositionBias,
+    RMSNorm,
+    prefers_absorbed_projections,
+    product,
+    shard_batch,
+)
+from jax_prompts.models.remat import rematerialized
+from jax_prompts.models.t5_config import T5Config
+
+Cache = dict[str, Any]
+KeysValues = tuple[Array, Array]
+
+
+class EncoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.pre_attention_layer_norm = RMSNorm(c.dtype)
+        self.attention = Attention(c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype)
+        self.pre_mlp_layer_norm = RMSNorm(c.dtype)
+        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+
+    def __call__(
+        self,
+        x_BLD: Array,
+        prompts: LayerPrompts,
+        virtual_BL: Array,
+        bias_BHLL: Array,
+        deterministic: bool,
+    ) -> tuple[Array, None]:
+        x_BLD = shard_batch(at_virtual_tokens(prompts.states_NQD, virtual_BL, x_BLD))
+        h_BLD = self.pre_attention_layer_norm(x_BLD)
+        keys_values = self.attention.keys_values(h_BLD, prompts, virtual_BL)
+        h_BLD = self.attention(h_BLD, keys_values, bias_BHLL, deterministic)
+        x_BLD = x_BLD.astype(h_BLD.dtype) + self.dropout(h_BLD, deterministic)
+        h_BLD = self.mlp(self.pre_mlp_layer_norm(x_BLD), deterministic)
+        return x_BLD + self.dropout(h_BLD, deterministic), None
+
+
+class DecoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(c.dtype)
+        self.self_attention = Attention(c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype)
+        self.pre_cross_attention_layer_norm = RMSNorm(c.dtype)
+        self.encoder_decoder_attention = Attention(
+            c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype
+        )
+        self.pre_mlp_layer_norm = RMSNorm(c.dtype)
+        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+
+    def __call__(
+        self,
+        y_BUD: Array,
+        cache: Cache | None,
+        prompts: LayerPrompts,
+        encoded_BLD: Array | None,
+        virtual_BL: Array | None,
+        self_bias: Array,
+        cross_bias: Array,
+        position: Array | None,
+        deterministic: bool,
+    ) -> tuple[Array, KeysValues | None]:
+        """All target positions at once, or, with a cache, the one at `position`, and its key and value.
+
+        `encoded_BLD` is needed unless the cache has the cross-attention's keys and values.
+        """
+        y_BUD = shard_batch(y_BUD)
+        h_BUD = self.pre_self_attention_layer_norm(y_BUD)
+        self_kv = new_kv = self.self_attention.keys_values(h_BUD)
+        if cache is not None:
+            self_kv = _written(cache["self"], new_kv, position)
+        h_BUD = self.self_attention(h_BUD, self_kv, self_bias, deterministic)
+        y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
+        h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
+        cross = self.encoder_decoder_attention
+        if cache is not None and "cross" in cache:
+            h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
+        elif cache is not None or _is_absorbed(self.config, prompts, y_BUD.shape[1], encoded_BLD):
+            h_BUD = cross.absorbed_projections(h_BUD, encoded_BLD, cross_bias, deterministic)
+        else:
+            cross_kv = cross.keys_values(encoded_BLD, prompts, virtual_BL)
+            h_BUD = cross(h_BUD, cross_kv, cross_bias, deterministic)
+        y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
+        h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
+        return y_BUD + self.dropout(h_BUD, deterministic), None if cache is None else new_kv
+
+    def cross_keys_values(
+        self, _: None, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array
+    ) -> tuple[None, KeysValues]:
+        return None, self.encoder_decoder_attention.keys_values(encoded_BLD, prompts, virtual_BL)
+
+
+def _stack(
+    layer: type[nn.Module], config: T5Config, length: int, *, cached: bool
+) -> list[nn.Module] | nn.Module:
+    """`length` layers: a list, or one module scanned over their parameters, caches and rows, stacked on axis 0."""
+    layer = rematerialized(layer, config.remat, static=9 if cached else 5, scanned=config.scan_layers)
+    if not config.scan_layers:
+        return [layer(config) for _ in range(length)]
+    common = dict(variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=length,
+                  metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
+    if cached:
+        methods = {
+            "__call__": dict(in_axes=(0, 0, *[nn.broadcast] * 6), **common),
+            "cross_keys_values": dict(in_axes=(0, *[nn.broadcast] * 2), **common),
+        }
+        return nn.scan(layer, methods=methods)(config)
+    return nn.scan(layer, in_axes=(0, *[nn.broadcast] * 3), **common)(config)
+
+
+class Encoder(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.relpos_bias = RelativePositionBias(
+            c.num_heads, c.relpos_buckets, c.relpos_max_distance, bidirectional=True
+        )
+        self.layers = _stack(EncoderLayer, c, c.num_encoder_layers, cached=False)
+        self.encoder_norm = RMSNorm(c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+
+    def __call__(
+        self,
+        x_BLD: Array,
+        prompts: LayerPrompts,
+        virtual_BL: Array,
+        valid_BL: Array,
+        deterministic: bool,
+    ) -> Float[Array, "B L D"]:
+        """Encodes embedded tokens; padding is never attended to, and what stands at padding is undefined."""
+        position_L = jnp.arange(x_BLD.shape[1])
+        bias_BHLL = self.relpos_bias(position_L, position_L) + key_bias(valid_BL)
+        x_BLD = self.dropout(x_BLD, deterministic)
+        if self.config.scan_layers:
+            # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.
+            x_BLD = x_BLD.astype(self.config.dtype)
+            x_BLD, _ = self.layers(x_BLD, prompts, virtual_BL, bias_BHLL, deterministic)
+        else:
+            for i, layer in enumerate(self.layers):
+                x_BLD, _ = layer(x_BLD, prompts.layer(i), virtual_BL, bias_BHLL, deterministic)
+        return self.dropout(self.encoder_norm(x_BLD), deterministic)
+
+
+class Decoder(nn.Module):
+    config: T5Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.relpos_bias = RelativePositionBias(
+            c.num_heads, c.relpos_buckets, c.relpos_max_distance, bidirectional=False
+        )
+        self.layers = _stack(DecoderLayer, c, c.num_decoder_layers, cached=True)
+        self.decoder_norm = RMSNorm(c.dtype)
+        self.dropout = Dropout(c.dropout_rate)
+        if not c.logits_via_embedding:
+            init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+            self.logits_dense = Dense(c.emb_dim, c.vocab_size, ("embed", "vocab"), init, jnp.float32)
+
+    def __call__(
+        self,
+        y_BUD: Array,
+        prompts: LayerPrompts,
+        encoded_BLD: Array | None,
+        virtual_BL: Array | None,
+        cross_bias: Float[Array, "B 1 1 L"],
+        deterministic: bool,
+        cache: Cache | None = None,
+        position: Array | None = None,
+    ) -> tuple[Float[Array, "B U D"], Cache | None]:
+        """Hidden states at all target positions; with a cache, at `position`, and the cache after it."""
+        c = self.config
+        max_length = y_BUD.shape[1] if cache is None else jax.tree.leaves(cache["self"])[0].shape[-3]
+        key_U = jnp.arange(max_length)
+        query_U = key_U if position is None else position[None]
+        causal_UU = jnp.where(key_U[None, :] <= query_U[:, None], 0.0, MASKED)
+        self_bias = self.relpos_bias(query_U, key_U) + causal_UU[None, None]
+        shared = (encoded_BLD, virtual_BL, self_bias, cross_bias, position, deterministic)
+        y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
+        if c.scan_layers:
+            y_BUD, new_kv = self.layers(y_BUD, cache, prompts, *shared)
+        else:
+            new_kv = []
+            for i, layer in enumerate(self.layers):
+                past = cache and {name: keys_values[i] for name, keys_values in cache.items()}
+                y_BUD, made = layer(y_BUD, past, prompts.layer(i), *shared)
+                new_kv.append(made)
+        if cache is not None:
+            cache = {**cache, "self": _written(cache["self"], new_kv, position)}
+        return self.dropout(self.decoder_norm(y_BUD), deterministic), cache
+
+    def logits(self, y_BUD: Float[Array, "B U D"], embedding_VD: Array) -> Float[Array, "B U V"]:
+        if not self.config.logits_via_embedding:
+            return self.logits_dense(y_BUD)
+        root = jnp.sqrt(self.config.emb_dim)
+        if y_BUD.dtype == embedding_VD.dtype == jnp.bfloat16:  # whose quotient would be rounded
+            return product(y_BUD, embedding_VD.T, jnp.float32) / root
+        return product(y_BUD.astype(jnp.float32) / root, embedding_VD.T, jnp.float32)
+
+    def start_cache(
+        self, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array, max_length: int, hypotheses: int
+    ) -> Cache:
+        """Room for the keys and values of `max_length` tokens, and the cross-attention's where it has some, of every
+        layer."""
+        c, shared = self.config, (encoded_BLD, virtual_BL)
+        room = (len(encoded_BLD), max_length, c.num_heads, c.head_dim)
+        if c.scan_layers:
+            room = (c.num_decoder_layers, *room)
+        empty = jnp.zeros(room, c.dtype), jnp.zeros(room, c.dtype)
+        own = empty if c.scan_layers else [empty] * c.num_decoder_layers
+        if _is_absorbed(c, prompts, hypotheses * max_length, encoded_BLD):
+            return {"self": own}
+        if c.scan_layers:
+            cross = self.layers.cross_keys_values(None, prompts, *shared)[1]
+        else:
+            cross = [
+                layer.cross_keys_values(None, prompts.layer(i), *shared)[1]
+                for i, layer in enumerate(self.layers)
+            ]
+        return {"self": own, "cross": cross}
+
+
+def _is_absorbed(config: T5Config, prompts: LayerPrompts, queries: int, encoded_BLD: Array) -> bool:
+    """Whether the cross-attention of so many queries does without keys and values."""
+    attended = encoded_BLD.shape[1]
+    return prompts.keys_NQHK is None and prefers_absorbed_projections(queries, attended, config.head_dim)
+
+
+def _written(past: Any, new: Any, position: Array) -> Any:
+    """Keys and values [..., M, H, K] with those of one token at `position`."""
+    return jax.tree.map(
+        lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y.astype(x.dtype), position, axis=-3), past, new
+    )
+
+
+def key_bias(valid_BL: Array) -> Float[Array, "B 1 1 L"]:
+    return jnp.where(valid_BL, 0.0, MASKED)[:, None, None, :]
