@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from bench_step import matrix_product_rate
+from benchmark import matrix_product_rate
 
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.models.layers import contract

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from benchmark import add_task_arguments
 from peers.peer import Peer
 
 from jax_prompts.base_models.build import make_model, make_vocabulary
@@ -67,18 +68,8 @@ def peer_answers(
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vocabulary", required=True, help="T5's, spiece.model")
-    parser.add_argument("--data_dir", help="official files; without it TFDS")
-    parser.add_argument("--task", default="super_glue_rte_v102")
+    add_task_arguments(parser, targets=32, prompt=20)
     parser.add_argument("--eval_split", default="validation")
-    parser.add_argument("--size", default="t5_1_1_small")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--inputs", type=int, default=512)
-    parser.add_argument("--targets", type=int, default=32)
-    parser.add_argument("--prompt", type=int, default=20)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--peft", help="Python of an environment with torch, transformers and peft")
-    parser.add_argument("--json", action="store_true", help="print one JSON object only")
     args = parser.parse_args(argv)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 
-from bench_step import add_arguments, base_model, matrix_product_rate, prepare
+from bench_step import add_arguments, base_model, prepare
+from benchmark import in_turns, matrix_product_rate
 
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.weights import load_weights
@@ -35,12 +35,7 @@ def main() -> None:
         count: prepare(argparse.Namespace(**{**vars(args), "members": count}), base, frozen, args.methods[0])
         for count in counts
     }
-    seconds: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(args.steps + 1):
-        for count, (take, _) in prepared.items():
-            begun = time.perf_counter()
-            take()
-            seconds[count].append(time.perf_counter() - begun)
+    seconds = in_turns({count: take for count, (take, _) in prepared.items()}, args.steps + 1)
     median = {count: statistics.median(found[1:]) for count, found in seconds.items()}
     rate = matrix_product_rate(args.dtype)
     reports = {

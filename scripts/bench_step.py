@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmark import in_turns, matrix_product_rate
 from peers.peer import Peer
 
 from jax_prompts import optim
@@ -66,21 +67,6 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-def matrix_product_rate(dtype: str, repeats: int = 5) -> float:
-    """FLOP/s of products of two square matrices, sums in float32: what this machine reaches through XLA."""
-    # An accelerator is done with a small one before it is asked for the next.
-    size, queued = (2048, 1) if jax.default_backend() == "cpu" else (8192, 10)
-    product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product(a, a).block_until_ready()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready([product(a, a) for _ in range(queued)])
-        seconds.append(time.perf_counter() - start)
-    return queued * 2 * size**3 / min(seconds)
-
-
 def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Texts [E, B, L] and targets [E, B, U]."""
     draw = np.random.default_rng(0)
@@ -93,7 +79,7 @@ def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.nda
 
 def prepare(
     args: argparse.Namespace, base: BaseModel, frozen: Any, name: str
-) -> tuple[Callable[[], None], dict]:
+) -> tuple[Callable[[], float], dict]:
     """A function that takes one step of a method, and what compiling it said."""
     model = make_model(base, prompt_kind=prompt_kind_of(METHODS[name](length=1)))
     method = for_model(METHODS[name](length=args.prompt), model.config.prompt_width)
@@ -135,13 +121,15 @@ def prepare(
         "tuned_parameters": sum(leaf.size for leaf in jax.tree.leaves(state[0])) // args.members,
     }
 
-    def take() -> None:
+    def take() -> float:
         nonlocal state
+        begun = time.perf_counter()
         so_far = begin(state[0])
         for group in groups:
             so_far = add(so_far, state[0], frozen, group, key_E, {})
         *state, metrics = update(so_far, *state, {})
         jax.block_until_ready((state, metrics))
+        return time.perf_counter() - begun
 
     return take, facts
 
@@ -198,17 +186,9 @@ def main() -> None:
     frozen = load_weights(base, model)
     prepared = {name: prepare(args, base, frozen, name) for name in args.methods}
     texts, targets = (rows[0].tolist() for rows in random_rows(args, model.config.vocab_size))
-    seconds: dict[str, list[float]] = {name: [] for name in [*prepared, *peers]}
-    peaks: dict[str, float] = {}
-    for _ in range(args.steps + 1):  # in turns, so that a slow minute is everybody's
-        for name, (take, _) in prepared.items():
-            start = time.perf_counter()
-            take()
-            seconds[name].append(time.perf_counter() - start)
-        for name, peer in peers.items():
-            answer = peer.ask("step", texts=texts, targets=targets)
-            seconds[name].append(answer["seconds"])
-            peaks[name] = answer["peak_rss_gigabytes"]
+    takes = {name: take for name, (take, _) in prepared.items()}
+    takes |= {name: functools.partial(peer.step, texts, targets) for name, peer in peers.items()}
+    seconds = in_turns(takes, args.steps + 1)
     for peer in peers.values():
         peer.close()
     rate = matrix_product_rate(args.dtype)
@@ -230,9 +210,9 @@ def main() -> None:
         name: {
             "seconds_per_step": statistics.median(seconds[name][1:]),
             "relative_to_it": first / statistics.median(seconds[name][1:]),
-            "peak_rss_gigabytes": peaks[name],
+            "peak_rss_gigabytes": peer.peak_rss_gigabytes,
         }
-        for name in peers
+        for name, peer in peers.items()
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if not args.json:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import statistics
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from benchmark import add_task_arguments, in_turns
 from peers.peer import Peer, rows_of
 
 from jax_prompts import partition
@@ -55,15 +57,15 @@ def plan_of(way: str, setup: Setup, mixtures: Any) -> LengthPlan:
 
 
 def way(setup: Setup, mixtures: Any, vocabulary: Any, plan: LengthPlan) -> Any:
-    """`take(step) -> seconds` of one way to pad, and what is to be known of it."""
+    """`take() -> seconds` of one way to pad."""
     tuned, opt_state, frozen, _ = initial_state(setup, vocabulary)
     batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))(mixtures, setup.seeds_E.tolist())
-    train_step = TrainStep(setup, plan)
+    train_step, steps = TrainStep(setup, plan), itertools.count()
 
-    def take(step: int) -> float:
+    def take() -> float:
         nonlocal tuned, opt_state
         begun = time.perf_counter()
-        keys_E = dropout_keys(setup.seeds_E, step)
+        keys_E = dropout_keys(setup.seeds_E, next(steps))
         tuned, opt_state, metrics = train_step(
             tuned, opt_state, frozen, next(batches), keys_E, setup.numbers_E
         )
@@ -74,16 +76,13 @@ def way(setup: Setup, mixtures: Any, vocabulary: Any, plan: LengthPlan) -> Any:
 
 
 def peft(setup: Setup, mixtures: Any, vocabulary: Any, args: argparse.Namespace) -> Any:
-    """`take(step) -> seconds` of PEFT's prompt tuning."""
+    """`take() -> seconds` of PEFT's prompt tuning."""
     peer = Peer("peft", args.peft, args)
     plan = plan_of("one_length", setup, mixtures)
     batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))(mixtures, setup.seeds_E.tolist())
     rows = setup.model.config.vocab_size
 
-    def take(step: int) -> float:
-        return peer.ask("step", **rows_of(next(batches), rows))["seconds"]
-
-    return take
+    return lambda: peer.step(**rows_of(next(batches), rows))
 
 
 def unpadded_flops(setup: Setup, lengths_N: np.ndarray) -> float:
@@ -110,24 +109,14 @@ def padded_flops(setup: Setup, mixtures: Any, plan: LengthPlan, steps: int) -> f
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vocabulary", required=True, help="T5's, spiece.model")
-    parser.add_argument("--data_dir", help="official files; without it TFDS")
-    parser.add_argument("--task", default="super_glue_rte_v102")
+    add_task_arguments(parser, targets=16, prompt=100)
     parser.add_argument("--train_split", default="train")
-    parser.add_argument("--size", default="t5_1_1_small")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--inputs", type=int, default=512)
-    parser.add_argument("--targets", type=int, default=16)
-    parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--members", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument(
         "--ways", nargs="+", default=list(WAYS), help=f"of {', '.join(WAYS)}, and numbers of groups"
     )
-    parser.add_argument("--peft", help="Python of an environment with torch, transformers and peft")
-    parser.add_argument("--json", action="store_true", help="print one JSON object only")
     args = parser.parse_args(argv)
     if args.members > 1 and args.peft:
         parser.error("PEFT trains one prompt: leave --members out")
@@ -156,11 +145,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ways = {name: way(setup, mixtures, vocabulary, plan) for name, plan in plans.items()}
     if args.peft:
         ways["peft"] = peft(setup, mixtures, vocabulary, args)
-    compiling = {name: take(0) for name, take in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for step in range(1, args.steps + 1):  # in turns, so that a slow minute is everybody's
-        for name, take in ways.items():
-            seconds[name].append(take(step))
+    timed = in_turns(ways, args.steps + 1)
+    seconds = {name: found[1:] for name, found in timed.items()}
     lengths_N = np.concatenate([cache.input_lengths_N for _, cache in mixtures[0]])
     limit = unpadded_flops(setup, np.minimum(lengths_N, setup.inputs_length))
     first = args.ways[0]
@@ -168,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ways:
         total = sum(seconds[name])
         reports[name] = {
-            "first_step_seconds": compiling[name],
+            "first_step_seconds": timed[name][0],
             "examples_per_second": args.steps * args.batch * args.members / total,
             "speedup": sum(seconds[first]) / total,
         }

@@ -19,7 +19,7 @@ class Peer:
 
     def __init__(self, worker: str, python: str, args: argparse.Namespace) -> None:
         """Args: `peft` or `t5x`; the Python of an environment that has it; what a benchmark was told to compute."""
-        self._name = worker
+        self._name, self.peak_rss_gigabytes = worker, 0.0
         settings = {**vars(args), "threads": os.cpu_count()}
         self._process = subprocess.Popen(
             [python, HERE / f"{worker}_worker.py", json.dumps(settings)],
@@ -34,6 +34,12 @@ class Peer:
         """What the worker's function returns, the `seconds` it took, and the worker's `peak_rss_gigabytes`."""
         self._process.stdin.write(json.dumps([name, arguments]) + "\n")
         return self._answer()
+
+    def step(self, texts: list[list[int]], targets: list[list[int]]) -> float:
+        """Takes a training step; the seconds."""
+        answer = self.ask("step", texts=texts, targets=targets)
+        self.peak_rss_gigabytes = answer["peak_rss_gigabytes"]
+        return answer["seconds"]
 
     def close(self) -> int:
         """Ends the worker; its exit status."""
