@@ -85,7 +85,7 @@ def check_same_run(run: TrainRun, config_text: str) -> None:
 def check_same_length(model_dir: str, config_text: str) -> None:
     """Raises ConfigError where the config.gin in MODEL_DIR is of a longer or a shorter run."""
     directory = pathlib.Path(model_dir)
-    there, here = _settings(_text_of(directory / "config.gin")), _settings(config_text)
+    there, here = settings_of(_text_of(directory / "config.gin")), settings_of(config_text)
     if changed := [name for name in _LENGTH if there.get(name) != here.get(name)]:
         raise ConfigError(
             f"MODEL_DIR {directory} holds a finished run with {changed[0]} = {there.get(changed[0])}, and here it is "
@@ -144,7 +144,7 @@ def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: st
             f"MODEL_DIR {directory} holds a run with another configuration "
             f"({_first_difference(there, here)}); choose another MODEL_DIR, or remove it to start again"
         )
-    old, new = _settings(before), _settings(now)
+    old, new = settings_of(before), settings_of(now)
     changed = [name for name in _LENGTH if old.get(name) != new.get(name)]
     trained = _newest_step(directory)
     if not changed or trained is None:
@@ -170,7 +170,7 @@ def _lines(config_text: str) -> list[str]:
     return config_text.removesuffix("\n").split("\n")  # other characters that end lines may stand in values
 
 
-def _settings(config_text: str) -> dict[str, str]:
+def settings_of(config_text: str) -> dict[str, str]:
     """Values by name, as text."""
     lines = (line.partition(" = ") for line in _lines(config_text))
     return {name: value for name, equals, value in lines if equals}
@@ -178,7 +178,7 @@ def _settings(config_text: str) -> dict[str, str]:
 
 def _comparable(config_text: str) -> list[str]:
     """Lines of the settings that must agree, in which paths inside MODEL_DIR do not say where that is."""
-    settings = _settings(config_text)
+    settings = settings_of(config_text)
     addresses = [text.strip("'\"") for name in _ADDRESS if (text := settings.get(name)) and text[0] in "'\""]
     root = _absolute(addresses[0]) if addresses else None
 

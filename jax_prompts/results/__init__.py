@@ -1,0 +1,1 @@
+"""What runs left in their directories: read, compared, summed up."""

@@ -1,0 +1,125 @@
+"""Finds what directories and files hold: runs, suites, evaluations, prompts, studies."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from jax_prompts import records
+from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.results.run_files import RunFiles
+from jax_prompts.storage import json_text
+from jax_prompts.storage.home import local_path
+
+_INSIDE = ("checkpoints", "metrics", "predictions", "tensorboard")  # of a run: nothing to look for
+STUDY = "study"  # the key by which a JSON file says which study it is of
+
+
+@dataclasses.dataclass
+class Found:
+    """What was found, in the order of the paths.
+
+    Attributes:
+      runs: directories of runs that belong to no suite.
+      suites: directories of suites, and of the rungs of a search, with their cells.
+      evaluations: directories of `t5x eval` with an eval.json.
+      prompts: prompt files that were named themselves.
+      studies: files that `t5x study` wrote.
+    """
+
+    runs: list[RunFiles] = dataclasses.field(default_factory=list)
+    suites: dict[pathlib.Path, list[RunFiles]] = dataclasses.field(default_factory=dict)
+    evaluations: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    prompts: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    studies: list[pathlib.Path] = dataclasses.field(default_factory=list)
+
+    @property
+    def all_runs(self) -> list[RunFiles]:
+        """Those of suites, too."""
+        return [*self.runs, *(cell for cells in self.suites.values() for cell in cells)]
+
+
+def find(paths: Sequence[str]) -> Found:
+    """Looks through directories, and below them, for whatever commands of this package leave; takes single files, too.
+
+    Raises:
+      ConfigError: a path that is not there, is named twice, or holds none of these.
+    """
+    found, seen = Found(), set()
+    for name in paths:
+        path = local_path(name, "DIR")
+        if not path.exists():
+            raise ConfigError(
+                f"{name} does not exist: name directories of runs, suites or evaluations, or prompt files"
+            )
+        if (real := path.resolve()) in seen:
+            raise ConfigError(f"{name} is named twice: leave one out")
+        seen.add(real)
+        before = _count(found)
+        _take_file(found, path) if path.is_file() else _take_directory(found, path)
+        if _count(found) == before:
+            raise ConfigError(
+                f"{name} holds no run, suite, evaluation or study: name a MODEL_DIR, or a directory above some"
+            )
+    return found
+
+
+def read_json(file: pathlib.Path) -> dict[str, Any]:
+    """An object that a command of this package wrote as a JSON file.
+
+    Raises:
+      ConfigError: no such file.
+      RunError: it cannot be read, or is no JSON object.
+    """
+    try:
+        value = json_text.loads(records.read_file(file).decode())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"{file} does not exist") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{file} is damaged: make it again with the command that wrote it") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{file} is no JSON object: make it again with the command that wrote it")
+    return value
+
+
+def _count(found: Found) -> int:
+    return sum(map(len, (found.runs, found.suites, found.evaluations, found.prompts, found.studies)))
+
+
+def _take_file(found: Found, file: pathlib.Path) -> None:
+    if file.suffix == ".safetensors":
+        found.prompts.append(file)
+    elif file.suffix == ".json" and STUDY in read_json(file):
+        found.studies.append(file)
+
+
+def _take_directory(found: Found, directory: pathlib.Path) -> None:
+    for folder, folders, files in os.walk(directory):
+        here = pathlib.Path(folder)
+        folders.sort()
+        if "config.gin" in files:
+            found.runs.append(RunFiles(here))
+            folders[:] = []
+        elif "cells" in folders and (here / "cells").is_dir():
+            cells = sorted(path.parent for path in (here / "cells").glob("*/config.gin"))
+            if cells:
+                found.suites[here] = [RunFiles(cell) for cell in cells]
+            folders.remove("cells")
+            folders[:] = [name for name in folders if name != "groups"]
+        elif "eval.json" in files:
+            found.evaluations.append(here)
+        folders[:] = [name for name in folders if name not in _INSIDE]
+        for file in sorted(files):
+            if file.endswith(".json") and file not in ("eval.json", "summary.json", "table.json"):
+                _take_study(found, here / file)
+
+
+def _take_study(found: Found, file: pathlib.Path) -> None:
+    try:
+        if STUDY in read_json(file):
+            found.studies.append(file)
+    except RunError:
+        pass  # some other file

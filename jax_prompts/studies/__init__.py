@@ -1,0 +1,1 @@
+"""Numbers about prompts and runs: the analyses of the four papers, by name."""
