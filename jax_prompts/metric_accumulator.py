@@ -43,7 +43,10 @@ class MetricAccumulator:
         return [member for member, loss in enumerate(losses) if not math.isfinite(loss)]
 
     def lines(self, members: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """These members' means since the last line: loss (nats) and accuracy (%) a target token, all else a step."""
+        """These members' means since the last line.
+
+        Loss (nats) and accuracy (%) a target token, accuracy (%) a row, where every token counts; all else a step.
+        """
         self.fetch()
         lines = {}
         for member in members:
@@ -52,5 +55,6 @@ class MetricAccumulator:
             tokens = sums.pop("tokens")
             line["loss"] = sums.pop("loss_sum") / tokens
             line["token_accuracy"] = 100 * sums.pop("correct") / tokens
+            line["answer_accuracy"] = 100 * sums.pop("answered") / sums.pop("rows")
             lines[member] = line | {name: value / self.sums["steps"] for name, value in sums.items()}
         return lines

@@ -73,11 +73,11 @@ class Records:
         words = [str(values[key]) for key in ("task", "member") if key in values]
         if self._tensorboard is not None:
             for key, value in values.items():
-                if isinstance(value, float):
+                if isinstance(value, float) or (isinstance(value, int) and key != "member"):
                     self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
 
     def evaluation(self, step: int, split: str, results: dict[int, dict[str, Scores]]) -> None:
-        """Appends members' metrics on every task to metrics/eval.jsonl, and writes their predictions.
+        """Appends members' metrics and losses on every task to metrics/eval.jsonl, and writes their predictions.
 
         Args:
           step: of the run.
@@ -89,8 +89,13 @@ class Records:
                 more = {"about_scores": scores.context, "intervals": scores.intervals}
                 more = {name: values for name, values in more.items() if values}
                 where = {"task": task, "split": split} | ({"member": member} if self._numbered else {})
-                self.scalars("eval", step, {**where, **scores.metrics, **more})
+                self.scalars("eval", step, {**where, **scores.metrics, **scores.losses, **more})
         self.member_predictions(step, results)
+
+    def prompts(self, step: int, described: dict[int, dict[str, float]]) -> None:
+        """Appends what is said of members' prompts to metrics/prompt.jsonl."""
+        for member, values in described.items():
+            self.scalars("prompt", step, {**({"member": member} if self._numbered else {}), **values})
 
     def member_predictions(self, name: int | str, results: dict[int, dict[str, Scores]]) -> None:
         """Writes predictions/TASK-NAME.jsonl for every task that has some, a member's rows after another's."""

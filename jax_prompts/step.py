@@ -58,6 +58,8 @@ def loss_sums(
 ) -> Metrics:
     """`loss_sum` (nats) and `correct` over the `tokens` target tokens of a batch; no key, no dropout.
 
+    And of its `rows`, how many are `answered`: those of which every target token is the likeliest.
+
     `members` is how many such batches `vmap` takes at once, which `losses.token_sums` has to know.
     """
     apply = functools.partial(model.apply, {"params": params})
@@ -72,15 +74,18 @@ def loss_sums(
     targets_BU, weights_BU = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
     logits_fn = functools.partial(apply, method="logits")
     loss_B, correct_B = losses.token_sums(logits_fn, hidden_BUD, targets_BU, weights_BU, z_loss, members)
+    tokens_B = jnp.sum(weights_BU.astype(jnp.float32), axis=1)
     return {
         "loss_sum": jnp.sum(loss_B),
-        "tokens": jnp.sum(weights_BU.astype(jnp.float32)),
+        "tokens": jnp.sum(tokens_B),
         "correct": jnp.sum(correct_B),
+        "rows": jnp.sum(tokens_B > 0, dtype=jnp.float32),
+        "answered": jnp.sum((correct_B == tokens_B) & (tokens_B > 0), dtype=jnp.float32),
     }
 
 
 Sums = dict[str, Array]
-_NO_SUMS = ("loss_sum", "tokens", "correct")
+_SUMS = ("loss_sum", "tokens", "correct", "rows", "answered")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +118,8 @@ def make_step_parts(
 
     The loss is T5X's, the sum over target tokens of cross-entropy + z_loss * log(Z)^2, or its mean over
     target tokens when `normalization` is `mean`. Metrics, one number a member [E]: `loss_sum` and `correct`
-    over `tokens` target tokens, the `gradient_norm` of the tuned tree (free here: no other exists), and of a
-    prompt, before the step, `prompt_norm` and `prompt_similarity` (`prompts/geometry.py`).
+    over `tokens` target tokens, `answered` of `rows`, the `gradient_norm` of the tuned tree (free here: no other
+    exists), and of a prompt, before the step, `prompt_norm` and `prompt_similarity` (`prompts/geometry.py`).
 
     With `microbatches` the rows of a group are taken in so many parts, one after the other, and the gradients
     added up. Groups and microbatches make the same step, but for the order of additions and for dropout, which
@@ -130,7 +135,7 @@ def make_step_parts(
         return {"model": model, "optimizer": optimizer, "z_loss": z_loss}
 
     def begin(tuned: Tree) -> tuple[Tree, Sums]:
-        return jax.tree.map(jnp.zeros_like, tuned), dict.fromkeys(_NO_SUMS, jnp.zeros(()))
+        return jax.tree.map(jnp.zeros_like, tuned), dict.fromkeys(_SUMS, jnp.zeros(()))
 
     def add(
         so_far: tuple[Tree, Sums],

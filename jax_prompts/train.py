@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +37,7 @@ from jax_prompts.errors import Preempted
 from jax_prompts.length_plan import plan_training
 from jax_prompts.members import ActiveMembers
 from jax_prompts.metric_accumulator import MetricAccumulator
+from jax_prompts.prompts.described import describe
 from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks
@@ -47,6 +47,7 @@ from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import set_up
 from jax_prompts.state import for_evaluation, initial_state
 from jax_prompts.step import dropout_keys
+from jax_prompts.stopwatch import Stopwatch
 from jax_prompts.sweep import of_members
 from jax_prompts.task_check import check_task
 from jax_prompts.train_step import TrainStep
@@ -80,7 +81,7 @@ def open_checked(
 
 
 def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
-    started = time.monotonic()
+    watch = Stopwatch()
     settings, data = run.training, run.data
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
@@ -133,9 +134,11 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     if restored is None:
         step, tracker = 0, BestTracker.fresh(settings.metric, settings.members, choosing)
         records.truncate(-1)
-        params_E, _ = for_evaluation(setup, tuned, frozen)
+        params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
         untuned = evaluator(params_E[:1], None)
         records.evaluation(step, split, dict(enumerate(untuned)))
+        everyone = range(settings.members)
+        records.prompts(step, describe(setup.method, tuned.get("prompt"), prompts_EPD, everyone, everyone))
         untuned_metrics = report(untuned[0])["metrics"]
     else:
         step, tuned, opt_state, best_E, progress = restored
@@ -145,6 +148,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         tracker = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         accumulator.sums = progress["window"]
+        watch.count_on(progress["seconds"])
         records.truncate(step)
         log(f"resuming at step {step}")
         best.restore(files, setup, metadata, tracker.best, best_E, tuned, step)
@@ -162,7 +166,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     train_step, active = TrainStep(setup, plan), ActiveMembers(setup, mixtures_E)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
     batches = make_batches(mixtures_E, setup.seeds_E.tolist(), step)
-    first, examples_here, tuning_seconds, begun = step, 0, 0.0, time.monotonic()
+    first, examples_here, compiling_seconds = step, 0, watch.tuning_seconds
+    watch.start_steps()
     with StepDisplay(step, steps) as display, processes.stop_requests() as stop_requested:
         while step < steps and (going_on := tracker.active(settings.patience)):
             if going_on != active.members:
@@ -177,7 +182,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
             display.advance(step, rows)
             if step == first + 1 < steps:  # it compiled, which says nothing about the others
                 jax.block_until_ready(metrics)
-                examples_here, begun = 0, time.monotonic()
+                examples_here, compiling_seconds = 0, watch.tuning_seconds
 
             last, stopping = step == steps, stop_requested(step)
             if stopping and not last:
@@ -189,6 +194,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 reason = f"the loss is not finite at or before step {step}; lower the learning rate"
                 tracker.fail(diverged, reason)
             sound = [member for member in active.members if tracker.failed[member] is None]
+            if evaluating or logging:
+                records.scalars("seconds", step, watch.seconds())
             if logging and sound:
                 for member, line in accumulator.lines(sound).items():
                     rate = float(schedules_E[member](step - 1))
@@ -196,13 +203,15 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 display.status(step, f"loss {line['loss']:.4f}")
                 accumulator.clear()
             if evaluating and sound:
-                tuning_seconds += time.monotonic() - begun
+                watch.stop_steps()
                 params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
                 scores_E = evaluator(params_E, prompts_EPD)
                 results = {
                     m: scores for m, scores in zip(active.members, scores_E, strict=True) if m in sound
                 }
                 records.evaluation(step, split, results)
+                prompts = describe(setup.method, tuned.get("prompt"), prompts_EPD, active.members, sound)
+                records.prompts(step, prompts)
                 reports = {member: report(scores) for member, scores in results.items()}
                 improved, chosen = tracker.update(step, reports), tracker.chosen()
                 best_E = best.keep(setup, best_E, active.members, prompts_EPD, tuned, improved)
@@ -212,7 +221,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                         scored = best.scored(metadata, chosen[member])
                         best.save(files[member], setup, params_E[place], prompt_PD, scored)
                 display.status(step, f"validation {one_line(next(iter(reports.values()))['metrics'])}")
-                begun = time.monotonic()
+                watch.start_steps()
             if saving:
                 progress = {
                     "data": mixture_record(roles["train"]),
@@ -220,13 +229,14 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                     "untuned": untuned_metrics,
                     "window": accumulator.sums,
                     "steps": steps,
+                    "seconds": watch.seconds(),
                 }
                 records.flush()
                 checkpoints.save(step, *active.whole(tuned, opt_state), best_E, progress)
             if stopping and not last:
                 checkpoints.wait()
                 raise Preempted(f"stopped by {stopping} at step {step}; run the same command again to resume")
-    tuning_seconds += time.monotonic() - begun
+    watch.stop_steps()
     checkpoints.close()
 
     # The best of each member on examples that chose nothing, where the protocol has some.
@@ -248,8 +258,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         "tuned_parameters": partition.parameter_count(setup.tuned),
         "frozen_parameters": partition.parameter_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),
-        "examples_per_second": examples_here / tuning_seconds,
-        "wall_seconds": time.monotonic() - started,
+        "examples_per_second": examples_here / (watch.tuning_seconds - compiling_seconds),
+        "wall_seconds": watch.seconds()["wall_seconds"],
         "last_step": step,
     }
     records.write("summary.json", summary)

@@ -69,7 +69,7 @@ def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
 ):
     files = (f"{prompts}/{TASK}-0.safetensors", f"{prompts}/another-3.safetensors")
     job = {TASK: files, "micro_reviews": files[:1], "micro_world": ()}
-    answer, left, answered = predict.predict_texts, [0], []
+    answer, left, answered = predict.answered_texts, [0], []
 
     def limited(*args):
         """Answers, until as many batches as are `left` are answered."""
@@ -80,7 +80,7 @@ def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
             if not left[0]:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("jax_prompts.scoring.evaluator.predict_texts", limited)
+    monkeypatch.setattr("jax_prompts.scoring.evaluator.answered_texts", limited)
     whole = t5x_eval(tmp_path / "whole", job)
     once, answered[:] = sum(answered), []
     for left[0] in (1, 2):
@@ -101,7 +101,7 @@ def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
 
 def test_answers_of_another_role_are_not_taken(prompts, t5x_eval, tmp_path, monkeypatch):
     """Roles may be parts of one split, whose tokens are the same."""
-    files, answer = (f"{prompts}/{TASK}-0.safetensors",), predict.predict_texts
+    files, answer = (f"{prompts}/{TASK}-0.safetensors",), predict.answered_texts
 
     def stopped(*args):
         yield next(answer(*args))
@@ -109,7 +109,7 @@ def test_answers_of_another_role_are_not_taken(prompts, t5x_eval, tmp_path, monk
 
     settings = {"PROTOCOL": "ept_b1", "EVAL_SPLIT": "validation", "EVAL_BATCH_SIZE": 64}
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr("jax_prompts.scoring.evaluator.predict_texts", stopped)
+        patch.setattr("jax_prompts.scoring.evaluator.answered_texts", stopped)
         t5x_eval(tmp_path / "eval", files, **settings)
     found = t5x_eval(tmp_path / "eval", files, **settings, EVAL_ROLE="test")
     assert found == t5x_eval(tmp_path / "fresh", files, **settings, EVAL_ROLE="test")

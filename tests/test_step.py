@@ -181,6 +181,30 @@ def test_mean_loss_has_the_gradient_of_the_sum_over_the_tokens():
     np.testing.assert_allclose(scaled, moves["sum"], rtol=1e-3, atol=1e-4)
 
 
+def test_rows_are_answered_where_every_target_is_the_likeliest():
+    model, frozen = T5(CONFIG), frozen_weights(T5(CONFIG))
+    data = jax.tree.map(lambda x: x[0], batch(1, 4))
+    tokens_BL = data["encoder_input_tokens"][:, P:]  # no prompt
+    likeliest_BU = np.zeros(data["decoder_target_tokens"].shape, np.int32)
+    for u in range(likeliest_BU.shape[1]):  # what greedy decoding says
+        inputs_BU = jnp.asarray(np.pad(likeliest_BU, ((0, 0), (1, 0)))[:, :-1])
+        logits_BUV = model.apply({"params": frozen}, tokens_BL, inputs_BU)
+        likeliest_BU[:, u] = np.argmax(logits_BUV[:, u, 1:], axis=-1) + 1
+    weights_BU = np.ones_like(likeliest_BU)
+    weights_BU[3] = 0  # a row that only fills the batch
+    targets_BU = likeliest_BU.copy()
+    targets_BU[1, -1] += 1
+    rows = {
+        "encoder_input_tokens": tokens_BL,
+        "decoder_input_tokens": np.pad(likeliest_BU, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": targets_BU,
+        "decoder_loss_weights": weights_BU,
+    }
+    found = loss_sums(model, frozen, None, jax.tree.map(jnp.asarray, rows))
+    assert (float(found["rows"]), float(found["answered"])) == (3, 2)
+    assert (float(found["tokens"]), float(found["correct"])) == (15, 14)
+
+
 def test_microbatches_are_the_step_of_the_whole_batch():
     """By the mean, though microbatches differ in tokens; members and their metrics as well. Without dropout."""
     model, method = T5(dataclasses.replace(CONFIG, dropout_rate=0.0)), Residual(P, hidden=8)

@@ -78,10 +78,15 @@ def numbers(directory):
         del summary[timing]
     for member in summary["members"]:
         del member["file"]
-    metrics = {p.name: p.read_text() for p in (directory / "metrics").iterdir()}
+    metrics = {p.name: p.read_text() for p in (directory / "metrics").iterdir() if p.stem != "seconds"}
     predictions = {p.name: p.read_text() for p in (directory / "predictions").iterdir()}
     prompt_PD, _ = load_prompt(directory / "prompt.safetensors")
     return summary, metrics, predictions, prompt_PD.tobytes()
+
+
+def records(directory, name):
+    text = (directory / "metrics" / f"{name}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_a_run_leaves_what_it_promises(uninterrupted):
@@ -94,12 +99,20 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert "test_metrics" not in summary  # validation is reported, and all examples are used
     assert not (directory / "subset.json").exists()
     assert summary["best_step"] in (12, 24)
-    lines = [json.loads(line) for line in (directory / "metrics" / "train.jsonl").read_text().splitlines()]
+    lines, evaluations = (records(directory, name) for name in ("train", "eval"))
     assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
-    evaluations = [
-        json.loads(line) for line in (directory / "metrics" / "eval.jsonl").read_text().splitlines()
-    ]
+    assert all(0 <= line["answer_accuracy"] <= line["token_accuracy"] <= 100 for line in lines)
     assert [line["step"] for line in evaluations] == [0, 12, 24]
+    assert all({"loss", "token_accuracy", "accuracy"} <= line.keys() for line in evaluations)
+    assert summary["losses"]["quickstart_reviews"]["loss"] == pytest.approx(
+        next(line["loss"] for line in evaluations if line["step"] == summary["best_step"])
+    )
+    prompts, seconds = (records(directory, name) for name in ("prompt", "seconds"))
+    assert [line["step"] for line in prompts] == [0, 12, 24]
+    assert all(line["rank"] == 4 for line in prompts)
+    assert [line["step"] for line in seconds] == [4, 8, 12, 16, 20, 24]
+    assert all(0 < line["tuning_seconds"] < line["wall_seconds"] for line in seconds)
+    assert summary["wall_seconds"] > seconds[-1]["wall_seconds"]
     assert len((directory / "predictions" / "quickstart_reviews-24.jsonl").read_text().splitlines()) == 40
     assert list((directory / "tensorboard").iterdir())
     prompt_PD, metadata = load_prompt(directory / "prompt.safetensors", prompt_width=lambda _: 192)

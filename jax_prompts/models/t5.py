@@ -120,16 +120,17 @@ class T5(nn.Module):
 
     def start_decoding(
         self,
+        encoded: Encoded,
         encoder_input_tokens: Int[Array, "B L"],
-        prompts_QW: Float[Array, "Q W"] | None,
         max_length: int,
         hypotheses: int = 1,
     ) -> Cache:
         """Cache of `decode_step` for up to `max_length` tokens of each of a row's hypotheses.
 
-        The batch is the axis `CACHE_BATCH_AXIS` of all arrays.
+        From what `encode` made of the same `encoder_input_tokens`. The batch is the axis `CACHE_BATCH_AXIS` of all
+        arrays.
         """
-        encoded_BLD, cross_prompts, virtual_BL = self.encode(encoder_input_tokens, prompts_QW)
+        encoded_BLD, cross_prompts, virtual_BL = encoded
         layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length, hypotheses)
         cache = {"layers": layers, "cross_bias": key_bias(encoder_input_tokens > 0)}
         return cache if "cross" in layers else {**cache, "encoded": encoded_BLD[:, :, None]}

@@ -17,12 +17,14 @@ class Answers:
       ranked: how likely a model that answers with text finds the labels, where that was asked.
       classes: how likely a classifier finds them; `texts` are its likeliest.
       others: answers that were found in another way, by what stands in front of their metrics' names.
+      losses: how likely the right answers are found: cross-entropy a target token (nats) and token accuracy (%).
     """
 
     texts: Sequence[str]
     ranked: Ranked | None = None
     classes: Ranked | None = None
     others: Mapping[str, Answers] = dataclasses.field(default_factory=dict)
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def ways(self) -> dict[str, Answers]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,14 +21,17 @@ from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import (
+    SUMS,
+    Answer,
     DeviceBatches,
+    Losses,
     LossStep,
-    Predict,
+    answered_texts,
     device_batches,
+    losses_of,
+    make_answer,
     make_loss_step,
-    make_predict,
     mean_loss,
-    predict_texts,
 )
 from jax_prompts.inference.ranking import Rank, Ranked, label_arrays, log_probabilities, make_rank
 from jax_prompts.length_plan import EvaluationPlan, plan_evaluation
@@ -175,28 +179,37 @@ class Evaluator:
         labels = cache.labels or ()
         rows = self._log_p_in_order(asked, cache, "classes", {})
         ranked_E = _of_members(asked, rows, labels, np.ones(len(labels), np.int32))
-        return [Answers(classes.best, classes=classes) for classes in ranked_E]
+        return [
+            Answers(classes.best, classes=classes, losses=_losses_of_classes(classes, cache))
+            for classes in ranked_E
+        ]
 
     def _texts(self, asked: _Asked, cache: TokenCache) -> list[Answers]:
         members = len(asked.members)
-        predict = functools.partial(
-            predict_texts, self._predict(cache.longest_targets), asked.params, asked.prompts_QD
+        answered = functools.partial(
+            answered_texts, self._answer(cache.longest_targets), asked.params, asked.prompts_QD
         )
-        plan = self._planned(asked, cache)
-        sorted_texts = self.journal.collect(
-            self._part(cache, "texts", asked),
-            lambda start: predict(self._batches(asked, cache, plan, start=start), self._read),
+        plan, targets_length = self._planned(asked, cache), self.data.task_feature_lengths["targets"]
+        batches = functools.partial(self._batches, asked, cache, plan, targets_length=targets_length)
+        sorted_rows = self.journal.collect(
+            self._part(cache, "answered", asked),
+            lambda start: answered(batches(start=start), self._read),
         )
-        texts = [sorted_texts[row] for row in plan.rows_in_order(members)]
+        rows = [sorted_rows[row] for row in plan.rows_in_order(members)]
         ranked_E: list[Ranked | None] = [None] * members
         if self.data.rank_classification and cache.labels is not None:
             arrays = label_arrays(
                 cache.labels, self.vocabulary, self.data.task_feature_lengths["targets"], self._begin
             )
-            rows = self._log_p_in_order(asked, cache, "labels", arrays)
+            log_p_RC = self._log_p_in_order(asked, cache, "labels", arrays)
             tokens_C = arrays["decoder_loss_weights"].sum(axis=1).astype(np.int32)
-            ranked_E = [*_of_members(asked, rows, cache.labels, tokens_C)]
-        return [Answers(texts[member::members], ranked_E[member]) for member in range(members)]
+            ranked_E = [*_of_members(asked, log_p_RC, cache.labels, tokens_C)]
+        answers_E = []
+        for member, ranked in enumerate(ranked_E):
+            texts, *sums = zip(*rows[member::members], strict=True)
+            losses = losses_of(dict(zip(SUMS, map(math.fsum, sums), strict=True)))
+            answers_E.append(Answers(texts, ranked, losses=losses))
+        return answers_E
 
     def _log_p_in_order(
         self, asked: _Asked, cache: TokenCache, part: str, labels: Batch
@@ -261,14 +274,27 @@ class Evaluator:
         return make_loss_step(self.model, self.mesh)
 
     @functools.cached_property
-    def _predictors(self) -> dict[int, Predict]:
+    def _programs(self) -> dict[int, Answer]:
         return {}
 
-    def _predict(self, max_length: int) -> Predict:
-        """The compiled predictor for answers of up to `max_length` tokens, T5X's limit: the longest target."""
-        if max_length not in self._predictors:
-            self._predictors[max_length] = make_predict(self.model, self.decoding, max_length, self.mesh)
-        return self._predictors[max_length]
+    def _answer(self, max_length: int) -> Answer:
+        """The compiled program for answers of up to `max_length` tokens, T5X's limit: the longest target."""
+        if max_length not in self._programs:
+            self._programs[max_length] = make_answer(self.model, self.decoding, max_length, self.mesh)
+        return self._programs[max_length]
+
+
+def _losses_of_classes(classes: Ranked, cache: TokenCache) -> Losses:
+    """As `losses_of`, of examples whose class is known; none where no example's is."""
+    texts = [cache.example(index)["targets_pretokenized"] for index in range(len(cache))]
+    known = [
+        (index, classes.labels.index(text)) for index, text in enumerate(texts) if text in classes.labels
+    ]
+    if not known:
+        return {}
+    log_p = [float(classes.log_p_NC[index, number]) for index, number in known]
+    correct = sum(classes.best[index] == classes.labels[number] for index, number in known)
+    return losses_of({"loss_sum": -math.fsum(log_p), "tokens": len(known), "correct": correct})
 
 
 def _of_members(

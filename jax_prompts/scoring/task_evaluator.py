@@ -31,6 +31,7 @@ class Scores:
       context: what the metrics are worth, see `TaskEvaluator`; empty for tasks without metrics.
       intervals: `[low, high]` of each metric, 95 %; empty unless asked for.
       answers: what was scored; None of tasks without metrics.
+      losses: of the right answers, beside metrics that are others.
     """
 
     metrics: dict[str, float]
@@ -38,12 +39,15 @@ class Scores:
     context: dict[str, Any] = dataclasses.field(default_factory=dict)
     intervals: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
     answers: Answers | None = None
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def report(scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
-    """Scores by task as plain JSON: `metrics`, and where there are any `about_scores`, `intervals`, `averages`."""
+    """Scores by task as plain JSON: `metrics`, and where there are any also `losses`, `about_scores`, `intervals` and
+    `averages`."""
     metrics = {task: found.metrics for task, found in scores.items()}
     more = {
+        "losses": {task: dict(found.losses) for task, found in scores.items() if found.losses},
         "about_scores": {task: found.context for task, found in scores.items() if found.context},
         "intervals": {task: found.intervals for task, found in scores.items() if found.intervals},
         "averages": averages(metrics),
@@ -90,7 +94,7 @@ class TaskEvaluator:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
                 intervals |= _named(way, drawn)
-        return Scores(metrics, self._rows(answers), context, intervals, answers)
+        return Scores(metrics, self._rows(answers), context, intervals, answers, answers.losses)
 
     @functools.cached_property
     def _gold(self) -> tuple[list[str], list[Any]]:

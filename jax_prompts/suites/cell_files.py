@@ -41,12 +41,12 @@ def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[C
 
 
 def _lines_of(member: int, file: pathlib.Path) -> str:
-    """One member's lines, as a run by itself writes them; those before tuning, of the bare model, are everyone's."""
-    untuned = file.stem.endswith("-0")  # predictions at step 0
+    """One member's lines, as a run by itself writes them; those of nobody, and of the bare model, are everyone's."""
+    predictions = file.parent.name == "predictions"
     kept = []
     for line in file.read_text().split("\n")[:-1]:
         row = json.loads(line)
-        if untuned or row.get("step") == 0 or row["member"] == member:
-            del row["member"]
+        untuned = file.stem.endswith("-0") if predictions else file.stem == "eval" and row["step"] == 0
+        if row.pop("member", member) == member or untuned:
             kept.append(json_text.dumps(row, ensure_ascii=False) + "\n")
     return "".join(kept)

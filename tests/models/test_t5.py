@@ -1,6 +1,7 @@
 """T5 against numbers produced by Hugging Face T5 and by the original prompt tuning on T5X."""
 
 import dataclasses
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -141,7 +142,8 @@ def test_cached_decoding_equals_teacher_forcing(flaxformer, scan_layers, room, c
     batch = prompted_batch(golden, len(prompt_PD))
     tokens_BL, decoder_BU = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
     logits_BUV = model.apply(variables, tokens_BL, decoder_BU, prompt_PD)
-    cache = model.apply(variables, tokens_BL, prompt_PD, room, method="start_decoding")
+    encoded = model.apply(variables, tokens_BL, prompt_PD, method="encode")
+    cache = model.apply(variables, encoded, tokens_BL, room, method="start_decoding")
     assert ("cross" in cache["layers"]) == (crossed == "keys and values")
     assert all(leaf.shape[CACHE_BATCH_AXIS] == len(tokens_BL) for leaf in jax.tree.leaves(cache))
     for u in range(min(room, decoder_BU.shape[1])):
@@ -157,7 +159,9 @@ def test_a_step_passes_on_what_it_does_not_change(flaxformer, scan_layers):
     model = T5(dataclasses.replace(FLAXFORMER, scan_layers=scan_layers))
     variables = {"params": stack_layers(params) if scan_layers else params}
     tokens_BL = golden["encoder_input_tokens"]
-    cache = jax.eval_shape(lambda: model.apply(variables, tokens_BL, None, 4, method="start_decoding"))
+    encoded = jax.eval_shape(lambda: model.apply(variables, tokens_BL, method="encode"))
+    start = functools.partial(model.apply, variables, method="start_decoding")
+    cache = jax.eval_shape(lambda encoded: start(encoded, tokens_BL, 4), encoded)
 
     def step(cache):
         return model.apply(variables, tokens_BL[:, 0], cache, jnp.asarray(0), method="decode_step")[1]
@@ -277,7 +281,8 @@ def test_per_layer_prompts_decode_as_they_are_taught(flaxformer, prompt_kind, sc
         listed, *_ = per_layer(prompt_kind, golden)
         expected_BUV = listed.apply({"params": params}, tokens_BL, decoder_BU, prompts_QW)
         np.testing.assert_allclose(logits_BUV, expected_BUV, atol=1e-5)
-    cache = model.apply(variables, tokens_BL, prompts_QW, decoder_BU.shape[1], method="start_decoding")
+    encoded = model.apply(variables, tokens_BL, prompts_QW, method="encode")
+    cache = model.apply(variables, encoded, tokens_BL, decoder_BU.shape[1], method="start_decoding")
     for u in range(decoder_BU.shape[1]):
         logits_BV, cache = model.apply(
             variables, decoder_BU[:, u], cache, jnp.asarray(u), method="decode_step"
@@ -309,7 +314,7 @@ def test_per_layer_prompts_that_hold_what_the_model_computes_change_nothing(flax
     batch = prompted_batch(golden, len(prompt_PD))
     tokens_BL, decoder_BU = batch["encoder_input_tokens"][:1], batch["decoder_input_tokens"][:1]
     _, seen = T5(FLAXFORMER).apply(
-        {"params": params}, tokens_BL, prompt_PD, 99, method="start_decoding", capture_intermediates=True
+        {"params": params}, tokens_BL, decoder_BU, prompt_PD, capture_intermediates=True
     )
     seen, P = seen["intermediates"], len(prompt_PD)
     encoder, decoder = FLAXFORMER.num_encoder_layers, FLAXFORMER.num_decoder_layers

@@ -1,5 +1,6 @@
 """Ensembles: each way of answering by its definition, ties, agreement, one pass against one for each prompt."""
 
+import dataclasses
 import itertools
 import math
 
@@ -123,6 +124,21 @@ def test_one_pass_answers_as_one_for_each_prompt_does(evaluator, model, params):
         assert row["votes"].count(row["prediction"]) == max(map(votes.count, votes))
     context = results["ensemble"]["labelled"].context
     assert 0.2 <= context["agreement"] <= 1 and context["vote_entropy"] > 0
+
+
+def test_losses_beside_answers_are_those_of_the_examples(evaluator, model, params):
+    """Each prompt's, from the pass that also answers, against a pass that only asks how likely the targets are."""
+    prompts_EPD = jax.numpy.stack(prompt_set(model, [4, 4]).prompts)
+    (cache,) = evaluator.caches
+    beside = [found["labelled"].losses for found in evaluator([params] * 2, prompts_EPD)]
+    bare = LabelledCache(cache.targets, None, metrics=(), encode=cache.encode)
+    alone = [
+        found["labelled"].metrics
+        for found in dataclasses.replace(evaluator, caches=[bare])([params] * 2, prompts_EPD)
+    ]
+    assert beside[0]["loss"] != pytest.approx(beside[1]["loss"], rel=0.01)
+    for ours, wanted in zip(beside, alone, strict=True):
+        assert ours == pytest.approx(wanted, rel=1e-5)
 
 
 def test_answers_are_as_likely_as_they_are_as_labels(evaluator, model, params, vocabulary):
