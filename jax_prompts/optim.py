@@ -42,6 +42,11 @@ _ADAFACTOR = {
 _ADAMW = {"beta1", "beta2", "epsilon"}
 _KNOWN = {"adafactor": _SHARED | _ADAFACTOR, "adamw": _SHARED | _ADAMW}
 _SCHEDULES = ("constant", "linear", "rsqrt")
+_FAST, _SLOW, _GOOD = (
+    3.0,
+    0.1,
+    0.03,
+)  # of the size of a table's numbers; T5's embeddings have 10 or more, the rate is 0.3
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
@@ -108,6 +113,29 @@ def _unclipped(config: Optimizer, steps: int) -> optax.GradientTransformation:
             factored=config.factored,
         )
     return optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay)
+
+
+def rate_warning(config: Optimizer, steps: int, tuned: Any) -> str | None:
+    """What to say of a rate that hardly suits the numbers it starts from; None of one that may.
+
+    A step of AdamW moves a number by about the rate, and so does one of an Adafactor that does not scale: a table
+    whose numbers are much smaller loses its start at once, one whose numbers are much larger stays where it is.
+
+    Args:
+      config: of the optimiser.
+      steps: of the run.
+      tuned: parameters of one member's method, as they start.
+    """
+    table = tuned.get("prompt")
+    if table is None or config.multiply_by_parameter_scale:
+        return None
+    size, rate = float(jnp.sqrt(jnp.mean(jnp.square(table)))), config.learning_rate
+    about = f"LEARNING_RATE is {rate:g}, and the prompt starts with numbers of about {size:.2g}"
+    if rate > _FAST * size:
+        return f"{about}, which the first steps replace by others: try {_GOOD * size:.1g}"
+    if rate * steps < _SLOW * size and len(tuned) == 1:
+        return f"{about}, which {steps} steps cannot change by a tenth: try {_GOOD * size:.1g}"
+    return None
 
 
 def learning_rate_schedule(config: Optimizer, steps: int) -> optax.Schedule:

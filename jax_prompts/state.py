@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts import partition
+from jax_prompts import optim, partition
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.t5x_slots import with_slots
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.display import log
 from jax_prompts.prompts import Base, fold, init_members
 from jax_prompts.prompts.init import task_words
 from jax_prompts.setup import Setup
@@ -67,6 +68,18 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
 
     prompt = fresh(weights["token_embedder"]["embedding"], keys_E)
     return {"prompt": prompt, **({"head": head} if head else {})}, weights
+
+
+def warn_of_rates(setup: Setup, tuned: Tree) -> None:
+    """Logs what is odd about members' rates at the beginning of a run (`optim.rate_warning`), the same once."""
+    told = {
+        optim.rate_warning(
+            member.optimizer, setup.steps, jax.tree.map(lambda x, e=e: x[e], tuned.get("prompt", {}))
+        )
+        for e, member in enumerate(setup.members_E)
+    }
+    for warning in sorted(filter(None, told)):
+        log(f"warning: {warning}")
 
 
 def for_evaluation(

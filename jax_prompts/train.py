@@ -45,7 +45,7 @@ from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.summary import one_line, summarize
 from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import set_up
-from jax_prompts.state import for_evaluation, initial_state
+from jax_prompts.state import for_evaluation, initial_state, warn_of_rates
 from jax_prompts.step import dropout_keys
 from jax_prompts.stopwatch import Stopwatch
 from jax_prompts.sweep import of_members
@@ -139,6 +139,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         records.evaluation(step, split, dict(enumerate(untuned)))
         everyone = range(settings.members)
         records.prompts(step, describe(setup.method, tuned.get("prompt"), prompts_EPD, everyone, everyone))
+        warn_of_rates(setup, tuned)
         untuned_metrics = report(untuned[0])["metrics"]
     else:
         step, tuned, opt_state, best_E, progress = restored

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
-from jax_prompts.optim import learning_rate_schedule, make_optimizer
+from jax_prompts.optim import learning_rate_schedule, make_optimizer, rate_warning
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("JAX_PROMPTS_SHARED", HERE.parents[1] / "shared"))
@@ -266,3 +266,25 @@ def test_table_and_network_have_rates_and_decays_of_their_own(name):
     np.testing.assert_allclose(end(split)["prompt"], end(shared)["prompt"], rtol=1e-6)
     np.testing.assert_allclose(end(split)["network"]["down"], end(other)["network"]["down"], rtol=1e-6)
     assert not np.allclose(end(shared)["network"]["down"], end(other)["network"]["down"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "settings", "words"),
+    [
+        (10.0, {}, None),  # T5's embeddings and the rate of Lester et al.
+        (0.3, {}, None),  # a start at U[-0.5, 0.5]
+        (0.05, {}, "replace by others: try 0.00"),  # BERT's embeddings and a rate of T5
+        (10.0, {"learning_rate": 1e-5}, "1000 steps cannot change by a tenth: try 0.3"),
+        (0.05, {"multiply_by_parameter_scale": True}, None),  # steps are relative
+    ],
+)
+def test_rates_that_hardly_suit_the_start_are_warned_of(numbers, settings, words):
+    table = jnp.asarray([[numbers, -numbers]])
+    said = rate_warning(dataclasses.replace(T5X, **settings), 1000, {"prompt": table})
+    assert said is None if words is None else words in said
+
+
+def test_a_slow_table_beside_a_network_is_not_warned_of():
+    slow = dataclasses.replace(T5X, learning_rate=1e-5)
+    assert rate_warning(slow, 1000, {"prompt": jnp.ones((1, 2)) * 10, "w": jnp.ones(1)}) is None
+    assert rate_warning(slow, 1000, {"w": jnp.ones(1)}) is None

@@ -9,6 +9,7 @@ from typing import Any
 
 from jax_prompts.display import log
 
+_MANY = 20  # percent
 Constant = Hashable  # a text, or a number where targets are numbers
 
 
@@ -68,7 +69,9 @@ def _is_number(text: str) -> bool:
 
 
 def warn_of_answers(about_scores: dict[str, dict[str, Any]], who: str) -> None:
-    """Logs a line for each task, and each way to answer it, where all predictions are the same or some no numbers.
+    """Logs lines for each task, and each way to answer it.
+
+    Where all predictions are the same, many are no labels, or some should be numbers and are none.
 
     Args:
       about_scores: by task, as in summary.json.
@@ -81,6 +84,8 @@ def warn_of_answers(about_scores: dict[str, dict[str, Any]], who: str) -> None:
                     f"warning: {found} of {who}'s {context['examples']} answers to {task} are no numbers, "
                     "and count as wrong"
                 )
+            if name.endswith("out_of_class_predictions") and found >= _MANY:
+                log(f"warning: {found:.0f} % of {who}'s answers to {task} are none of its labels")
             if name.endswith("constant_predictor") and found:
                 way = name.rpartition("/")[0]
                 baseline = ", ".join(

@@ -260,3 +260,14 @@ def test_any_number_is_better_than_none():
     ]
     assert improved == [1, 3, 6]
     assert selection.chosen() == {0: {"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}}
+
+
+def test_answers_that_are_no_labels_are_warned_of(capsys):
+    about = {"examples": 4, "out_of_class_predictions": 50.0, "constant_predictor": False}
+    warn_of_answers({"rte": about}, "prompt.safetensors")
+    assert (
+        "warning: 50 % of prompt.safetensors's answers to rte are none of its labels"
+        in capsys.readouterr().err
+    )
+    warn_of_answers({"rte": {**about, "out_of_class_predictions": 5.0}}, "prompt.safetensors")
+    assert capsys.readouterr().err == ""
