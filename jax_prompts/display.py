@@ -43,13 +43,15 @@ def _bar(unit: str) -> Progress:
     return Progress(
         TextColumn(unit),
         MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
+        BarColumn(bar_width=16),
+        TextColumn(
+            "{task.fields[status]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+        ),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=not sys.stderr.isatty(),
+        disable=not sys.stderr.isatty() or console.is_dumb_terminal,
     )
 
 
@@ -59,6 +61,7 @@ class StepDisplay(_Display):
     def __init__(self, start: int, total: int) -> None:
         self._start, self._total, self._examples = start, total, 0
         self._begun = time.monotonic()
+        self._loss = self._score = ""
         self._bar = _bar("step")
         self._task = self._bar.add_task("steps", total=total, completed=start, status="")
 
@@ -67,15 +70,27 @@ class StepDisplay(_Display):
         self._examples += examples
         self._bar.update(self._task, completed=step)
 
-    def status(self, step: int, text: str) -> None:
-        """Shows `text` with the rate: beside the bar, or as a line where there is no terminal."""
+    def status(self, step: int, *, losses: Collection[float] = (), score: str = "") -> None:
+        """Shows the newest loss, score and rate: beside the bar, or as a line where there is no terminal.
+
+        Args:
+          step: of the run.
+          losses: of members, of which the lowest and the highest are shown; none: those before are still the newest.
+          score: on validation examples; empty: the one before is still the newest.
+        """
+        if losses:
+            ends = (f"{min(losses):.4f}", f"{max(losses):.4f}")
+            self._loss = f"loss {' to '.join(dict.fromkeys(ends))}"
+        if score:
+            self._score = f"validation {score}"
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = (step - self._start) / seconds
-        text = f"{text}  {self._examples / seconds:.1f} examples/s"
+        shown = (self._loss, self._score, f"{self._examples / seconds:.1f} examples/s")
+        text = printable("  ".join(filter(None, shown)))
         self._bar.update(self._task, completed=step, status=text)
         if self._bar.disable:
             left = (self._total - step) / rate if rate else 0.0
-            console.print(f"step {step}/{self._total}  {text}  {left:.0f} s left")
+            log(f"step {step}/{self._total}  {text}  {left:.0f} s left")
 
 
 class LineDisplay(_Display):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -50,6 +51,7 @@ from jax_prompts.step import dropout_keys
 from jax_prompts.sweep import of_members
 from jax_prompts.task_check import check_task
 from jax_prompts.train_step import TrainStep
+from jax_prompts.watching.profiler import profiled
 
 
 def train(run: TrainRun, config_text: str) -> dict[str, Any]:
@@ -66,8 +68,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     processes.assert_equal_settings(config_text)
     mesh = partition.mesh_of(run.model)
     memory.check_training(set_up(run, mesh))
-    with model_dir.claimed(run, config_text):
-        return _train(run, config_text, mesh)
+    with model_dir.claimed(run, config_text), contextlib.ExitStack() as exits:
+        return _train(run, config_text, mesh, exits)
 
 
 def open_checked(
@@ -79,7 +81,7 @@ def open_checked(
     return open_members(datas_E, vocabulary)
 
 
-def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
+def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitStack) -> dict[str, Any]:
     started = time.monotonic()
     settings, data = run.training, run.data
 
@@ -122,7 +124,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         mesh,
         passes=1 + steps // eval_period,
     )
-    records = Records(run.model_dir, config_text, numbered=settings.members > 1)
+    records = exits.enter_context(Records(run.model_dir, config_text, numbered=settings.members > 1))
     if subsets := subset_records(datas_E, roles, mixtures_E):
         records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
@@ -133,6 +135,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     if restored is None:
         step, tracker = 0, BestTracker.fresh(settings.metric, settings.members, choosing)
         records.truncate(-1)
+        records.watch(step, run, steps)
         params_E, _ = for_evaluation(setup, tuned, frozen)
         untuned = evaluator(params_E[:1], None)
         records.evaluation(step, split, dict(enumerate(untuned)))
@@ -155,15 +158,21 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 log(f"PATIENCE {settings.patience} ended this run at step {step}: more steps change nothing")
             return records.renamed(done, files)
         records.unfinish()
+        records.watch(step, run, steps)
     log(f"before tuning: {one_line(untuned_metrics)}")
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
     make_batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))
-    train_step, active = TrainStep(setup, plan), ActiveMembers(setup, mixtures_E)
+    active = ActiveMembers(setup, mixtures_E)
+    profiling = profiled(TrainStep(setup, plan), settings.profile_steps, step, records.directory)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
     batches = make_batches(mixtures_E, setup.seeds_E.tolist(), step)
     first, examples_here, tuning_seconds, begun = step, 0, 0.0, time.monotonic()
-    with StepDisplay(step, steps) as display, processes.stop_requests() as stop_requested:
+    with (
+        StepDisplay(step, steps) as display,
+        processes.stop_requests() as stop_requested,
+        profiling as train_step,
+    ):
         while step < steps and (going_on := tracker.active(settings.patience)):
             if going_on != active.members:
                 log(f"step {step}: {len(going_on)} of {settings.members} members go on")
@@ -190,10 +199,11 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 tracker.fail(diverged, reason)
             sound = [member for member in active.members if tracker.failed[member] is None]
             if logging and sound:
-                for member, line in accumulator.lines(sound).items():
+                lines = accumulator.lines(sound)
+                for member, line in lines.items():
                     rate = float(schedules_E[member](step - 1))
                     records.scalars("train", step, {**line, "learning_rate": rate})
-                display.status(step, f"loss {line['loss']:.4f}")
+                display.status(step, losses=[line["loss"] for line in lines.values()])
                 accumulator.clear()
             if evaluating and sound:
                 tuning_seconds += time.monotonic() - begun
@@ -211,7 +221,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                         prompt_PD = None if prompts_EPD is None else prompts_EPD[place]
                         scored = best.scored(metadata, chosen[member])
                         best.save(files[member], setup, params_E[place], prompt_PD, scored)
-                display.status(step, f"validation {one_line(next(iter(reports.values()))['metrics'])}")
+                display.status(step, score=one_line(*(found["metrics"] for found in reports.values())))
                 begun = time.monotonic()
             if saving:
                 progress = {
@@ -252,8 +262,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         "wall_seconds": time.monotonic() - started,
         "last_step": step,
     }
-    records.write("summary.json", summary)
-    records.close()
+    records.finish(summary)
     for member, scores in chosen.items():
         warn_of_answers(scores.get("about_scores", {}), str(files[member]))
     log(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({data.task})")

@@ -121,8 +121,13 @@ def _group(run: TrainRun, tracker: BestTracker, members: Sequence[int]) -> dict[
     }
 
 
-def one_line(metrics: TaskMetrics) -> str:
-    """Text of metrics by task: `TASK METRIC VALUE, ...`."""
+def one_line(*metrics: TaskMetrics) -> str:
+    """Text of metrics by task: `TASK METRIC VALUE, ...`; of several members the lowest and highest value."""
+
+    def shown(task: str, name: str) -> str:
+        values = [f"{value:.2f}" for value in sorted(member[task][name] for member in metrics)]
+        return " to ".join(dict.fromkeys((values[0], values[-1])))
+
     return ", ".join(
-        f"{task} {name} {value:.2f}" for task, values in metrics.items() for name, value in values.items()
+        f"{task} {name} {shown(task, name)}" for task, values in metrics[0].items() for name in values
     )
