@@ -13,7 +13,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
@@ -40,17 +39,16 @@ class _Display:
 
 def _bar(unit: str) -> Progress:
     """A bar that counts units, with a text of its task's field `status`; off where there is no terminal."""
+    status = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # has what the others leave
     return Progress(
         TextColumn(unit),
         MofNCompleteColumn(),
-        BarColumn(bar_width=16),
-        TextColumn(
-            "{task.fields[status]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
-        ),
-        TimeElapsedColumn(),
+        BarColumn(bar_width=console.width // 10),
+        TextColumn("{task.fields[status]}", markup=False, table_column=status),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        expand=True,
         disable=not sys.stderr.isatty() or console.is_dumb_terminal,
     )
 

@@ -221,7 +221,9 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                         prompt_PD = None if prompts_EPD is None else prompts_EPD[place]
                         scored = best.scored(metadata, chosen[member])
                         best.save(files[member], setup, params_E[place], prompt_PD, scored)
-                display.status(step, score=one_line(*(found["metrics"] for found in reports.values())))
+                display.status(
+                    step, score=one_line(*(found["metrics"] for found in reports.values()), named=False)
+                )
                 begun = time.monotonic()
             if saving:
                 progress = {

@@ -75,7 +75,7 @@ def sessions(settings_E: Sequence[Settings], summary: Mapping[str, Any]) -> list
 
 def session_name(member: int | None = None) -> str:
     """The folder of a member below `tensorboard/`; None: of a run by itself."""
-    return "hparams" if member is None else f"hparams-{member}"
+    return "hparams" if member is None else f"member-{member}"
 
 
 def _words(run: TrainRun, steps: int) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class WeightsAndBiases:
         self._do(lambda run: run.log({"step": step, **values}))
 
     def flush(self) -> None:
-        """Does nothing: what is sent is with W&B's own process, which outlives this one."""
+        """Does nothing: W&B's own process writes by itself, every 15 seconds."""
 
     def finish(self, sessions: Sequence[Session], summary: Mapping[str, Any]) -> None:
         """Sends the scores of each member and the summary."""
