@@ -88,7 +88,9 @@ class Records:
             file.write(json_text.dumps({"step": step, **values}) + "\n")
         words = [str(values[key]) for key in ("task", "member") if key in values]
         numbers = {
-            "/".join([name, *words, key]): value for key, value in values.items() if isinstance(value, float)
+            "/".join([name, *words, key]): float(value)
+            for key, value in values.items()
+            if isinstance(value, float) or (isinstance(value, int) and key != "member")
         }
         for watching in self._watching:
             watching.scalars(step, numbers)

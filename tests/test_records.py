@@ -54,7 +54,7 @@ def test_those_who_watch_see_the_numbers_and_the_end(tmp_path):
         kept.scalars("train", 5, {"member": 2, "loss": 2.5, "count": 3})
         kept.scalars("eval", 5, {"task": "rte", "split": "validation", "accuracy": 50.0, "more": {"a": 1.0}})
         kept.finish(summary)
-    assert seen[:2] == [(5, {"train/2/loss": 2.5}), (5, {"eval/rte/accuracy": 50.0})]
+    assert seen[:2] == [(5, {"train/2/loss": 2.5, "train/2/count": 3.0}), (5, {"eval/rte/accuracy": 50.0})]
     (session,), told, finished_before = seen[2]
     assert session.metrics == {"best_metric": 75.0, "best_step": 10.0} and session.settings["steps"] == 10
     assert told == summary and not finished_before  # a run killed in between ends again
