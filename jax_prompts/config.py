@@ -252,6 +252,8 @@ class Training:
       z_loss: weight of log(Z)^2 (T5X: 1e-4).
       loss_normalization: `sum` over target tokens (T5X) or `mean`.
       metric: validation metric that chooses the best prompt; None: mean of the task's metrics (of generated answers).
+      wandb: whether Weights & Biases shows the run, too.
+      profile_steps: first and last step that JAX's profiler traces, counted from 1; None: none.
     """
 
     steps: int | None
@@ -267,6 +269,8 @@ class Training:
     z_loss: float = 1e-4
     loss_normalization: Literal["sum", "mean"] = "sum"
     metric: str | None = None
+    wandb: bool = False
+    profile_steps: tuple[int, ...] | None = None
 
     def in_steps(self, examples: int, batch_size: int) -> tuple[int, int]:
         """(steps, evaluation period); an epoch of `examples` takes steps enough for all of them.

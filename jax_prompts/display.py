@@ -13,7 +13,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
@@ -40,16 +39,17 @@ class _Display:
 
 def _bar(unit: str) -> Progress:
     """A bar that counts units, with a text of its task's field `status`; off where there is no terminal."""
+    status = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # has what the others leave
     return Progress(
         TextColumn(unit),
         MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
+        BarColumn(bar_width=console.width // 10),
+        TextColumn("{task.fields[status]}", markup=False, table_column=status),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=not sys.stderr.isatty(),
+        expand=True,
+        disable=not sys.stderr.isatty() or console.is_dumb_terminal,
     )
 
 
@@ -59,6 +59,7 @@ class StepDisplay(_Display):
     def __init__(self, start: int, total: int) -> None:
         self._start, self._total, self._examples = start, total, 0
         self._begun = time.monotonic()
+        self._loss = self._score = ""
         self._bar = _bar("step")
         self._task = self._bar.add_task("steps", total=total, completed=start, status="")
 
@@ -67,15 +68,27 @@ class StepDisplay(_Display):
         self._examples += examples
         self._bar.update(self._task, completed=step)
 
-    def status(self, step: int, text: str) -> None:
-        """Shows `text` with the rate: beside the bar, or as a line where there is no terminal."""
+    def status(self, step: int, *, losses: Collection[float] = (), score: str = "") -> None:
+        """Shows the newest loss, score and rate: beside the bar, or as a line where there is no terminal.
+
+        Args:
+          step: of the run.
+          losses: of members, of which the lowest and the highest are shown; none: those before are still the newest.
+          score: on validation examples; empty: the one before is still the newest.
+        """
+        if losses:
+            ends = (f"{min(losses):.4f}", f"{max(losses):.4f}")
+            self._loss = f"loss {' to '.join(dict.fromkeys(ends))}"
+        if score:
+            self._score = f"validation {score}"
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = (step - self._start) / seconds
-        text = f"{text}  {self._examples / seconds:.1f} examples/s"
+        shown = (self._loss, self._score, f"{self._examples / seconds:.1f} examples/s")
+        text = printable("  ".join(filter(None, shown)))
         self._bar.update(self._task, completed=step, status=text)
         if self._bar.disable:
             left = (self._total - step) / rate if rate else 0.0
-            console.print(f"step {step}/{self._total}  {text}  {left:.0f} s left")
+            log(f"step {step}/{self._total}  {text}  {left:.0f} s left")
 
 
 class LineDisplay(_Display):

@@ -29,10 +29,11 @@ _WORDS = {
     Method: "a prompt method such as @Residual()",
     Initializer: "an initialiser such as @SampledVocabulary()",
 }
-_DICTIONARIES = {  # an example for each field that is one
+_EXAMPLES: dict[str, Any] = {  # of fields that are dictionaries or tuples of numbers
     "labels": {"0": "negative", "1": "positive"},
     "budget": {"steps": 3600},
     "partitions": {"fsdp": -1},
+    "profile_steps": (10, 15),
     "prompt_files": {"super_glue_rte_v102": ("first", "second")},
     "sweep": {"LEARNING_RATE": (0.1, 0.3)},
     "task_feature_lengths": {"inputs": 512, "targets": 16},
@@ -90,7 +91,7 @@ def _words(hint: Any, field: str) -> str:
     if kind is Literal:
         return " or ".join(map(repr, parts))
     if kind is tuple and parts[:1] == (int,):
-        return "a tuple such as (64, 128)"
+        return f"a tuple such as {_EXAMPLES.get(field, (64, 128))}"
     if kind is dict:
-        return f"a dictionary such as {_DICTIONARIES.get(field, {'NAME': 'value'})}"
+        return f"a dictionary such as {_EXAMPLES.get(field, {'NAME': 'value'})}"
     return _WORDS.get(kind, f"@{kind.__name__}()")

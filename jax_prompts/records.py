@@ -10,14 +10,16 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from tensorboardX import SummaryWriter
-
+from jax_prompts.config import TrainRun
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.directories import make_directory
+from jax_prompts.watching import hparams
+from jax_prompts.watching.tensorboard import TensorBoard
+from jax_prompts.watching.weights_and_biases import WeightsAndBiases
 
 if TYPE_CHECKING:
     from jax_prompts.scoring.task_evaluator import Scores
@@ -27,7 +29,7 @@ _SEEN_SECONDS = 90  # network file systems show others' files after up to a minu
 
 
 class Records:
-    """The files of one run, which of several processes the primary one writes."""
+    """The files of one run, which of several processes the primary one writes. Use as a context manager."""
 
     def __init__(self, model_dir: str, config_text: str | None, *, numbered: bool = False) -> None:
         """Opens MODEL_DIR (`model_dir.py` has checked it), making it for a new run.
@@ -43,7 +45,8 @@ class Records:
         """
         self.directory = pathlib.Path(model_dir)
         self._numbered = numbered
-        self._tensorboard: SummaryWriter | None = None
+        self._settings_E: list[hparams.Settings] = []
+        self._watching: list[TensorBoard | WeightsAndBiases] = []
         self._open(config_text)
         if config_text is not None:
             _check_shared(self.directory / "config.gin")
@@ -63,18 +66,34 @@ class Records:
         for file in (self.directory / "metrics").glob("*.jsonl"):
             kept = [line for recorded, line in _complete_lines(file) if recorded <= step]
             files.write(file, "".join(kept))
-        self._tensorboard = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step + 1)
+
+    @by_primary
+    def watch(self, step: int, run: TrainRun, steps: int) -> None:
+        """Shows what is recorded after `step` in TensorBoard, and at Weights & Biases where the run asks for it.
+
+        Args:
+          step: from which the run goes on.
+          run: the run.
+          steps: of the optimiser.
+        """
+        self._settings_E = hparams.of_members(run, steps)
+        self._watching = [TensorBoard(self.directory, step + 1)]
+        if run.training.wandb:
+            self._watching.append(WeightsAndBiases(self.directory, hparams.whole(run)))
 
     @by_primary
     def scalars(self, name: str, step: int, values: dict[str, Any]) -> None:
-        """Appends one line to metrics/NAME.jsonl, and its numbers to TensorBoard."""
+        """Appends one line to metrics/NAME.jsonl, and shows its numbers to those who watch."""
         with writing(self.directory), (self.directory / "metrics" / f"{name}.jsonl").open("a") as file:
             file.write(json_text.dumps({"step": step, **values}) + "\n")
         words = [str(values[key]) for key in ("task", "member") if key in values]
-        if self._tensorboard is not None:
-            for key, value in values.items():
-                if isinstance(value, float) or (isinstance(value, int) and key != "member"):
-                    self._tensorboard.add_scalar("/".join([name, *words, key]), value, step)
+        numbers = {
+            "/".join([name, *words, key]): float(value)
+            for key, value in values.items()
+            if isinstance(value, float) or (isinstance(value, int) and key != "member")
+        }
+        for watching in self._watching:
+            watching.scalars(step, numbers)
 
     def evaluation(self, step: int, split: str, results: dict[int, dict[str, Scores]]) -> None:
         """Appends members' metrics and losses on every task to metrics/eval.jsonl, and writes their predictions.
@@ -121,6 +140,15 @@ class Records:
         with writing(self.directory):
             files.write(self.directory / name, json_text.dumps(report, indent=indent) + "\n")
 
+    @by_primary
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Shows what the run came to, and writes summary.json, which makes it a finished one."""
+        sessions = hparams.sessions(self._settings_E, summary)
+        for watching in self._watching:
+            with writing(self.directory):
+                watching.finish(sessions, summary)
+        self.write("summary.json", summary)
+
     def summary(self) -> dict[str, Any] | None:
         """What summary.json holds; None before the run has finished."""
         return read_summary(self.directory / "summary.json")
@@ -146,13 +174,16 @@ class Records:
             (self.directory / "summary.json").unlink(missing_ok=True)
 
     def flush(self) -> None:
-        """Brings to disk what TensorBoard's writer still holds, which an ended process would lose."""
-        if self._tensorboard is not None:
-            self._tensorboard.flush()
+        """Brings to disk what an ended process would lose."""
+        for watching in self._watching:
+            watching.flush()
 
-    def close(self) -> None:
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        for watching in self._watching:
+            watching.close(failed=error is not None)
 
 
 def _check_shared(config: pathlib.Path) -> None:

@@ -31,6 +31,8 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
+from jax_prompts.watching.profiler import check_window
+from jax_prompts.watching.weights_and_biases import check_installed
 
 Tree = Any
 Labels = tuple[str, ...]
@@ -163,6 +165,7 @@ def set_up(
         _check_vocabulary(run, model, vocabulary)
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     steps = steps or run.training.steps or UNKNOWN_STEPS
+    check_window(run.training.profile_steps, steps)
     optimizer = optim.make_optimizer(run.optimizer, steps)
     tuned, frozen = tree_shapes(run, model, mesh)
     return Setup(
@@ -257,6 +260,8 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
     if run.optimizer.restore_state:
         _check_restoring(run)
+    if settings.wandb:
+        check_installed()
     text_length(run.data, prompt_length(run.method))
     protocols.check(run.data)
     check_cache_dir(run.data.cache_dir)

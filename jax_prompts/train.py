@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -51,6 +52,7 @@ from jax_prompts.stopwatch import Stopwatch
 from jax_prompts.sweep import of_members
 from jax_prompts.task_check import check_task
 from jax_prompts.train_step import TrainStep
+from jax_prompts.watching.profiler import profiled
 
 
 def train(run: TrainRun, config_text: str) -> dict[str, Any]:
@@ -67,8 +69,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     processes.assert_equal_settings(config_text)
     mesh = partition.mesh_of(run.model)
     memory.check_training(set_up(run, mesh))
-    with model_dir.claimed(run, config_text):
-        return _train(run, config_text, mesh)
+    with model_dir.claimed(run, config_text), contextlib.ExitStack() as exits:
+        return _train(run, config_text, mesh, exits)
 
 
 def open_checked(
@@ -80,8 +82,8 @@ def open_checked(
     return open_members(datas_E, vocabulary)
 
 
-def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
-    watch = Stopwatch()
+def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitStack) -> dict[str, Any]:
+    stopwatch = Stopwatch()
     settings, data = run.training, run.data
 
     # Data: text tokens from the caches, which fill themselves where they are missing.
@@ -123,7 +125,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         mesh,
         passes=1 + steps // eval_period,
     )
-    records = Records(run.model_dir, config_text, numbered=settings.members > 1)
+    records = exits.enter_context(Records(run.model_dir, config_text, numbered=settings.members > 1))
     if subsets := subset_records(datas_E, roles, mixtures_E):
         records.write("subset.json", subsets, indent=None)
     checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
@@ -134,6 +136,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
     if restored is None:
         step, tracker = 0, BestTracker.fresh(settings.metric, settings.members, choosing)
         records.truncate(-1)
+        records.watch(step, run, steps)
         params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
         untuned = evaluator(params_E[:1], None)
         records.evaluation(step, split, dict(enumerate(untuned)))
@@ -149,7 +152,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         tracker = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         accumulator.sums = progress["window"]
-        watch.count_on(progress["seconds"])
+        stopwatch.count_on(progress["seconds"])
         records.truncate(step)
         log(f"resuming at step {step}")
         best.restore(files, setup, metadata, tracker.best, best_E, tuned, step)
@@ -160,16 +163,22 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 log(f"PATIENCE {settings.patience} ended this run at step {step}: more steps change nothing")
             return records.renamed(done, files)
         records.unfinish()
+        records.watch(step, run, steps)
     log(f"before tuning: {one_line(untuned_metrics)}")
 
     # The loop: batch s and dropout key s are functions of (seed, s), so nothing else needs saving.
     make_batches = batches_of(setup, plan, SpecialTokens.of(vocabulary))
-    train_step, active = TrainStep(setup, plan), ActiveMembers(setup, mixtures_E)
+    active = ActiveMembers(setup, mixtures_E)
+    profiling = profiled(TrainStep(setup, plan), settings.profile_steps, step, records.directory)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
     batches = make_batches(mixtures_E, setup.seeds_E.tolist(), step)
-    first, examples_here, compiling_seconds = step, 0, watch.tuning_seconds
-    watch.start_steps()
-    with StepDisplay(step, steps) as display, processes.stop_requests() as stop_requested:
+    first, examples_here, compiling_seconds = step, 0, stopwatch.tuning_seconds
+    stopwatch.start_steps()
+    with (
+        StepDisplay(step, steps) as display,
+        processes.stop_requests() as stop_requested,
+        profiling as train_step,
+    ):
         while step < steps and (going_on := tracker.active(settings.patience)):
             if going_on != active.members:
                 log(f"step {step}: {len(going_on)} of {settings.members} members go on")
@@ -183,7 +192,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
             display.advance(step, rows)
             if step == first + 1 < steps:  # it compiled, which says nothing about the others
                 jax.block_until_ready(metrics)
-                examples_here, compiling_seconds = 0, watch.tuning_seconds
+                examples_here, compiling_seconds = 0, stopwatch.tuning_seconds
 
             last, stopping = step == steps, stop_requested(step)
             if stopping and not last:
@@ -196,15 +205,16 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                 tracker.fail(diverged, reason)
             sound = [member for member in active.members if tracker.failed[member] is None]
             if evaluating or logging:
-                records.scalars("seconds", step, watch.seconds())
+                records.scalars("seconds", step, stopwatch.seconds())
             if logging and sound:
-                for member, line in accumulator.lines(sound).items():
+                lines = accumulator.lines(sound)
+                for member, line in lines.items():
                     rate = float(schedules_E[member](step - 1))
                     records.scalars("train", step, {**line, "learning_rate": rate})
-                display.status(step, f"loss {line['loss']:.4f}")
+                display.status(step, losses=[line["loss"] for line in lines.values()])
                 accumulator.clear()
             if evaluating and sound:
-                watch.stop_steps()
+                stopwatch.stop_steps()
                 params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
                 scores_E = evaluator(params_E, prompts_EPD)
                 results = {
@@ -221,8 +231,10 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                         prompt_PD = None if prompts_EPD is None else prompts_EPD[place]
                         scored = best.scored(metadata, chosen[member])
                         best.save(files[member], setup, params_E[place], prompt_PD, scored)
-                display.status(step, f"validation {one_line(next(iter(reports.values()))['metrics'])}")
-                watch.start_steps()
+                display.status(
+                    step, score=one_line(*(found["metrics"] for found in reports.values()), named=False)
+                )
+                stopwatch.start_steps()
             if saving:
                 progress = {
                     "data": mixture_record(roles["train"]),
@@ -230,14 +242,14 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
                     "untuned": untuned_metrics,
                     "window": accumulator.sums,
                     "steps": steps,
-                    "seconds": watch.seconds(),
+                    "seconds": stopwatch.seconds(),
                 }
                 records.flush()
                 checkpoints.save(step, *active.whole(tuned, opt_state), best_E, progress)
             if stopping and not last:
                 checkpoints.wait()
                 raise Preempted(f"stopped by {stopping} at step {step}; run the same command again to resume")
-    watch.stop_steps()
+    stopwatch.stop_steps()
     checkpoints.close()
 
     # The best of each member on examples that chose nothing, where the protocol has some.
@@ -259,12 +271,11 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh) -> dict[str, Any]:
         "tuned_parameters": partition.parameter_count(setup.tuned),
         "frozen_parameters": partition.parameter_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),
-        "examples_per_second": examples_here / (watch.tuning_seconds - compiling_seconds),
-        "wall_seconds": watch.seconds()["wall_seconds"],
+        "examples_per_second": examples_here / (stopwatch.tuning_seconds - compiling_seconds),
+        "wall_seconds": stopwatch.seconds()["wall_seconds"],
         "last_step": step,
     }
-    records.write("summary.json", summary)
-    records.close()
+    records.finish(summary)
     for member, scores in chosen.items():
         warn_of_answers(scores.get("about_scores", {}), str(files[member]))
     log(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({data.task})")

@@ -108,6 +108,27 @@ def test_runs_import_no_tensorflow(module):
     assert not reached & set(modules("tasks"))  # a user's program may lie beside a folder of that name
 
 
+WATCHING = {  # the clients of those who watch, each in one module
+    "tensorboardX": "jax_prompts.watching.tensorboard",
+    "wandb": "jax_prompts.watching.weights_and_biases",
+}
+
+
+@pytest.mark.parametrize("library", WATCHING)
+def test_one_module_knows_each_who_watches(library):
+    assert [module for module in MODULES if library in libraries_of(module)] == [WATCHING[library]]
+
+
+def test_who_watches_knows_no_run():
+    below = {"config", "display", "errors", "sweep", "distributed.processes", "storage.files"}
+    for module in modules("jax_prompts.watching"):
+        assert ours(module) <= {*modules("jax_prompts.watching"), *(f"jax_prompts.{name}" for name in below)}
+
+
+def test_wandb_is_imported_where_a_run_asks_for_it():
+    assert ("wandb", True) not in imports_of(WATCHING["wandb"])
+
+
 PURE = {"jax", "flax", "numpy", "jaxtyping"}
 FILES = ("jax_prompts.prompts.prompt_file", "jax_prompts.prompts.store", "jax_prompts.prompts")
 COMPUTATIONS = [

@@ -180,7 +180,6 @@ def test_half_of_a_last_line_is_what_a_kill_leaves(tmp_path, torn):
     with claimed(run_in(tmp_path), "A = 1\n"):
         records = Records(str(tmp_path), "A = 1\n")
         records.truncate(6)
-        records.close()
     assert (tmp_path / "metrics" / "eval.jsonl").read_bytes() == b'{"step": 4}\n'
 
 
@@ -214,6 +213,25 @@ def test_other_settings_are_refused_and_other_devices_are_not(tmp_path):
     )
     refused(ConfigError, "one is longer", run_in(tmp_path), f"{text}ZERO = 0\n")
     assert (tmp_path / "config.gin").read_text() == text
+
+
+def test_who_watches_is_free(tmp_path):
+    def resolved(*flags):
+        given = ["train", "--gin_file=gin_configs/quickstart.gin", f"--gin.MODEL_DIR={tmp_path}", *flags]
+        return resolve(parse(given), "TrainRun")
+
+    profiled, wandb = "--gin.PROFILE_STEPS=(10, 15)", "--gin.WANDB=True"
+    direct = ("--gin.Training.profile_steps=(1, 2)", "--gin.Training.wandb=False")
+    run, text = resolved(profiled)
+    before_there_was_such = "".join(
+        line for line in text.splitlines(keepends=True) if "PROFILE_STEPS" not in line and "WANDB" not in line
+    )
+    assert before_there_was_such.count("\n") == text.count("\n") - 4
+    for there in (before_there_was_such, text, resolved(wandb, profiled)[1], resolved(*direct)[1]):
+        begun(tmp_path, there)
+        for flags in ((), (profiled,), (wandb,), direct):
+            with claimed(run, resolved(*flags)[1]):
+                pass
 
 
 @pytest.mark.parametrize("before", ["runs/x", "./runs/x/", "{tmp}/runs/x", "~/runs/x", "elsewhere/../runs/x"])

@@ -121,8 +121,20 @@ def _group(run: TrainRun, tracker: BestTracker, members: Sequence[int]) -> dict[
     }
 
 
-def one_line(metrics: TaskMetrics) -> str:
-    """Text of metrics by task: `TASK METRIC VALUE, ...`."""
+def one_line(*metrics: TaskMetrics, named: bool = True) -> str:
+    """Text of metrics by task: `TASK METRIC VALUE, ...`.
+
+    Args:
+      metrics: of a member; of several the lowest and the highest value are shown.
+      named: whether the task is named where there is one alone.
+    """
+
+    def shown(task: str, name: str) -> str:
+        values = [f"{value:.2f}" for value in sorted(member[task][name] for member in metrics)]
+        return " to ".join(dict.fromkeys((values[0], values[-1])))
+
     return ", ".join(
-        f"{task} {name} {value:.2f}" for task, values in metrics.items() for name, value in values.items()
+        f"{task if named or len(metrics[0]) > 1 else ''} {name} {shown(task, name)}".lstrip()
+        for task, values in metrics[0].items()
+        for name in values
     )

@@ -13,6 +13,8 @@ from jax_prompts.storage import files, json_text
 from jax_prompts.storage.files import atomic_file
 from jax_prompts.suites import states
 from jax_prompts.suites.cells import Cell
+from jax_prompts.watching.hparams import session_name
+from jax_prompts.watching.tensorboard import FOLDER as TENSORBOARD
 
 
 def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[Cell]) -> None:
@@ -35,9 +37,18 @@ def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[C
         prompt = cell.directory / "prompt.safetensors"
         with atomic_file(prompt) as temporary:
             shutil.copyfile(own["file"], temporary)
+        _move_session(directory / TENSORBOARD, member, cell.directory / TENSORBOARD)
         part = of_member(summary, member)
         part["members"][0]["file"] = str(prompt)
         files.write(cell.directory / "summary.json", json_text.dumps(part, indent=2) + "\n")
+
+
+def _move_session(source: pathlib.Path, member: int, target: pathlib.Path) -> None:
+    """Gives a cell its row of TensorBoard's HPARAMS tab, which would else show it under the group's name."""
+    if (own := source / session_name(member)).is_dir():
+        shutil.rmtree(target / session_name(), ignore_errors=True)
+        target.mkdir(parents=True, exist_ok=True)
+        own.rename(target / session_name())
 
 
 def _lines_of(member: int, file: pathlib.Path) -> str:

@@ -1,0 +1,1 @@
+"""A run watched while it trains: TensorBoard, Weights & Biases, JAX's profiler."""

@@ -1,0 +1,42 @@
+"""What a cell gets of the run that trained it beside others."""
+
+from small_suite import expanded
+
+from jax_prompts.storage import files, json_text
+from jax_prompts.suites.cell_files import hand_out
+
+
+def test_a_cell_has_its_own_row_in_tensorboard(tmp_path):
+    _, cells = expanded(tmp_path)
+    group, pair = tmp_path / "suite" / "groups" / "some", cells[:2]
+    members = [
+        {
+            "seed": seed,
+            "best_metric": 70.0 + seed,
+            "best_step": 10,
+            "file": str(group / f"prompt-{seed}.safetensors"),
+        }
+        for seed in (0, 1)
+    ]
+    shared = ("tuned_parameters", "examples_per_second", "wall_seconds", "checkpoint_bytes", "last_step")
+    summary = {"members": members, **dict.fromkeys(shared, 8)}
+
+    def trained():
+        for member in (0, 1):
+            files.write(group / f"prompt-{member}.safetensors", "a prompt")
+            files.write(group / "tensorboard" / f"member-{member}" / "events", f"of member {member}")
+        hand_out(summary, group, pair)
+
+    def events(directory):
+        found = (directory / "tensorboard").rglob("events")
+        return {str(file.parent.relative_to(directory)): file.read_text() for file in found}
+
+    trained()
+    of_cells = [{"tensorboard/hparams": f"of member {member}"} for member in (0, 1)]
+    assert [events(cell.directory) for cell in pair] == of_cells
+    assert events(group) == {}  # no row twice
+    hand_out(summary, group, pair)  # killed before it was done, and gone on with
+    assert [events(cell.directory) for cell in pair] == of_cells
+    trained()  # made longer
+    assert [events(cell.directory) for cell in pair] == of_cells
+    assert json_text.loads((pair[1].directory / "summary.json").read_text())["best_metric"] == 71.0
