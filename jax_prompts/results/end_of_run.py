@@ -38,13 +38,14 @@ def end_of_run(summary: Summary, model_dir: str) -> Ending:
         sections = [[_group_row(summary, every, pathlib.Path(members[0]["file"]).name)]]
     sections[0][0][3:5] = [number_text(summary["untuned_metric"]), _known(summary.get("majority_metric"))]
 
+    cuts = [line for role, cut in summary.get("cut", {}).items() for line in cut_lines(cut, role)]
     tuned = [member["file"] for member in _best_first(summary, "members") if member["best_step"] is not None]
     more = [f"{len(tuned) - _SHOWN_FILES} more prompts"] if len(tuned) > _SHOWN_FILES else []
     return Ending(
         title=f"{summary['task']}: {summary.get('metric', 'score')}",
         columns=_COLUMNS,
         sections=[*sections, _details(summary)],
-        lines=[*_failures(members), *_cuts(summary)],
+        lines=[*_failures(members), *few(cuts)],
         directory=model_dir,
         written=[*(pathlib.Path(file).name for file in tuned[:_SHOWN_FILES]), *more, *_PARTS],
         commands=_commands(summary, pathlib.Path(model_dir), tuned),
@@ -123,10 +124,6 @@ def _failures(members: Sequence[Mapping[str, Any]]) -> list[str]:
     if not reasons:
         return []
     return [f"{len(reasons)} of {len(members)} members failed: {'; '.join(dict.fromkeys(reasons))}"]
-
-
-def _cuts(summary: Summary) -> list[str]:
-    return few([line for role, cut in summary.get("cut", {}).items() for line in cut_lines(cut, role)])
 
 
 def _known(value: float | None) -> str:

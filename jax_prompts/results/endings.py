@@ -73,7 +73,7 @@ def cut_lines(cut: Mapping[str, Mapping[str, int]], role: str) -> list[str]:
         if parts:
             examples = f"{counts['examples']} {role} examples of {task}"
             found.append(f"TASK_FEATURE_LENGTHS cut {' and '.join(parts)} of the {examples}")
-    return few(found)
+    return found
 
 
 def more_row(count: int, what: str, columns: Sequence[str]) -> list[Cells]:

@@ -140,7 +140,9 @@ def _run(group: Group, root: pathlib.Path) -> None:
     else:
         for cell in group.cells:
             if (summary := states.summary_of(cell)) is not None:
-                log(f"finished {cell.name}: {summary['metric']} {number_text(summary['best_metric'])}")
+                log(
+                    f"finished {cell.name}: {summary.get('metric', 'score')} {number_text(summary['best_metric'])}"
+                )
     finally:
         jax.clear_caches()  # programs of one group are of no use to another
 
