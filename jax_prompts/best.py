@@ -43,7 +43,7 @@ def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
 
 
 def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str) -> PromptMetadata:
-    """Metadata of a run's prompt files; the evaluation that chooses a prompt adds score and step."""
+    """Metadata of a run's prompt files; the evaluation that chooses a prompt adds metric, score and step."""
     run, method = setup.run, setup.method
     return PromptMetadata(
         method=type(method).__name__ if method is not None else "ModelTuning",
@@ -54,13 +54,17 @@ def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str
         tokenizer_fingerprint=tokenizer_fingerprint,
         task=run.data.task,
         labels=setup.labels,
-        metric=run.training.metric or "mean",
     )
 
 
 def scored(metadata: PromptMetadata, chosen: dict[str, Any]) -> PromptMetadata:
-    """Metadata of a run's prompt file with score and step of the evaluation that chose it (`BestTracker.best`)."""
-    return dataclasses.replace(metadata, score=chosen["value"], step=chosen["step"])
+    """Metadata of a run's prompt file with metric, score and step of the evaluation that chose it.
+
+    Args:
+      metadata: `metadata_of` the run.
+      chosen: the member's part of `BestTracker.best`.
+    """
+    return dataclasses.replace(metadata, metric=chosen["metric"], score=chosen["value"], step=chosen["step"])
 
 
 def none_yet(setup: Setup) -> Tree:
@@ -105,7 +109,7 @@ def save(
       file: of the member, see `files_of`.
       setup: of the run.
       params, prompt_PD: the member's part of `state.for_evaluation`.
-      metadata: `metadata_of` the run, with score and step.
+      metadata: `metadata_of` the run, with metric, score and step.
 
     Raises:
       RunError: values that are not finite, or a file that cannot be written.

@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from jax_prompts.errors import printable
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+Cell = str | list[str]  # of a table, with one line or several
 _SECONDS_BETWEEN_LINES, _SECONDS_BETWEEN_FRAMES = 10, 0.1
 _WIDE = 1000  # characters: wider than any table, so that none is wrapped
 
@@ -132,11 +133,11 @@ def log(text: str) -> None:
 
 def print_table(
     columns: Sequence[str],
-    *sections: Iterable[Sequence[str]],
+    *sections: Iterable[Sequence[Cell]],
     title: str | None = None,
     right: Collection[str] = (),
 ) -> None:
-    """Prints a table on stderr, as wide as it needs to be.
+    """Prints a table on stderr, as wide as it needs to be, where `log` prints lines.
 
     Args:
       columns: the head of each.
@@ -145,9 +146,10 @@ def print_table(
       right: columns whose cells end at the right.
     """
     heads = (Column(head, no_wrap=True, justify="right" if head in right else "left") for head in columns)
-    table = Table(*heads, title=title)
+    table = Table(*heads, title=title and printable(title))
     for rows in sections:
         for row in rows:
-            table.add_row(*map(printable, row))
+            lines = ([cell] if isinstance(cell, str) else cell for cell in row)
+            table.add_row(*("\n".join(map(printable, cell)) for cell in lines))
         table.add_section()
-    Console(stderr=True, width=_WIDE, highlight=False, markup=False).print(table)
+    Console(stderr=True, width=_WIDE, highlight=False, markup=False, quiet=console.quiet).print(table)

@@ -278,8 +278,4 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
     records.finish(summary)
     for member, scores in chosen.items():
         warn_of_answers(scores.get("about_scores", {}), str(files[member]))
-    log(f"before tuning {summary['untuned_metric']:.2f}, after {summary['best_metric']:.2f} ({data.task})")
-    for reported in tests.values():
-        log(f"on test examples: {one_line(reported['metrics'])}")
-    log("written: " + ", ".join(str(files[member]) for member in chosen))
     return summary

@@ -24,6 +24,7 @@ def label_classes(task: seqio.Task) -> Sequence[str] | None:
 def register(
     task_name: str,
     *,
+    family: str,
     tfds_name: str | None,
     table: Files,
     name: str,
@@ -40,6 +41,7 @@ def register(
 
     Args:
       task_name: T5's registered name.
+      family: the name of the module that calls this.
       tfds_name: name and version in TFDS; None where TFDS lacks the set.
       table: the official files.
       name, fields, label_classes: see `preprocessors.label_text`.
@@ -59,6 +61,7 @@ def register(
                 prefix + task_name,
                 TfdsSource(tfds_name, table, tfds_splits) if tfds_name else FilesOnly(table),
                 (*before, to_text),
+                family=family,
                 postprocess_fn=functools.partial(postprocess, label_classes=classes),
                 metric_fns=metric_fns,
                 taskless=not prefix,

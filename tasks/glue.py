@@ -73,7 +73,7 @@ def _register(task: str, **settings: Any) -> None:
     """Registers both versions of a task; see `classification.register`."""
     for version, tfds_version in VERSIONS.items():
         names = {"name": task, "tfds_name": f"glue/{task}:{tfds_version}"}
-        register(f"glue_{task}_{version}", **{**names, **settings})
+        register(f"glue_{task}_{version}", family="glue", **{**names, **settings})
 
 
 _register(
@@ -144,6 +144,7 @@ for version, tfds_version in VERSIONS.items():
         f"glue_stsb_{version}",
         TfdsSource(f"glue/stsb:{tfds_version}", _table("STS-B", texts=_PAIR, label="score", labels=None)),
         (functools.partial(score_text, name="stsb", fields=_PAIR),),
+        family="glue",
         postprocess_fn=postprocessors.score,
         metric_fns=(pearson, spearman),
     )
@@ -151,6 +152,7 @@ for version, tfds_version in VERSIONS.items():
         f"glue_wnli_{version}_simple_eval",
         TfdsSource(f"glue/wnli:{tfds_version}", _WNLI(names=_HELD_OUT)),
         (pronouns.wnli,),
+        family="glue",
         postprocess_fn=postprocessors.referent,
         metric_fns=(accuracy,),
         taskless=False,
@@ -164,6 +166,7 @@ for task, other, table, old, new in (
 ):
     register(
         f"glue_{task}_from_{other}_v002",
+        family="glue",
         tfds_name=f"glue/{task}:1.0.0",
         name=task,
         table=table(names={"validation": "dev.tsv"}),

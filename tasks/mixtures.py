@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import seqio
 
-from tasks import selection, superglue, wsc  # noqa: F401  only what is registered can be mixed
+from tasks import registration, selection, superglue, wsc  # noqa: F401  only what is registered can be mixed
 from tasks.glue import VERSIONS
 from tasks.qa import OUT_OF_DOMAIN
 
@@ -45,8 +45,11 @@ def limited(task: seqio.Task, *, sizes: Mapping[str, float], limit: float) -> fl
     return min(sizes[task.name], limit)
 
 
+_mix = functools.partial(registration.mix, family="mixtures")
+
+
 def _equal(name: str, tasks: list[str]) -> None:
-    seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
+    _mix(name, dict.fromkeys(tasks, 1.0))
 
 
 def _transfer(name: str, tuned: str, judged: list[str]) -> None:
@@ -64,7 +67,7 @@ def _proportional(name: str, sizes: Mapping[str, float]) -> None:
         own = {prefix + task: size for task, size in sizes.items()}
         for ending, limit in {"proportional": float("inf"), "limited": LIMIT}.items():
             rate = functools.partial(limited, sizes=own, limit=limit)
-            seqio.MixtureRegistry.add(f"{prefix}{name}_{ending}", [(task, rate) for task in own])
+            _mix(f"{prefix}{name}_{ending}", dict.fromkeys(own, rate))
 
 
 for prefix in ("", "taskless_"):

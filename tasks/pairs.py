@@ -13,6 +13,7 @@ _SCITAIL = {"train": "train", "validation": "dev", "test": "test"}
 
 register(
     "scitail_v100",
+    family="pairs",
     tfds_name="sci_tail:1.0.0",
     table=Table(
         folder="tsv_format",
@@ -32,6 +33,7 @@ register(
 )
 register(
     "paws_wiki_v110",
+    family="pairs",
     tfds_name="paws_wiki/labeled_final_tokenized:1.1.0",
     table=Table(
         folder="final",

@@ -18,10 +18,12 @@ registration.add(
     "residual_super_glue_wsc",
     TfdsSource(wsc.TFDS_NAME, wsc.table(names=wsc.TRAIN | wsc.HELD_OUT)),
     (functools.partial(pronouns.wsc, correct_only=True, first_word=True),),
+    family="residual",
     metric_fns=(normalized_match,),
 )
 register(
     "residual_super_glue_multirc",
+    family="residual",
     tfds_name="super_glue/multirc:1.0.2",
     table=nested.Nested(
         "MultiRC",

@@ -36,6 +36,7 @@ def _register(
     """Registers one set; `classes` where the files number classes in another way than `label_classes`."""
     register(
         task_name,
+        family="single_texts",
         tfds_name=tfds_name,
         table=JsonTable(
             folder=folder,

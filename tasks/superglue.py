@@ -7,8 +7,7 @@ import functools
 
 import seqio
 
-from tasks import registration
-from tasks.classification import register
+from tasks import classification, registration
 from tasks.metrics.answers import squad_by_group, squad_of_best
 from tasks.metrics.labels import accuracy, grouped_exact_match, grouped_f1, matthews, mean_multiclass_f1
 from tasks.sources import nested
@@ -18,11 +17,13 @@ from tasks.text import passages, postprocessors
 from tasks.text.preprocessors import strip_markup
 
 _NAMES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
+_FAMILY = "superglue"
 _URL = "https://super.gluebenchmark.com/tasks"
 _nested = functools.partial(nested.Nested, suite="superglue", names=_NAMES, url=_URL)
 _table = functools.partial(Table, suite="superglue", names=_NAMES, url=_URL)
+_register = functools.partial(classification.register, family=_FAMILY)
 
-register(
+_register(
     "super_glue_boolq_v102",
     tfds_name="super_glue/boolq:1.0.2",
     table=_table("BoolQ", texts=("passage", "question"), labels=(False, True)),
@@ -31,7 +32,7 @@ register(
     pair=(("question",), ("passage",)),
     label_classes=("False", "True"),
 )
-register(
+_register(
     "super_glue_cb_v102",
     tfds_name="super_glue/cb:1.0.2",
     table=_table("CB", texts=("premise", "hypothesis"), labels=("entailment", "contradiction", "neutral")),
@@ -41,7 +42,7 @@ register(
     label_classes=("entailment", "contradiction", "neutral"),
     metric_fns=(functools.partial(mean_multiclass_f1, num_classes=3), accuracy),
 )
-register(
+_register(
     "super_glue_copa_v102",
     tfds_name="super_glue/copa:1.0.2",
     table=_table("COPA", texts=("premise", "choice1", "choice2", "question"), labels=(0, 1)),
@@ -50,7 +51,7 @@ register(
     pair=(("premise", "question"), ("choice1", "choice2")),
     label_classes=("choice1", "choice2"),
 )
-register(
+_register(
     "super_glue_rte_v102",
     tfds_name="super_glue/rte:1.0.2",
     table=_table("RTE", texts=("premise", "hypothesis"), labels=("entailment", "not_entailment")),
@@ -59,7 +60,7 @@ register(
     pair=(("premise",), ("hypothesis",)),
     label_classes=("entailment", "not_entailment"),
 )
-register(
+_register(
     "super_glue_wic_v102",
     tfds_name="super_glue/wic:1.0.2",
     table=_table(
@@ -73,7 +74,7 @@ register(
     pair=(("word", "sentence1"), ("sentence2",)),
     label_classes=("False", "True"),
 )
-register(
+_register(
     "super_glue_multirc_v102",
     tfds_name="super_glue/multirc:1.0.2",
     table=_nested("MultiRC", parse=nested.multirc),
@@ -91,6 +92,7 @@ registration.add(
     "super_glue_record_v102",
     _RECORD,
     (passages.record,),
+    family=_FAMILY,
     postprocess_fn=postprocessors.record,
     metric_fns=(squad_by_group,),
 )
@@ -98,13 +100,14 @@ registration.add(
     "bert_super_glue_record_v102",
     _RECORD,
     (functools.partial(passages.record_candidates, label_classes=_RIGHT),),
+    family=_FAMILY,
     postprocess_fn=functools.partial(postprocessors.record_candidate, label_classes=_RIGHT),
     metric_fns=(squad_of_best,),
     taskless=False,
 )
 
 # The two diagnostic sets are read as RTE is. Their labels are public, so that they are scored.
-register(
+_register(
     "super_glue_axb_v102",
     tfds_name="super_glue/axb:1.0.2",
     table=_table(
@@ -126,7 +129,7 @@ register(
     label_classes=("entailment", "not_entailment"),
     metric_fns=(matthews, accuracy),
 )
-register(
+_register(
     "super_glue_axg_v102",
     tfds_name="super_glue/axg:1.0.2",
     table=_table(

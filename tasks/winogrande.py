@@ -10,6 +10,7 @@ from tasks.text.preprocessors import numbered
 
 register(
     "winogrande_v120",
+    family="winogrande",
     tfds_name="winogrande:1.2.0",
     table=Table(
         folder="winogrande",

@@ -55,11 +55,13 @@ registration.add(
     "super_glue_wsc_v102_simple_train",
     TfdsSource(TFDS_NAME, table(names=TRAIN)),
     (functools.partial(pronouns.wsc, correct_only=True),),
+    family="wsc",
 )
 registration.add(
     "super_glue_wsc_v102_simple_eval",
     TfdsSource(TFDS_NAME, table(names=HELD_OUT)),
     (pronouns.wsc,),
+    family="wsc",
     postprocess_fn=postprocessors.referent,
     metric_fns=(accuracy,),
 )
@@ -70,11 +72,13 @@ registration.add(
         Nested("dpr", "", {"train": "train.c.txt", "test": "test.c.txt"}, definite_pronouns),
     ),
     (pronouns.dpr,),
+    family="wsc",
     postprocess_fn=postprocessors.referent,
     metric_fns=(accuracy,),
 )
 register(
     "super_glue_wsc_v102",
+    family="wsc",
     tfds_name=TFDS_NAME,
     table=table(names=TRAIN | HELD_OUT),
     name="wsc",

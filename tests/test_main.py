@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_help_imports_nothing_heavy():
             "--inputs_length 0: a text is cut to at least 1",
         ),
         (["tasks", "--targets_length=4"], "--targets_length is in tokens: add --vocabulary"),
+        (["tasks", "--names", "--vocabulary=asset:micro"], "--names counts nothing: leave --vocabulary"),
         (["inspect", "~no_such_user/a"], "~no_such_user/a is in the home of a user who is not known"),
         (["--gin.TRAIN_STEPS"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
         (["--debug", "--gin.TRAIN_STEPS"], "--gin.TRAIN_STEPS is not --gin.NAME=VALUE"),
@@ -166,8 +168,12 @@ def test_a_warning_on_settings_is_one_line(monkeypatch, capsys):
 def test_each_command_hands_its_run_on(monkeypatch, capsys):
     from jax_prompts import dry_run, evaluate, train
     from jax_prompts.inference import infer
+    from jax_prompts.results import end_of_evaluation, end_of_run
 
     calls = {}
+    silent = types.SimpleNamespace(show=lambda: None)
+    monkeypatch.setattr(end_of_run, "end_of_run", lambda *_: silent)
+    monkeypatch.setattr(end_of_evaluation, "end_of_evaluation", lambda *_: silent)
 
     def note(name):
         def noted(*arguments, **options):

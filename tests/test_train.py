@@ -123,6 +123,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
         "quickstart_reviews",
         ("negative", "positive"),
     )
+    assert metadata.metric == summary["metric"] == "accuracy"
     assert summary["checkpoint_bytes"] < 200_000  # tuned parameters and their optimiser, not the 16 MB model
 
 
@@ -212,6 +213,19 @@ def test_a_run_that_moved_writes_its_prompt_again_without_a_step(uninterrupted, 
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary == json.loads((directory / "summary.json").read_text())
     assert summary == uninterrupted[1] | {"members": [uninterrupted[1]["members"][0] | {"file": str(prompt)}]}
+
+    # It ends as when it finished, and what it says to try next works.
+    (row,) = [line for line in done.stderr.splitlines() if line.startswith("│ prompt.safetensors")]
+    scores = [f"{summary[name]:.2f}" for name in ("best_metric", "untuned_metric", "majority_metric")]
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == [*scores, str(summary["best_step"])]
+    (ask,) = [line for line in done.stderr.splitlines() if line.startswith("  echo ")]
+    program = f't5x() {{ "{sys.executable}" -m jax_prompts.main "$@"; }}; cd /; {ask}'
+    asked = subprocess.run(
+        ["bash", "-c", program], env=ENV | {"PYTHONPATH": os.getcwd()}, capture_output=True, text=True
+    )
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout.splitlines()[0])
+    assert (answer["prompt"], answer["text"]) == ("quickstart_reviews", "a text")
 
 
 @pytest.mark.slow

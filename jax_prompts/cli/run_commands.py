@@ -23,9 +23,12 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
         from jax_prompts.dry_run import dry_run
 
         return dry_run(run)
+    from jax_prompts.results.end_of_run import end_of_run
     from jax_prompts.train import train
 
-    return train(run, text)
+    summary = train(run, text)
+    end_of_run(summary, run.model_dir).show()
+    return summary
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +38,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _eval(args: argparse.Namespace) -> dict[str, Any]:
     run, text = resolve(args, "EvalRun")
     from jax_prompts.evaluate import evaluate_run
+    from jax_prompts.results.end_of_evaluation import end_of_evaluation
 
-    return evaluate_run(run, text)
+    report = evaluate_run(run, text)
+    end_of_evaluation(report, run.output_dir).show()
+    return report
 
 
 def _infer(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,48 +4,72 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jax_prompts.cli.command import Command, path
 
-_HEADS = ("task", "source", "metrics", "split", "examples", "labels", "input tokens", "target tokens")
+if TYPE_CHECKING:
+    from jax_prompts.display import Cell
+
+_HEADS = (
+    "task",
+    "family",
+    "source",
+    "metrics",
+    "split",
+    "examples",
+    "labels",
+    "input tokens",
+    "target tokens",
+)
 
 
 def _tasks(args: argparse.Namespace) -> dict[str, Any]:
-    from jax_prompts.data.task_statistics import describe_tasks
-    from jax_prompts.display import print_table
+    from jax_prompts.data.task_statistics import describe_tasks, task_names
+    from jax_prompts.display import log, print_table
 
+    if args.names:
+        names = task_names(args.task, args.family)
+        if not args.json:
+            for name in names:
+                log(name)
+        return {"names": names}
     found = describe_tasks(
         args.task,
         args.data_dir,
         args.vocabulary,
         {"inputs": args.inputs_length, "targets": args.targets_length},
+        args.family,
     )
     if not args.json:
         mixtures = [
-            (name, "mixture of", "", "", "", "\n".join(parts), "", "")
-            for name, parts in found["mixtures"].items()
+            (name, "", "mixture of", "", "", "", parts, "", "") for name, parts in found["mixtures"].items()
         ]
         print_table(_HEADS, *map(_rows, found["tasks"]), mixtures)
     return found
 
 
-def _rows(task: dict[str, Any]) -> list[tuple[str, ...]]:
+def _rows(task: dict[str, Any]) -> list[tuple[Cell, ...]]:
     """A row for each split, the first with what holds for all."""
-    first = ("\n".join([task["task"], *task["forms"]]), task["source"], "\n".join(task["metrics"]))
+    first = ([task["task"], *task["forms"]], task["family"], task["source"], task["metrics"])
     return [
-        (*(("", "", "") if number else first), split, *_counts(facts, task["labels"]))
+        (*(4 * ("",) if number else first), split, *_counts(facts, task["labels"]))
         for number, (split, facts) in enumerate(task["splits"].items())
     ]
 
 
-def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> tuple[str, ...]:
+def _counts(facts: dict[str, Any], labels: Sequence[str] | None) -> tuple[Cell, ...]:
     """The last four columns of a split."""
     if "missing" in facts:
-        return ("not available", "\n".join(labels or ()), "", "")
-    shares = [f"{label} {100 * count / facts['examples']:.1f} %" for label, count in facts["labels"].items()]
+        return ("not available", list(labels or ()), "", "")
+    from jax_prompts.data.task_statistics import HIDDEN
+
+    counts, examples = facts["labels"], facts["examples"]
+    shares = [f"{label} {100 * count / examples:.1f} %" for label, count in counts.items()]
+    if counts.get(HIDDEN) == examples:
+        shares = [HIDDEN]
     lengths = [_lengths(**facts[side]) for side in ("inputs", "targets")]
-    return (f"{facts['examples']:,}", "\n".join(shares), *lengths)
+    return (f"{examples:,}", shares, *lengths)
 
 
 def _lengths(mean: float, p99: int, cut: int | None = None) -> str:
@@ -54,7 +78,21 @@ def _lengths(mean: float, p99: int, cut: int | None = None) -> str:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--task", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    add(
+        "--task",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only what fits, such as '*rte*'; one that is named in full is counted wherever its data is; repeatable",
+    )
+    add(
+        "--family",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only tasks of a module of tasks/, such as qa; repeatable",
+    )
+    add("--names", action="store_true", help="only names, one a line on stderr, and as JSON")
     add("--data_dir", type=path, metavar="DIR", help="official files, to be counted")
     add("--vocabulary", type=path, metavar="FILE", help="SentencePiece model that lengths are counted with")
     add(
@@ -74,6 +112,8 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             parser.error(f"--{flag} {length}: a text is cut to at least 1 token")
         if length is not None and args.vocabulary is None:
             parser.error(f"--{flag} is in tokens: add --vocabulary=sentencepiece.model, or asset:micro")
+    if args.names and (args.vocabulary or args.data_dir):
+        parser.error("--names counts nothing: leave --vocabulary and --data_dir out")
 
 
 TASKS = Command(

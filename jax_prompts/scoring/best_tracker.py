@@ -51,10 +51,28 @@ def selection_metric(
         check_metric(name, task, found)
         if name is None and "loss" in found:
             name = "loss"
-        generated = [value for metric, value in found.items() if "/" not in metric]
-        values.append(found[name] if name else statistics.fmean(generated))
+        values.append(found[name] if name else statistics.fmean(found[metric] for metric in generated(found)))
         higher = name != "loss"
     return statistics.fmean(values), higher
+
+
+def metric_name(metrics: TaskMetrics, name: str | None, tasks: Collection[str] | None = None) -> str:
+    """What the number of `selection_metric` is called, given the same: a metric, `loss`, or `mean of f1, em`.
+
+    The mean over tasks whose one metric has the same name is called by that name, too.
+    """
+    if name is not None:
+        return name
+    chosen = [found for task, found in metrics.items() if tasks is None or task in tasks]
+    names = list(dict.fromkeys(metric for found in chosen for metric in generated(found)))
+    if "loss" in names:
+        return "loss"
+    return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"
+
+
+def generated(metrics: Collection[str]) -> list[str]:
+    """Names of the metrics of answers as they were given, without those of ranked labels and of other ways."""
+    return [metric for metric in metrics if "/" not in metric]
 
 
 def check_metric(name: str | None, task: str, metrics: Collection[str]) -> None:
@@ -71,7 +89,8 @@ class BestTracker:
 
     Attributes:
       metric: `Training.metric`.
-      best: for each member None, or `{"value", "step"}` and the report of that evaluation (`task_evaluator.report`).
+      best: for each member None, or `{"metric", "value", "step"}`, the metric by the name that people know it by, and
+        the report of that evaluation (`task_evaluator.report`).
       stale: of each member, evaluations since it last improved.
       failed: of each member, why it could not go on; None where it could.
       tasks: those whose scores choose; None: all.
@@ -100,7 +119,8 @@ class BestTracker:
             if best is not None and math.isnan(best["value"]) and not math.isnan(value):
                 best = None
             if best is None or (value > best["value"] if higher else value < best["value"]):
-                self.best[member] = {"value": value, "step": step, **report}
+                metric = metric_name(report["metrics"], self.metric, self.tasks)
+                self.best[member] = {"metric": metric, "value": value, "step": step, **report}
                 improved.append(member)
             self.stale[member] = 0 if member in improved else self.stale[member] + 1
         return improved

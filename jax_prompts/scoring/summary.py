@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.config import TrainRun
-from jax_prompts.scoring.averages import TaskMetrics, deviation
-from jax_prompts.scoring.best_tracker import BestTracker, selection_metric
+from jax_prompts.scoring.averages import WAYS, TaskMetrics, deviation
+from jax_prompts.scoring.best_tracker import BestTracker, generated, metric_name, selection_metric
 from jax_prompts.sweep import alike, without_seed
 
 
@@ -22,7 +22,9 @@ def summarize(
     seeds: Sequence[int],
     files: Sequence[pathlib.Path],
 ) -> dict[str, Any]:
-    """The members' best scores, mean and deviation, beside the score before tuning; of a sweep its best settings'.
+    """The members' best scores, mean and deviation, beside the score before tuning and that of a constant answer.
+
+    Of a sweep they are those of its best settings.
 
     Args:
       run: the run.
@@ -34,6 +36,10 @@ def summarize(
     """
     chosen, members = tracker.chosen(), range(len(files))
     untuned, higher = selection_metric(untuned_metrics, tracker.metric, tracker.tasks)
+    tested = {
+        member: selection_metric(found["metrics"], tracker.metric, tracker.tasks)[0]
+        for member, found in tests.items()
+    }
     groups = [_group(run, tracker, group) for group in _groups(run)]
     scored = [group for group in groups if group["best_metric"] is not None]
     best = (max if higher else min)(scored, key=lambda group: group["best_metric"])
@@ -43,12 +49,15 @@ def summarize(
         values_E = [reports[member].get(name) if member in reports else None for member in members]
         return values_E[0] if len(values_E) == 1 else values_E
 
-    parts = [part for part in next(iter(chosen.values())) if part not in ("value", "step")]
+    first = next(iter(chosen.values()))
+    parts = [part for part in first if part not in ("metric", "value", "step")]
     return {
+        "metric": metric_name(untuned_metrics, tracker.metric, tracker.tasks),
         "best_metric": best["best_metric"],
         "best_metric_deviation": best["best_metric_deviation"],
         "best_step": reported("step", chosen),
         "untuned_metric": untuned,
+        "majority_metric": _majority(first, tracker),
         **{part: reported(part, chosen) for part in parts},
         **{f"test_{part}": reported(part, tests) for part in next(iter(tests.values()), {})},
         **({"best_settings": best["settings"], "sweep": groups} if run.variants else {}),
@@ -58,6 +67,7 @@ def summarize(
                 "best_metric": chosen[member]["value"] if member in chosen else None,
                 "best_step": chosen[member]["step"] if member in chosen else None,
                 "file": str(files[member]),
+                **({"test_metric": tested[member]} if member in tested else {}),
                 **({"settings": run.variants[member].settings} if run.variants else {}),
                 **({"failed": tracker.failed[member]} if tracker.failed[member] else {}),
             }
@@ -119,6 +129,21 @@ def _group(run: TrainRun, tracker: BestTracker, members: Sequence[int]) -> dict[
         "best_metric_deviation": deviation(values) or 0.0,
         "members": list(members),
     }
+
+
+def _majority(chosen: dict[str, Any], tracker: BestTracker) -> float | None:
+    """The number that chooses, if every answer were the most frequent target; None where that has no such score."""
+    about, name = chosen.get("about_scores", {}), tracker.metric
+    for way in filter(None, WAYS):
+        name = name and name.removeprefix(way)
+    found: dict[str, dict[str, float]] = {}
+    for task in tracker.tasks or chosen["metrics"]:
+        baseline = about.get(task, {}).get("majority_baseline", {})
+        wanted = generated(chosen["metrics"][task]) if name is None else [name]
+        if any(baseline.get(metric) is None for metric in wanted):
+            return None
+        found[task] = {metric: baseline[metric] for metric in wanted}
+    return selection_metric(found, name)[0]
 
 
 def one_line(*metrics: TaskMetrics, named: bool = True) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax_prompts.config import Suite
 from jax_prompts.display import log, print_table
 from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.results.endings import command, show_lines
 from jax_prompts.storage import files, json_text
 from jax_prompts.suites import states
 from jax_prompts.suites.budget import MEASURED_STEPS, Budget, InMinutes, InSteps
@@ -179,16 +179,13 @@ def _report(root: pathlib.Path, rungs: Sequence[Rung], full_cells: Sequence[Cell
     run = next(cell for cell in full_cells if option_of(cell) == best)
     tuned = [str(cell.directory / "prompt.safetensors") for cell in last.cells if option_of(cell) == best]
     files.write(root / "winner.gin", run.config_text)
-    command = shlex.join(["t5x", "train", f"--gin_file={root / 'winner.gin'}"])
-    log(f"best: {_name(best)}, {text_of(last.scores[best])} after {last.steps} steps: {tuned[0]}")
-    if last.steps != run.run.training.steps:
-        log(f"for all {run.run.training.steps} steps: {command}")
+    train = command("t5x", "train", f"--gin_file={root / 'winner.gin'}")
     row, searched = best
     report = {
         "winner": {"row": row, "settings": dict(searched), "score": last.scores[best], "steps": last.steps},
         "prompts": tuned,
         "file": str(root / "winner.gin"),
-        "command": command,
+        "command": train,
         "rungs": [
             {
                 "steps": rung.steps,
@@ -202,7 +199,11 @@ def _report(root: pathlib.Path, rungs: Sequence[Rung], full_cells: Sequence[Cell
         ],
     }
     files.write(root / "choice.json", json_text.dumps(report, indent=2) + "\n")
-    log(f"written: {root / 'winner.gin'}, {root / 'choice.json'}")
+    found = f"best: {_name(best)}, {text_of(last.scores[best])} after {last.steps} steps: {tuned[0]}"
+    commands = [command("t5x", "report", str(root), "--output=report.html")]
+    if last.steps != (full := run.run.training.steps):
+        found, commands = f"{found}; for all {full} steps as below", [train, *commands]
+    show_lines([found], str(root), ["winner.gin", "choice.json"], commands)
     return report
 
 

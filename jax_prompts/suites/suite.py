@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jax_prompts.config import Suite
-from jax_prompts.display import log, print_table
+from jax_prompts.display import print_table
 from jax_prompts.dry_run import dry_run
 from jax_prompts.errors import ConfigError
+from jax_prompts.results.endings import command, few, show_lines
 from jax_prompts.storage import files, json_text
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of
@@ -40,9 +41,6 @@ def finish(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     made = table.make_table(suite, cells, summaries)
     columns = table.columns_of(suite)
     print_table(["", *columns], table.lines_of(made, columns), right=columns)
-    log(table.legend(suite))
-    for name, reason in failures.items():
-        log(f"failed: {name}: {reason}")
     root = pathlib.Path(suite.model_dir)
     report = {
         "cells": len(cells),
@@ -55,7 +53,14 @@ def finish(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     files.write(root / "table.csv", table.comma_separated(made))
     files.write(root / "table.tex", table.latex(suite, made))
     files.write(root / "table.json", json_text.dumps(report, indent=2) + "\n")
-    log(f"written: {root}/table.md, table.csv, table.tex, table.json")
+    lines = [
+        table.legend(suite),
+        f"{len(summaries)} of {len(cells)} cells done, {len(failures)} failed"
+        + (", which the same command tries again" if failures else ""),
+        *few([f"failed: {name}: {reason}" for name, reason in failures.items()]),
+    ]
+    written = [f"table.{kind}" for kind in ("md", "csv", "tex", "json")]
+    show_lines(lines, str(root), written, [command("t5x", "report", str(root), "--output=report.html")])
     return report
 
 

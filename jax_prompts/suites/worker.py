@@ -22,6 +22,7 @@ from jax_prompts.config import Suite, TrainRun
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, Preempted, RunError, first_line, is_out_of_memory
+from jax_prompts.results.endings import number_text
 from jax_prompts.scoring.task_evaluator import check_metric_of
 from jax_prompts.setup import set_up
 from jax_prompts.storage import files, run_lock
@@ -136,6 +137,12 @@ def _run(group: Group, root: pathlib.Path) -> None:
             if states.summary_of(cell) is None:
                 states.fail(cell, reason)
         log(f"failed: {reason}")
+    else:
+        for cell in group.cells:
+            if (summary := states.summary_of(cell)) is not None:
+                log(
+                    f"finished {cell.name}: {summary.get('metric', 'score')} {number_text(summary['best_metric'])}"
+                )
     finally:
         jax.clear_caches()  # programs of one group are of no use to another
 

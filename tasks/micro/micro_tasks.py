@@ -6,10 +6,7 @@ import functools
 import random
 from collections.abc import Callable, Iterator
 
-import seqio
-
-from tasks import pretraining  # noqa: F401  only what is registered can be mixed
-from tasks.features import OUTPUT_FEATURES, TOKENIZE
+from tasks import pretraining, registration  # noqa: F401  only what is registered can be mixed
 from tasks.metrics.labels import accuracy
 from tasks.micro import reviews, world
 from tasks.sources.generated import Generated
@@ -31,24 +28,21 @@ for name, kinds in {
     "micro_world": world.GENERAL,
     "micro_reviews": (reviews.continue_review, reviews.ask_about_review, reviews.ask_about_review),
 }.items():
-    seqio.TaskRegistry.add(
-        name,
-        source=Generated(functools.partial(_pairs, kinds), WORLD_SIZES),
-        preprocessors=TOKENIZE,
-        output_features=OUTPUT_FEATURES,
-    )
+    source = Generated(functools.partial(_pairs, kinds), WORLD_SIZES)
+    registration.add(name, source, (), family="micro", taskless=False)
 
-seqio.TaskRegistry.add(
+registration.add(
     "quickstart_reviews",
-    source=Generated(lambda split: reviews.quickstart(split, 0, QUICKSTART_SIZES[split]), QUICKSTART_SIZES),
-    preprocessors=TOKENIZE,
-    output_features=OUTPUT_FEATURES,
+    Generated(lambda split: reviews.quickstart(split, 0, QUICKSTART_SIZES[split]), QUICKSTART_SIZES),
+    (),
+    family="micro",
     postprocess_fn=functools.partial(label_id, label_classes=("negative", "positive")),
     metric_fns=[accuracy],
+    taskless=False,
 )
 
 for name, objective in {
     "micro_span_corruption": "span_corruption",
     "micro_lm_adaptation": "prefix_lm",
 }.items():
-    seqio.MixtureRegistry.add(name, [(objective, 2.0), ("micro_world", 1.0), ("micro_reviews", 1.0)])
+    registration.mix(name, {objective: 2.0, "micro_world": 1.0, "micro_reviews": 1.0}, family="micro")

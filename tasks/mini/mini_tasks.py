@@ -17,8 +17,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from tasks import registration
 from tasks.errors import TaskError
-from tasks.features import OUTPUT_FEATURES, TOKENIZE
 from tasks.micro import micro_tasks  # noqa: F401  only what is registered can be mixed
 from tasks.micro.world import Pair
 from tasks.mini.sentences import sentence_pairs
@@ -174,7 +174,7 @@ SUPERVISED = {
     "mini_sentences": Pairs("corpus", sentence_pairs),
 }
 for name, source in SUPERVISED.items():
-    seqio.TaskRegistry.add(name, source=source, preprocessors=TOKENIZE, output_features=OUTPUT_FEATURES)
+    registration.add(name, source, (), family="mini", taskless=False)
 
 # Rows of each, at most LIMIT, as T5 weights its tasks; 7 rows in 10 are text, as many of books as of articles.
 RATES = {
@@ -192,7 +192,5 @@ for objective, mixture in (
 ):
     texts = {f"{mixture}_books": Corpus(books=True), f"{mixture}_articles": Corpus(books=False)}
     for name, source in texts.items():
-        seqio.TaskRegistry.add(
-            name, source=source, preprocessors=[objective], output_features=OUTPUT_FEATURES
-        )
-    seqio.MixtureRegistry.add(mixture, [*((name, TEXT_RATE) for name in texts), *RATES.items()])
+        registration.add_objective(name, source, objective, family="mini")
+    registration.mix(mixture, {**dict.fromkeys(texts, TEXT_RATE), **RATES}, family="mini")

@@ -259,7 +259,9 @@ def test_any_number_is_better_than_none():
         if selection.update(step, {0: {"metrics": {"a_task": {"pearson": value}}}})
     ]
     assert improved == [1, 3, 6]
-    assert selection.chosen() == {0: {"value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}}
+    assert selection.chosen() == {
+        0: {"metric": "pearson", "value": 11.0, "step": 6, "metrics": {"a_task": {"pearson": 11.0}}}
+    }
 
 
 def test_answers_that_are_no_labels_are_warned_of(capsys):
