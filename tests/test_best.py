@@ -13,7 +13,10 @@ from jax_prompts.errors import RunError
 from jax_prompts.prompts import PromptMetadata, load_prompt
 
 METADATA = PromptMetadata(method="Residual", task="rte", labels=("no", "yes"), metric="accuracy")
-CHOSEN = [{"value": 1 / 3, "step": 12, "metrics": {}}, {"value": 90.0, "step": 24, "metrics": {}}]
+CHOSEN = [
+    {"metric": "accuracy", "value": 1 / 3, "step": 12, "metrics": {}},
+    {"metric": "accuracy", "value": 90.0, "step": 24, "metrics": {}},
+]
 
 
 @pytest.fixture
@@ -66,7 +69,13 @@ def damaged(file):
 
 
 def of_a_later_step(file):
-    best.save(file, None, of(7)[1]["head"], of(7)[0][0], best.scored(METADATA, {"value": 95.0, "step": 36}))
+    best.save(
+        file,
+        None,
+        of(7)[1]["head"],
+        of(7)[0][0],
+        best.scored(METADATA, {"metric": "accuracy", "value": 95.0, "step": 36}),
+    )
 
 
 @pytest.mark.parametrize("happens", [gone, damaged, of_a_later_step])

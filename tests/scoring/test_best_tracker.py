@@ -1,10 +1,11 @@
 """What the number that chooses a prompt is called, in files and tables."""
 
-import types
+import pathlib
 
 import pytest
 
 from jax_prompts.best import metadata_of, scored
+from jax_prompts.config import BaseModel, Data, Optimizer, Training, TrainRun
 from jax_prompts.scoring.best_tracker import BestTracker, metric_name, selection_metric
 from jax_prompts.scoring.summary import summarize
 
@@ -71,9 +72,12 @@ def baseline(**metrics):
 def test_a_summary_has_the_same_of_a_constant_answer(metrics, about, name, tasks, majority):
     tracker = BestTracker.fresh(name, 2, tasks)
     tracker.update(3, {member: {"metrics": metrics, "about_scores": about} for member in (0, 1)})
-    run = types.SimpleNamespace(variants=(), training=types.SimpleNamespace(members=2))
+    training = Training(steps=3, eval_period=3, members=2)
+    run = TrainRun(
+        "", BaseModel(None, None, None), Data("a", "tasks", {}, 1), Optimizer("adamw", 0.1), training
+    )
     tests = {1: {"metrics": metrics}}
-    found = summarize(run, tracker, metrics, tests, [5, 6], ["p0", "p1"])
+    found = summarize(run, tracker, metrics, tests, [5, 6], [pathlib.Path("p0"), pathlib.Path("p1")])
     assert found["majority_metric"] == majority
     assert found["metric"] == metric_name(metrics, name, tasks)
     assert ["test_metric" in member for member in found["members"]] == [False, True]
