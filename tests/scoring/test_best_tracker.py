@@ -1,6 +1,7 @@
 """What the number that chooses a prompt is called, in files and tables."""
 
 import pathlib
+import types
 
 import pytest
 
