@@ -15,9 +15,6 @@ from jax_prompts.prompts import PromptMetadata, load_prompt
 METADATA = PromptMetadata(method="Residual", task="rte", labels=("no", "yes"), metric="accuracy")
 SCORED = {"metric": "accuracy", "metrics": {}}
 CHOSEN = [{**SCORED, "value": 1 / 3, "step": 12}, {**SCORED, "value": 90.0, "step": 24}]
-    {"metric": "accuracy", "value": 1 / 3, "step": 12, "metrics": {}},
-    {"metric": "accuracy", "value": 90.0, "step": 24, "metrics": {}},
-]
 
 
 @pytest.fixture
