@@ -60,12 +60,12 @@ def compare(found: Sequence[Found], *, sort: str = "score", limit: int = 50, pai
     shown = sorted({*firsts, *(number for numbers in sorted_by_task.values() for number in numbers[:limit])})
 
     marks, with_answers = Marks(), set(shown)
-    groups = seed_groups([names[number] for number in shown], [scored[number] for number in shown])
-    tests, untested = compared(groups, marks, pairs=pairs)
-    together = [group for group in seed_groups(names, scored) if len(group.lines) > 1]
+    groups = seed_groups(names, scored)
+    tested = [group for group in groups if not with_answers.isdisjoint(group.lines)]
+    tests, untested = compared(tested, marks, pairs=pairs)
     differ = differing([line.settings for line in scored if line.settings])
     references: dict[str, str] = {}
-    for group in groups:
+    for group in tested:
         references.setdefault(group.first.task, group.name)
     return {
         "tasks": [
@@ -86,7 +86,7 @@ def compare(found: Sequence[Found], *, sort: str = "score", limit: int = 50, pai
             for numbers in sorted_by_task.values()
             for number in numbers
         ],
-        "seeds": [summed_up(group, names) for group in together],
+        "seeds": [summed_up(group, names) for group in groups if len(group.lines) > 1],
         "tests": tests,
         "not_compared": [*left_out, *_untestable(by_task, [(names[n], scored[n]) for n in shown]), *untested],
     }
