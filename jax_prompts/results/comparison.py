@@ -67,6 +67,13 @@ def compare(found: Sequence[Found], *, sort: str = "score", limit: int = 50, pai
     references: dict[str, str] = {}
     for group in tested:
         references.setdefault(group.first.task, group.name)
+    lines = [
+        _line(scored[number], names[number], differ, marks if number in with_answers else None)
+        for numbers in sorted_by_task.values()
+        for number in numbers
+    ]
+    left_out += _untestable(by_task, [(names[number], scored[number]) for number in shown])
+    left_out += [{"what": str(file), "reason": reason} for file, reason in marks.damaged.items()]
     return {
         "tasks": [
             {
@@ -81,14 +88,10 @@ def compare(found: Sequence[Found], *, sort: str = "score", limit: int = 50, pai
             for task, numbers in by_task.items()
         ],
         "settings": differ,
-        "lines": [
-            _line(scored[number], names[number], differ, marks if number in with_answers else None)
-            for numbers in sorted_by_task.values()
-            for number in numbers
-        ],
+        "lines": lines,
         "seeds": [summed_up(group, names) for group in groups if len(group.lines) > 1],
         "tests": tests,
-        "not_compared": [*left_out, *_untestable(by_task, [(names[n], scored[n]) for n in shown]), *untested],
+        "not_compared": [*left_out, *untested],
     }
 
 
@@ -97,15 +100,10 @@ def _untestable(tasks: Collection[str], shown: Sequence[tuple[str, Scored]]) -> 
     if len(tasks) > 1:
         reason = f"there are {len(tasks)}: {', '.join(list(tasks)[:MOST_NAMES])}"
         said.append({"what": "one task with another", "reason": reason})
-    if len(shown) > 1:
-        said += [
-            {
-                "what": name,
-                "reason": f"it is {line.state}{f' ({line.reason})' if line.reason else ''}: not tested",
-            }
-            for name, line in shown
-            if line.state != "finished"
-        ]
+    for name, line in shown:
+        if line.state != "finished":
+            why = f" ({line.reason})" if line.reason else ""
+            said.append({"what": name, "reason": f"it is {line.state}{why}, and not tested"})
     return said
 
 
@@ -118,11 +116,13 @@ def _read(found: Sequence[Found]) -> tuple[list[Scored], list[Said]]:
         if (real := os.path.realpath(directory)) in seen:
             left_out.append({"what": str(directory), "reason": "it is named twice, and counts once"})
             continue
-        seen.add(real)
         try:
-            scored += read()
+            lines = read()
         except (RunError, ConfigError) as error:
             left_out.append({"what": str(directory), "reason": str(error)})
+            lines = []
+        scored += [line for line in lines if os.path.realpath(line.directory) not in seen]
+        seen |= {real, *(os.path.realpath(line.directory) for line in lines)}
     for of_path in found:
         left_out += [
             {"what": str(file), "reason": "a prompt file has no run beside it"} for file in of_path.prompts
@@ -213,7 +213,10 @@ def _line(line: Scored, name: str, differ: Sequence[str], marks: Marks | None) -
         for member in line.members
     ]
     kinds = {kind for interval in intervals for kind in interval}
-    by = kinds.pop() if len(kinds) == 1 and all(intervals) else None
+    there = [
+        interval for interval, member in zip(intervals, line.members, strict=True) if member.score is not None
+    ]
+    by = kinds.pop() if len(kinds) == 1 and all(there) else None
     settings = resolved(line.settings)
     return {
         "name": name,
@@ -229,7 +232,7 @@ def _line(line: Scored, name: str, differ: Sequence[str], marks: Marks | None) -
         "test": over_members([member.test for member in line.members]),
         "interval": None
         if by is None
-        else [statistics.fmean(bounds) for bounds in zip(*(each[by] for each in intervals), strict=True)],
+        else [statistics.fmean(bounds) for bounds in zip(*(each[by] for each in there), strict=True)],
         "interval_by": by,
         "untuned": line.untuned,
         "last_step": line.last_step,
@@ -257,10 +260,7 @@ def _wilson(line: Scored, member: Member, marks: Marks | None) -> Said:
         return {}
     (task,) = member.metrics
     for role in ("validation", "evaluation"):
-        try:
-            marked = marks.of(member, role, task, line.answer_key)
-        except RunError:  # which the tests tell
-            return {}
+        marked = marks.of(member, role, task, line.answer_key)
         if marked is not None:
             right, count = int(marked.right_N.sum()), len(marked.right_N)
             if math.isclose(100 * right / count, member.score, abs_tol=1e-4):

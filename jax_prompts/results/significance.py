@@ -15,9 +15,7 @@ from jax_prompts.results.paired import bootstrap, holm, mcnemar
 from jax_prompts.results.scored import Member
 from jax_prompts.results.seed_groups import SeedGroup
 
-MOST_TESTS = (
-    200  # pairs of groups: more are more than anyone reads, and Holm's correction leaves nothing of them
-)
+MOST_TESTS = 200  # pairs of groups, of which Holm's correction leaves little
 _ROLES = (  # whose examples may be the same; those that chose nothing first
     ("test", "test"),
     ("test", "evaluation"),
@@ -32,17 +30,18 @@ Said = dict[str, Any]
 
 
 class Marks:
-    """Files of predictions, each read once."""
+    """Files of predictions, each read once.
+
+    Attributes:
+      damaged: those that could not be read, with the reason.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[pathlib.Path, int | None, str], Marked | RunError] = {}
+        self._known: dict[tuple[pathlib.Path, int | None, str], Marked | None] = {}
+        self.damaged: dict[pathlib.Path, str] = {}
 
     def of(self, member: Member, role: str, task: str, key: str) -> Marked | None:
-        """Which examples a member has right; None where it has no such predictions.
-
-        Raises:
-          RunError: its predictions are damaged.
-        """
+        """Which examples a member has right; None where it has no such predictions, or they are damaged."""
         file = member.predictions.get(role, {}).get(task)
         if file is None:
             return None
@@ -51,11 +50,9 @@ class Marks:
             try:
                 self._known[which] = mark(*which)
             except RunError as error:
-                self._known[which] = error
-        found = self._known[which]
-        if isinstance(found, RunError):
-            raise RunError(str(found)) from found
-        return found
+                self._known[which] = None
+                self.damaged[file] = str(error)
+        return self._known[which]
 
 
 def compared(groups: Sequence[SeedGroup], marks: Marks, *, pairs: bool) -> tuple[list[Said], list[Said]]:
@@ -100,21 +97,17 @@ def _tests(first: SeedGroup, second: SeedGroup, marks: Marks) -> tuple[list[Said
     tests, reasons = [], []
     for task in best[0].metrics:
         if task in best[1].metrics:
-            try:
-                test = _test(first, second, task, marks)
-            except RunError as error:
-                reasons.append(str(error))
+            if (test := _test(first, second, task, marks)) is not None:
+                tests.append(test)
             else:
-                if test is None:
-                    reasons.append(_missing(best[0], best[1], task))
-                else:
-                    tests.append(test)
-    return tests, "; ".join(dict.fromkeys(reasons)) or None
+                there = _has_any(first, best[0], task, marks) and _has_any(second, best[1], task, marks)
+                what = "of other examples" if there else "not all there"
+                reasons.append(f"their predictions of {task} are {what}")
+    return tests, "; ".join(reasons) or None
 
 
-def _missing(first: Member, second: Member, task: str) -> str:
-    there = [any(task in files for files in member.predictions.values()) for member in (first, second)]
-    return f"their predictions of {task} are " + ("of other examples" if all(there) else "not all there")
+def _has_any(group: SeedGroup, member: Member, task: str, marks: Marks) -> bool:
+    return any(marks.of(member, role, task, group.first.answer_key) for role in member.predictions)
 
 
 def _test(first: SeedGroup, second: SeedGroup, task: str, marks: Marks) -> Said | None:

@@ -97,7 +97,7 @@ def test_states_are_shown(tmp_path, compare):
     make_run(tmp_path / "lost", A, B, failed={1: "the loss is not finite"})
     _, err, _ = compare(tmp_path)
     assert "unfinished at 20" in err and "1 of 2 failed" in err
-    assert "not compared: killed: it is unfinished" in err
+    assert "not compared: killed: it is unfinished, and not tested" in err
 
 
 def test_names_are_shown_and_not_obeyed(tmp_path, compare):

@@ -147,8 +147,9 @@ def test_what_is_not_of_the_same_examples_is_not_tested(tmp_path):
     reasons = {each["what"]: each["reason"] for each in found["not_compared"]}
     assert reasons["a and b"] == f"their predictions of {TASK} are of other examples"
     assert reasons["a and c"] == f"their predictions of {TASK} are not all there"
-    assert "no run has written" in reasons["a and d"]
-    assert reasons["f"] == "it is unfinished: not tested"
+    assert reasons["a and d"] == f"their predictions of {TASK} are not all there"
+    assert "no run has written" in reasons[str(tmp_path / "d" / "predictions" / f"{TASK}-20.jsonl")]
+    assert reasons["f"] == "it is unfinished, and not tested"
     assert reasons["one task with another"] == f"there are 2: {TASK}, another"
     assert [line["name"] for line in found["lines"]] == ["a", "b", "c", "d", "f", "e"]
     assert found["lines"][2]["interval"] is None
@@ -164,6 +165,25 @@ def test_what_is_damaged_or_named_twice_is_left_out(runs):
     (runs / "a" / "summary.json").write_text("[]")
     with pytest.raises(ConfigError, match="damaged"):
         compare(runs)
+
+
+def test_tasks_of_an_evaluation_count_once(tmp_path):
+    parts = {task: make_evaluation(tmp_path / "eval" / task, {"a": A}, task=task) for task in ("one", "two")}
+    reports = {task: json.loads((part / "eval.json").read_text()) for task, part in parts.items()}
+    (tmp_path / "eval" / "eval.json").write_text(json.dumps({"tasks": reports}))
+    for named in ((tmp_path,), (tmp_path / "eval", parts["one"]), (parts["one"], tmp_path / "eval")):
+        assert sorted(line["task"] for line in compare(*named)["lines"]) == ["one", "two"]
+
+
+def test_members_that_failed_before_any_score_are_no_part_of_the_interval(tmp_path):
+    directory = make_run(tmp_path / "a", A, B, failed={1: "diverged"})
+    summary = json.loads((directory / "summary.json").read_text())
+    summary["members"][1] |= {"best_metric": None, "best_step": None}
+    summary["metrics"][1] = None
+    (directory / "summary.json").write_text(json.dumps(summary))
+    (line,) = compare(directory)["lines"]
+    assert (line["score"]["count"], line["interval_by"]) == (1, "wilson")
+    assert line["members"][1]["failed"] == "diverged"
 
 
 def test_cells_that_failed_before_they_were_runs_are_named(tmp_path):
