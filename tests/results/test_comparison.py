@@ -186,6 +186,14 @@ def test_members_that_failed_before_any_score_are_no_part_of_the_interval(tmp_pa
     assert line["members"][1]["failed"] == "diverged"
 
 
+def test_a_score_that_is_no_percentage_of_right_answers_has_no_interval_of_them(tmp_path):
+    directory = make_run(tmp_path / "a", A)
+    text = (directory / "summary.json").read_text().replace('"accuracy"', '"f1"').replace(" 50.0", " 61.0")
+    (directory / "summary.json").write_text(text)
+    (line,) = compare(directory)["lines"]
+    assert (line["metric"], line["score"]["mean"], line["interval"]) == ("f1", 61.0, None)
+
+
 def test_cells_that_failed_before_they_were_runs_are_named(tmp_path):
     make_run(tmp_path / "suite" / "cells" / "a", A)
     (tmp_path / "suite" / "cells" / "b").mkdir()

@@ -89,6 +89,14 @@ def test_losses_beside_metrics_choose_nothing(tmp_path):
     assert (line.metric, line.higher, line.members[0].score) == ("accuracy", True, 75.0)
 
 
+def test_an_evaluation_without_a_value_is_passed_over(tmp_path):
+    directory = make_run(tmp_path / "run", MOST, finished=False)
+    with (directory / "metrics" / "eval.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 30, "task": TASK, "split": "validation", "accuracy": None}) + "\n")
+    (line,) = lines_of(directory)
+    assert (line.members[0].score, line.members[0].step) == (75.0, 20)
+
+
 def test_members_that_failed_say_why(tmp_path):
     (line,) = lines_of(make_run(tmp_path / "run", HALF, MOST, failed={1: "the loss is not finite"}))
     assert (line.state, line.reason) == ("finished", "the loss is not finite")
