@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jax_prompts.cli.command import Command
+from jax_prompts.cli.compare_command import COMPARE
 from jax_prompts.cli.precompile_command import PRECOMPILE
 from jax_prompts.cli.run_commands import CACHE, EVAL, INFER, PRETRAIN, TRAIN
 from jax_prompts.cli.store_command import STORE
@@ -11,5 +12,5 @@ from jax_prompts.cli.tasks_command import TASKS
 from jax_prompts.cli.transfer_commands import CONVERT, EXPORT, INSPECT
 
 COMMANDS: tuple[Command, ...] = (
-    TRAIN, PRETRAIN, EVAL, INFER, SUITE, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
+    TRAIN, PRETRAIN, EVAL, INFER, SUITE, COMPARE, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
 )  # fmt: skip

@@ -111,8 +111,18 @@ class RunFiles:
             known = [f"{task} {when}" for task, when in self.prediction_files]
             near = f"; use {nearest(f'{task} {when}', known)}" if known else ""
             raise ConfigError(f"{self.name} has no predictions of {task} at {when}{near}")
-        text = records.read_file(file).decode(errors="replace")
-        return (_line(str(file), line, needs=("index", "prediction")) for line in text.split("\n")[:-1])
+        return prediction_rows(file)
+
+
+def prediction_rows(file: pathlib.Path) -> Iterator[Line]:
+    """Rows of a file of predictions, those of an evaluation, too.
+
+    Raises:
+      FileNotFoundError, NotADirectoryError: there is none.
+      RunError: it cannot be read, or holds a row that no run wrote.
+    """
+    text = records.read_file(file).decode(errors="replace")
+    return (_line(str(file), line, needs=("index", "prediction")) for line in text.split("\n")[:-1])
 
 
 def metrics_of(line: Line) -> dict[str, float]:
