@@ -1,8 +1,9 @@
-"""Mean length and mean similarity of a prompt's vectors: the two curves of the EPT paper's analysis."""
+"""Norms, similarity and rank of a prompt's vectors, as the EPT and the Decomposed papers look at them."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -19,3 +20,31 @@ def mean_similarity(prompt_PD: Float[Array, "P D"]) -> Float[Array, ""]:
     # Norms first: squares of very large rows would overflow.
     unit_PD = prompt_PD / jnp.maximum(jnp.linalg.norm(prompt_PD, axis=-1, keepdims=True), 1e-30)
     return (jnp.sum(jnp.square(jnp.sum(unit_PD, axis=0))) - P) / (P * (P - 1))
+
+
+def singular_values(prompt_PD: Float[np.ndarray, "P D"]) -> Float[np.ndarray, " S"]:
+    """Singular values in float64, the largest first, S = min(P, D)."""
+    return np.linalg.svd(np.asarray(prompt_PD, np.float64), compute_uv=False)
+
+
+def matrix_rank(prompt_PD: Float[np.ndarray, "P D"]) -> int:
+    """Numerical rank: singular values above the largest, times max(P, D), times the spacing of float32.
+
+    That is `numpy.linalg.matrix_rank` of a float32 prompt, which is what files hold; 0 of a prompt of zeros.
+    """
+    values_S = singular_values(prompt_PD)
+    tolerance = values_S[0] * max(prompt_PD.shape) * np.finfo(np.float32).eps
+    return int(np.count_nonzero(values_S > tolerance))
+
+
+def entropy_rank(prompt_PD: Float[np.ndarray, "P D"]) -> float:
+    """Exponential of the entropy of the singular values, divided by their sum; from 1 to S, 0 of a prompt of zeros.
+
+    (Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality".) It falls smoothly where
+    a few directions come to dominate, while the numerical rank stays.
+    """
+    values_S = singular_values(prompt_PD)
+    if values_S[0] == 0:
+        return 0.0
+    share_S = values_S[values_S > 0] / values_S.sum()
+    return float(np.exp(-np.sum(share_S * np.log(share_S))))
