@@ -36,7 +36,7 @@ def _neighbours(args: argparse.Namespace) -> dict[str, Any]:
     base, _ = resolve(args, "BaseModel")
     from jax_prompts.studies.neighbours import neighbours
 
-    options = {name: getattr(args, name) for name in ("k", "seed", "texts", "background")}
+    options = {name: getattr(args, name) for name in ("k", "seed", "texts", "fields", "background")}
     return neighbours(args.paths, base, **options)
 
 
@@ -107,6 +107,8 @@ def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the task's texts, by line or in .jsonl: which words are typical",
     )
+    help = "of objects in .jsonl; repeatable; all if not given"
+    add("--field", dest="fields", action="append", default=[], metavar="NAME", help=help)
     add("--background", type=path, metavar="FILE", help="general text; else the vocabulary's own frequencies")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,8 +19,12 @@ LEAST = 5  # times in the texts
 _AT_ONCE = 10_000  # texts
 
 
-def read_texts(file: str) -> list[str]:
-    """The lines of a text file; of `.jsonl` all texts of each object.
+def read_texts(file: str, fields: Collection[str] = ()) -> list[str]:
+    """The lines of a text file; of `.jsonl` texts of each object.
+
+    Args:
+      file: its path.
+      fields: of objects, those that count; none: all. Labels are texts, too.
 
     Raises:
       ConfigError: no such file, or one without texts.
@@ -32,19 +36,21 @@ def read_texts(file: str) -> list[str]:
         raise ConfigError(f"{file} does not exist: name a file of texts, one a line") from error
     lines = [line for line in content.split("\n") if line.strip()]
     if file.endswith(".jsonl"):
-        lines = [text for number, line in enumerate(lines, 1) for text in _texts(file, number, line)]
+        lines = [text for number, line in enumerate(lines, 1) for text in _texts(file, number, line, fields)]
     if not lines:
         raise ConfigError(f"{file} holds no text: name a file of texts, one a line")
     return lines
 
 
-def _texts(file: str, number: int, line: str) -> Iterator[str]:
+def _texts(file: str, number: int, line: str, fields: Collection[str]) -> Iterator[str]:
     try:
         value = json_text.loads(line)
     except (ValueError, RecursionError) as error:
         raise RunError(
             f"{file} line {number} is not JSON: correct it, or name a file of plain lines"
         ) from error
+    if fields and isinstance(value, dict):
+        value = {name: part for name, part in value.items() if name in fields}
     waiting = [value]
     while waiting:
         part = waiting.pop()

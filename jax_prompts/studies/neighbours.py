@@ -26,6 +26,7 @@ def neighbours(
     k: int = 5,
     seed: int = 0,
     texts: str | None = None,
+    fields: Sequence[str] = (),
     background: str | None = None,
 ) -> dict[str, Any]:
     """The nearest pieces of every vector of prompts, and what they say; `docs/studies.md` says what the keys mean.
@@ -36,6 +37,7 @@ def neighbours(
       k: neighbours of each vector.
       seed: of the random vectors beside.
       texts: a file of the task's texts, whose typical words are looked for; None: none are.
+      fields: of its objects, where it is `.jsonl`; none: all.
       background: a file of general text; None: the vocabulary's own frequencies.
 
     Raises:
@@ -46,7 +48,7 @@ def neighbours(
         raise ConfigError(f"--k is {k}: set it to at least 1")
     if background is not None and texts is None:
         raise ConfigError("--background is compared with the task's texts: add --texts=FILE")
-    given = None if texts is None else read_texts(texts)
+    given = None if texts is None else read_texts(texts, fields)
     general = None if background is None else read_texts(background)
     only_at_the_input(read_prompts(paths), "neighbours")
     found = open_vocabulary(base)
@@ -61,6 +63,7 @@ def neighbours(
         "k": k,
         "seed": seed,
         "texts": texts,
+        "fields": list(fields),
         "background": background,
         "typical": None if typical_V is None else _about_typical(found, typical_V),
         "prompts": [_of_prompt(prompt, found, k, seed, typical_V) for prompt in prompts],

@@ -85,8 +85,12 @@ def test_neighbours_of_words_are_these_words(vocabulary, save, study, tmp_path):
     )
     file = save("words", prompt_PD, labels=("negative", "positive", "unquestionable", " "))
     texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"n": [1, "positive positive"]}) + "\n" for _ in range(5)))
-    found = study("neighbours", file, MICRO, "--k=3", f"--texts={texts}", f"--output={tmp_path}/n.json")
+    texts.write_text(
+        "".join(json.dumps({"n": [1, "positive positive"], "label": "negative"}) + "\n" for _ in range(5))
+    )
+    found = study(
+        "neighbours", file, MICRO, "--k=3", f"--texts={texts}", "--field=n", f"--output={tmp_path}/n.json"
+    )
     assert found == json.loads((tmp_path / "n.json").read_text())
     assert find([str(tmp_path)]).studies == [tmp_path / "n.json"]
     (prompt,) = found["prompts"]
@@ -105,7 +109,7 @@ def test_neighbours_of_words_are_these_words(vocabulary, save, study, tmp_path):
     assert prompt["mean_best_cosine"] > 0.7 > prompt["random"]["mean_best_cosine"]
     assert found["typical"]["pieces"] == 1
     assert prompt["typical_share"] == pytest.approx(2 / 15)
-    assert study("neighbours", file, MICRO, "--k=3", f"--texts={texts}") == found  # seeded
+    assert study("neighbours", file, MICRO, "--k=3", f"--texts={texts}", "--field=n") == found  # seeded
 
 
 def test_neighbours_need_the_prompt_s_own_model(save, refused, tmp_path):
