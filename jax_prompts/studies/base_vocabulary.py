@@ -54,9 +54,8 @@ class BaseVocabulary:
             ]
         )
 
-    @property
     def fits(self) -> dict[str, Any]:
-        """What `load_prompt` compares prompts with; each weight is looked at once, and none is kept."""
+        """What `check_fits` compares prompts with; each weight is looked at once, and none is kept."""
         arrays = in_layers(self.arrays).items()
         samples = {name: sample(array[...]) for name, array in arrays if not name.startswith(HEADS)}
         return {

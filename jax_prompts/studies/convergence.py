@@ -11,6 +11,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.results.run_files import Line, RunFiles, metrics_of
 from jax_prompts.scoring.averages import deviation
 from jax_prompts.scoring.best_tracker import selection_metric
+from jax_prompts.studies.curves import number_of
 from jax_prompts.studies.prompt_inputs import read_runs, short_names
 
 _OWN = ("MODEL_DIR", "TrainRun.model_dir", "RANDOM_SEED", "Training.seed", "SUBSET_SEED", "Data.subset_seed")
@@ -148,8 +149,8 @@ def _reached(
     return {
         "step": step,
         "score": score,
-        "tuning_seconds": at.get("tuning_seconds"),
-        "wall_seconds": at.get("wall_seconds"),
+        "tuning_seconds": number_of(at, "tuning_seconds"),
+        "wall_seconds": number_of(at, "wall_seconds"),
     }
 
 

@@ -31,7 +31,8 @@ def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     first = list(range(count))
     for a, b in pairs:
         low, high = sorted((first[a], first[b]))
-        first = [low if each == high else each for each in first]
+        if low < high:
+            first = [low if each == high else each for each in first]
     found: dict[int, list[int]] = {}
     for number, each in enumerate(first):
         found.setdefault(each, []).append(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_prompts.results.run_files import Line, RunFiles
@@ -28,7 +28,17 @@ def curves_of(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any
         {
             "member": member,
             "step": [line["step"] for line in own],
-            **{name: [line.get(name) for line in own] for name in names if any(name in line for line in own)},
+            **{
+                name: [number_of(line, name) for line in own]
+                for name in names
+                if any(name in line for line in own)
+            },
         }
         for member, own in sorted(members.items())
     ]
+
+
+def number_of(line: Mapping[str, Any], name: str) -> float | None:
+    """A number of a line; None where it is none."""
+    value = line.get(name)
+    return value if isinstance(value, int | float) else None

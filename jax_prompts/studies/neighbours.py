@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import ConfigError
+from jax_prompts.prompts.prompt_file import check_fits
 from jax_prompts.studies.base_vocabulary import BaseVocabulary, open_vocabulary
 from jax_prompts.studies.cosines import cosines
 from jax_prompts.studies.domain import LEAST, TIMES, counts, read_texts, typical, unigram
@@ -50,9 +51,12 @@ def neighbours(
         raise ConfigError("--background is compared with the task's texts: add --texts=FILE")
     given = None if texts is None else read_texts(texts, fields)
     general = None if background is None else read_texts(background)
-    only_at_the_input(read_prompts(paths), "neighbours")
+    prompts = read_prompts(paths)
+    only_at_the_input(prompts, "neighbours")
     found = open_vocabulary(base)
-    prompts = read_prompts(paths, **found.fits)
+    fits = found.fits()
+    for prompt in prompts:
+        check_fits(prompt.file, prompt.prompt_PD, prompt.metadata, **fits)
     typical_V = None
     if given is not None:
         elsewhere_V = unigram(found.vocabulary) if general is None else counts(general, found.vocabulary)

@@ -47,21 +47,16 @@ class NamedPrompt:
         }
 
 
-def read_prompts(paths: Sequence[str], **fits: Any) -> list[NamedPrompt]:
+def read_prompts(paths: Sequence[str]) -> list[NamedPrompt]:
     """Prompts of files, URLs, and of runs in directories or below them, in order.
 
-    Args:
-      paths: as the user typed them.
-      fits: what `load_prompt` compares a prompt with.
-
     Raises:
-      ConfigError: nothing there, a directory without any prompt, a file that is named twice, a prompt that does not
-        fit.
+      ConfigError: nothing there, a directory without any prompt, a file that is named twice.
       RunError: a damaged file.
     """
     files = [file for path in paths for file in _files(path)]
     check_different(files)
-    read = [load_prompt(file, **fits) for file in files]
+    read = [load_prompt(file) for file in files]
     names = short_names(files)
     return [NamedPrompt(name, file, *both) for name, file, both in zip(names, files, read, strict=True)]
 

@@ -73,7 +73,7 @@ def test_similarity_says_nothing_of_what_cannot_be_compared(tmp_path):
 def test_rank_over_training(tmp_path):
     lines = [
         {"step": 0, "rank": 2, "entropy_rank": 1.9, "positive_diagonal": 2, "negative_diagonal": 0},
-        {"step": 10, "rank": 2, "entropy_rank": None, "positive_diagonal": 1, "negative_diagonal": 1},
+        {"step": 10, "rank": 2, "entropy_rank": "damaged", "positive_diagonal": 1, "negative_diagonal": 1},
         '{"step": 20, "rank": 1, "entr',  # killed
     ]
     probe = run_directory(tmp_path / "probe", prompt_PD=PROMPT_PD, prompt=lines)
@@ -177,8 +177,9 @@ def test_a_percentage_that_is_none(tmp_path, within):
         convergence([run_directory(tmp_path / "run")], within)
 
 
-def test_a_line_that_no_run_wrote(tmp_path):
-    bad = run_directory(tmp_path / "bad", prompt_PD=PROMPT_PD, eval=["[1]\n"], prompt=["{}\n"])
+@pytest.mark.parametrize("line", ["[1]", "{}", '{"step": null}', '{"step": 1, "member": "a"}'])
+def test_a_line_that_no_run_wrote(tmp_path, line):
+    bad = run_directory(tmp_path / "bad", prompt_PD=PROMPT_PD, eval=[f"{line}\n"], prompt=[f"{line}\n"])
     for study in (convergence, rank):
         with pytest.raises(RunError, match="no run has written"):
             study([bad])
