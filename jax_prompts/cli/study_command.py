@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,12 @@ def _study(
 
     def run(args: argparse.Namespace) -> dict[str, Any]:
         from jax_prompts.storage import files, json_text
+        from jax_prompts.storage.directories import check_possible
         from jax_prompts.studies.tables import show
 
+        if args.output is not None and isinstance(place := files.place_of(args.output), pathlib.Path):
+            with files.write_errors(args.output):  # before what may take hours
+                check_possible(place.parent)
         study = make(args)
         if args.output is not None:
             with files.write_errors(args.output):

@@ -154,8 +154,9 @@ def test_studies_of_names_with_markup(save, study, capsys, name):
 
 def test_what_cannot_be_written(save, refused, tmp_path):
     (tmp_path / "file").write_text("")
-    status, line = refused("rank", save("a", np.ones((1, 4))), f"--output={tmp_path}/file/x.json")
-    assert status == 2 and "could not be written" in line
+    for prompt in (save("a", np.ones((1, 4))), "none.safetensors"):  # before anything is read
+        status, line = refused("rank", prompt, f"--output={tmp_path}/file/x.json")
+        assert status == 2 and "could not be written" in line
 
 
 EVAL = [
