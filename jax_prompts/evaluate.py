@@ -6,25 +6,29 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import jax
 
 from jax_prompts import decoding, interrupts, memory, model_dir, partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
-from jax_prompts.config import EvalRun
-from jax_prompts.data.cache import digests
+from jax_prompts.config import Data, EvalRun
+from jax_prompts.data.cache import TokenCache, digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.roles import open_role, split_of
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.distributed import processes
 from jax_prompts.errors import ConfigError, Preempted
 from jax_prompts.models.bert import Bert
 from jax_prompts.records import Records
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
-from jax_prompts.scoring.journal import Journal
+from jax_prompts.scoring.journal import NOTHING_KEPT, Journal
 from jax_prompts.scoring.prompt_scores import scores_of
 from jax_prompts.scoring.prompt_set import PromptSet, prompt_files
 from jax_prompts.scoring.summary import over_prompts
@@ -48,59 +52,100 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
       Preempted: Ctrl-C or SIGTERM arrived; what was answered is kept.
     """
     processes.assert_equal_settings(config_text)
-    decoding.check(run.decoding)
-    mesh = partition.mesh_of(run.model)
-    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
-    rows, beams = run.data.eval_batch_size, run.decoding.num_decodes
-    memory.check_answering(make_model(run.model), run.model, mesh, rows, beams)
     if run.output_dir is not None:
         processes.by_primary(model_dir.check_writable)(run.output_dir)
-
-    # What is scored: examples of tasks, and prompt files of each.
     several = isinstance(run.prompt_files, dict)
     files = {task: prompt_files(patterns) for task, patterns in run.files_by_task.items()}
-    datas = {task: dataclasses.replace(run.data, task=task) for task in files}
-    vocabulary = make_vocabulary(run.model)
-    caches = {
-        task: processes.in_turns(lambda data=data: open_role(data, vocabulary, run.role))
-        for task, data in datas.items()
-    }
-    processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
-
-    # The model, and the prompts, all of which fit it.
-    labels = {task: tuple(found[0].labels or ()) for task, found in caches.items()}
-    models = {
-        task: make_model(run.model, vocabulary=vocabulary, classes=len(of_task))
-        for task, of_task in labels.items()
-    }
-    model = _one_of(models)
-    params = load_weights(run.model, model, mesh=mesh)
-    base = {"model_fingerprint": fingerprint(params), "tokenizer_fingerprint": vocabulary.fingerprint}
-    prompts = {task: PromptSet.load(files[task], models[task], labels[task], **base) for task in files}
+    opened = open_evaluation(run)
+    prompts = {task: opened.prompts(task, files[task]) for task in files}
     for found in prompts.values():
         processes.assert_equal("prompt files", found.marks)
 
     # The tasks, one after another.
     root = None if run.output_dir is None else pathlib.Path(run.output_dir)
     model_settings = dataclasses.replace(run.model, partitions={})
-    made_with = {**base, "model": model_settings, "decoding": run.decoding, "role": run.role}
+    made_with = {**opened.base, "model": model_settings, "decoding": run.decoding, "role": run.role}
     journal = Journal(root and root / _ANSWERS, made_with)
     reports = {}
     with _kept(root):
-        for task, data in datas.items():
+        for task, data in opened.datas.items():
             of_task = journal.of(
                 prompts=prompts[task].marks,
-                examples=digests(caches[task]),
+                examples=digests(opened.caches[task]),
                 data=dataclasses.replace(data, data_dir=None, tfds_data_dir=None, cache_dir=None),
             )
-            evaluator = Evaluator(models[task], vocabulary, caches[task], data, run.decoding, mesh, of_task)
             directory = root / task if root and several else root
-            reports[task] = _evaluate(evaluator, params, prompts[task], run.role, directory)
+            evaluator = opened.evaluator(task, of_task)
+            reports[task] = _evaluate(evaluator, opened.params, prompts[task], run.role, directory)
         summary = {"tasks": reports} if several else reports[run.data.task]
         if root is not None and several:
             Records(str(root), None).write("eval.json", summary)
         journal.remove()
     return summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Models and examples of tasks, ready to score prompts.
+
+    Attributes:
+      run: its settings.
+      mesh: the devices.
+      vocabulary: of all tasks.
+      datas, caches, models: by task; a BERT's model has the task's classes.
+      params: the weights.
+      base: fingerprints that prompts are compared with.
+    """
+
+    run: EvalRun
+    mesh: jax.sharding.Mesh
+    vocabulary: Vocabulary | WordPiece
+    datas: dict[str, Data]
+    caches: dict[str, list[TokenCache]]
+    models: dict[str, Model]
+    params: Tree
+    base: dict[str, str]
+
+    def prompts(self, task: str, files: Sequence[str]) -> PromptSet:
+        """Prompts that fit the model. Raises as `PromptSet.load`."""
+        return PromptSet.load(files, self.models[task], _labels(self.caches[task]), **self.base)
+
+    def evaluator(self, task: str, journal: Journal = NOTHING_KEPT) -> Evaluator:
+        """Scores prompts on a task."""
+        model, caches, data = self.models[task], self.caches[task], self.datas[task]
+        return Evaluator(model, self.vocabulary, caches, data, self.run.decoding, self.mesh, journal)
+
+
+def open_evaluation(run: EvalRun) -> Evaluation:
+    """Opens the examples of every task of a run, then the model; reads no prompts.
+
+    Raises:
+      ConfigError, RunError: as `evaluate_run`.
+    """
+    decoding.check(run.decoding)
+    mesh = partition.mesh_of(run.model)
+    partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
+    rows, beams = run.data.eval_batch_size, run.decoding.num_decodes
+    memory.check_answering(make_model(run.model), run.model, mesh, rows, beams)
+    datas = {task: dataclasses.replace(run.data, task=task) for task in run.files_by_task}
+    vocabulary = make_vocabulary(run.model)
+    caches = {
+        task: processes.in_turns(lambda data=data: open_role(data, vocabulary, run.role))
+        for task, data in datas.items()
+    }
+    processes.assert_equal("examples", digests(itertools.chain(*caches.values())))
+    models = {
+        task: make_model(run.model, vocabulary=vocabulary, classes=len(_labels(found)))
+        for task, found in caches.items()
+    }
+    params = load_weights(run.model, _one_of(models), mesh=mesh)
+    base = {"model_fingerprint": fingerprint(params), "tokenizer_fingerprint": vocabulary.fingerprint}
+    return Evaluation(run, mesh, vocabulary, datas, caches, models, params, base)
+
+
+def _labels(caches: Sequence[TokenCache]) -> tuple[str, ...]:
+    """The task's class labels; empty where answers are free text."""
+    return tuple(caches[0].labels or ())
 
 
 def _one_of(models: dict[str, Model]) -> Model:

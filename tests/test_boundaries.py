@@ -150,5 +150,17 @@ def test_nothing_below_imports_the_command_line():
     assert {m for m in MODULES if m not in top and ours(m) & top} == set()
 
 
+def test_studies_are_known_to_the_command_line_and_to_reports_alone():
+    below = set(MODULES) - set(modules("jax_prompts.studies", "jax_prompts.cli", "jax_prompts.report"))
+    assert {module for module in below if ours(module) & set(modules("jax_prompts.studies"))} == set()
+
+
+def test_studies_of_files_load_no_model():
+    reads = ["similarity", "rank", "convergence", "prompt_inputs", "curves"]
+    answers = {"jax_prompts.evaluate", "jax_prompts.train", "jax_prompts.inference.engine"}
+    for study in reads:
+        assert not reached_at_import(f"jax_prompts.studies.{study}") & answers, study
+
+
 def test_errors_import_nothing():
     assert ours("jax_prompts.errors") == set() and libraries_of("jax_prompts.errors") == set()

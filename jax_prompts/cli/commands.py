@@ -7,10 +7,11 @@ from jax_prompts.cli.compare_command import COMPARE
 from jax_prompts.cli.precompile_command import PRECOMPILE
 from jax_prompts.cli.run_commands import CACHE, EVAL, INFER, PRETRAIN, TRAIN
 from jax_prompts.cli.store_command import STORE
+from jax_prompts.cli.study_command import STUDY
 from jax_prompts.cli.suite_command import SUITE
 from jax_prompts.cli.tasks_command import TASKS
 from jax_prompts.cli.transfer_commands import CONVERT, EXPORT, INSPECT
 
 COMMANDS: tuple[Command, ...] = (
-    TRAIN, PRETRAIN, EVAL, INFER, SUITE, COMPARE, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
+    TRAIN, PRETRAIN, EVAL, INFER, SUITE, COMPARE, STUDY, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
 )  # fmt: skip

@@ -42,7 +42,8 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
         kind = next((kind for kind in kinds if _bound(gin, kind)), None)
         if kind is None:
             own = f"gin_configs/runs/{args.command}.gin"
-            run_file = own if (ROOT / own).is_file() else "gin_configs/runs/train.gin"
+            others = f"gin_configs/runs/{kinds[0].removesuffix('Run').lower()}.gin"
+            run_file = own if (ROOT / own).is_file() else others
             raise ConfigError(f"no gin file describes this command's run; add --gin_file={run_file} last")
         _check_set(gin, kind)
         with _one_line(gin):

@@ -136,7 +136,8 @@ def metrics_of(line: Line) -> dict[str, float]:
 def _line(file: str, text: str, needs: tuple[str, ...] = ("step",)) -> Line:
     try:
         line = json_text.loads(text)
-        if isinstance(line, dict) and all(name in line for name in needs):
+        known = isinstance(line, dict) and all(name in line for name in needs)
+        if known and all(isinstance(line.get(name, 0), int) for name in ("step", "member")):
             return line
     except (ValueError, RecursionError):
         pass

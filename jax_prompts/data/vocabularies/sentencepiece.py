@@ -187,6 +187,10 @@ class Vocabulary:
     def id_to_piece(self, number: int) -> str:
         return self._processor.id_to_piece(number)
 
+    def log_probability(self, number: int) -> float | None:
+        """How likely a piece is in the unigram model's text, in nats; None where the file is not SentencePiece's."""
+        return self._processor.get_score(number) if self.model_bytes else None
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without end of sentence; what UTF-8 cannot hold (lone surrogates) reads as `?`."""
         return self._processor.encode_as_ids(text.encode(errors="replace").decode())

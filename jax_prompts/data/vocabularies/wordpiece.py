@@ -99,6 +99,10 @@ class WordPiece:
             return {name: known[token] for name, token in special.items()}
         raise RunError(f"{path} has {problem}: set VOCABULARY to the vocabulary of a BERT")
 
+    def id_to_piece(self, number: int) -> str:
+        """A piece; empty where a vocabulary skips an id."""
+        return self._tokenizer.id_to_token(number) or ""
+
     @panics_as(unusable)
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without [CLS] in front and [SEP] behind."""
