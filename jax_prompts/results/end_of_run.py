@@ -22,7 +22,7 @@ def end_of_run(summary: Summary, model_dir: str) -> Ending:
     """What a finished run is worth: a row for the run, its members or the settings of its sweep, the best of them.
 
     Args:
-      summary: of summary.json; older ones lack `metric`, `majority_metric` and members' `test_metric`.
+      summary: of summary.json.
       model_dir: MODEL_DIR.
     """
     members = summary["members"]
@@ -36,13 +36,13 @@ def end_of_run(summary: Summary, model_dir: str) -> Ending:
         sections = [[overall], [*rows[:MOST], *more_row(len(rows) - MOST, "prompts", _COLUMNS)]]
     else:
         sections = [[_group_row(summary, every, pathlib.Path(members[0]["file"]).name)]]
-    sections[0][0][3:5] = [number_text(summary["untuned_metric"]), _known(summary.get("majority_metric"))]
+    sections[0][0][3:5] = [number_text(summary["untuned_metric"]), _known(summary["majority_metric"])]
 
     cuts = [line for role, cut in summary.get("cut", {}).items() for line in cut_lines(cut, role)]
     tuned = [member["file"] for member in _best_first(summary, "members") if member["best_step"] is not None]
     more = [f"{len(tuned) - _SHOWN_FILES} more prompts"] if len(tuned) > _SHOWN_FILES else []
     return Ending(
-        title=f"{summary['task']}: {summary.get('metric', 'score')}",
+        title=f"{summary['task']}: {summary['metric']}",
         columns=_COLUMNS,
         sections=[*sections, _details(summary)],
         lines=[*_failures(members), *few(cuts)],
@@ -107,10 +107,7 @@ def _best_first(summary: Summary, name: str) -> list[Any]:
 
 def _order(summary: Summary, scored: Sequence[Mapping[str, Any]]) -> Any:
     """A key that puts the best first, and what has no score last."""
-    metrics = summary["metrics"]
-    first = next(found for found in (metrics if isinstance(metrics, list) else [metrics]) if found)
-    metric = summary.get("metric") or next(iter(next(iter(first.values()))))
-    sign = 1 if metric == "loss" else -1
+    sign = 1 if summary["metric"] == "loss" else -1
 
     def key(place: int) -> float:
         score = scored[place]["best_metric"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,7 +37,7 @@ def of_run(run: RunFiles) -> list[Scored]:
 
 def _finished(run: RunFiles, summary: dict[str, Any]) -> list[Scored]:
     name = value_of(run.settings, "Training.metric")
-    metric, higher = metric_of(_by_member(summary, "metrics"), name)
+    metric = summary["metric"]
     members = [_member(run, summary, number, name) for number in range(len(summary["members"]))]
     costs = {cost: finite(summary.get(cost)) for cost in COSTS}
     files = run.prompt_files
@@ -59,7 +58,7 @@ def _finished(run: RunFiles, summary: dict[str, Any]) -> list[Scored]:
             reason=next(filter(None, failed), None),
             task=str(summary.get("task") or _task_of(run)),
             metric=metric,
-            higher=higher,
+            higher=metric != "loss",
             settings=with_own(run.settings, mine),
             members=[members[number] for number in group],
             untuned=finite(summary.get("untuned_metric")),
@@ -74,18 +73,16 @@ def _member(run: RunFiles, summary: dict[str, Any], number: int, name: str | Non
     own = summary["members"][number]
     metrics = _by_member(summary, "metrics")[number] or {}
     test_metrics = _by_member(summary, "test_metrics")[number] or {}
-    score, step = finite(own["best_metric"]), own["best_step"]
-    all_choose = len(metrics) == 1 or (score is not None and _close(chosen(metrics, name), score))
-    at_best = {task: run.prediction_files.get((task, str(step))) for task in metrics}
+    at_best = {task: run.prediction_files.get((task, str(own["best_step"]))) for task in metrics}
     at_test = {task: run.prediction_files.get((task, "test")) for task in test_metrics}
     return Member(
         number=number if len(summary["members"]) > 1 else None,
         seed=own["seed"],
-        score=score,
-        step=step,
+        score=finite(own["best_metric"]),
+        step=own["best_step"],
         metrics=metrics,
         test_metrics=test_metrics,
-        test=chosen(test_metrics, name) if all_choose else None,
+        test=finite(own.get("test_metric")),
         interval=recorded_interval(_by_member(summary, "intervals")[number] or {}, metrics, name),
         failed=own.get("failed"),
         predictions={"test": there(at_test), "validation": there(at_best)},
@@ -190,7 +187,3 @@ def _task_of(run: RunFiles) -> str:
 
 def _part(own: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in own.items())
-
-
-def _close(a: float | None, b: float) -> bool:
-    return a is not None and math.isclose(a, b, abs_tol=1e-6)

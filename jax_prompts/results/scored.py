@@ -11,7 +11,7 @@ from typing import Any
 
 from jax_prompts.errors import RunError
 from jax_prompts.scoring.averages import TaskMetrics
-from jax_prompts.scoring.best_tracker import selection_metric
+from jax_prompts.scoring.best_tracker import generated, metric_name, selection_metric
 
 COSTS = (
     "wall_seconds", "examples_per_second", "tuned_parameters", "frozen_parameters", "checkpoint_bytes", "prompt_bytes",
@@ -88,28 +88,16 @@ class Scored:
         return way if slash and way in _RANKED else "prediction"
 
 
-def metric_name(metrics: TaskMetrics, name: str | None) -> str:
-    """What the score that chooses is: `accuracy`, `mean of accuracy, f1`, `mean of f1 over 3 tasks`.
-
-    Args:
-      metrics: by task.
-      name: `Training.metric`.
-    """
-    found = dict.fromkeys(metric for values in metrics.values() for metric in values if "/" not in metric)
-    names = [name] if name else ["loss"] if "loss" in found else list(found)
-    over = f" over {len(metrics)} tasks" if len(metrics) > 1 else ""
-    return f"{'mean of ' if over or len(names) > 1 else ''}{', '.join(names)}{over}"
-
-
 def metric_of(found: Sequence[TaskMetrics | None], name: str | None) -> tuple[str, bool]:
-    """Name of a score, and whether higher is better.
+    """Name of a score, and whether higher is better; no name where nothing was scored yet.
 
     Args:
       found: metrics by task of each prompt; None of one without.
       name: `Training.metric`.
     """
-    metrics = next(filter(None, found), {})
-    return metric_name(metrics, name), "loss" not in ((name,) if name else next(iter(metrics.values()), {}))
+    metrics = next(filter(None, found), None)
+    metric = metric_name(metrics, name) if metrics else name or ""
+    return metric, metric != "loss"
 
 
 def chosen(metrics: TaskMetrics, name: str | None) -> float | None:
@@ -140,7 +128,7 @@ def recorded_interval(
     if len(metrics) != 1:
         return None
     ((task, values),) = metrics.items()
-    single = [name] if name else [metric for metric in values if "/" not in metric]
+    single = [name] if name else generated(values)
     low, high = intervals.get(task, {}).get(single[0], (None, None)) if len(single) == 1 else (None, None)
     return None if low is None or high is None else (float(low), float(high))
 

@@ -162,15 +162,6 @@ def test_a_finished_run_started_again_shows_the_same(shown, score):
     assert shown(end_of_run(made, "runs/x")) == shown(end_of_run(again, "runs/x"))
 
 
-def test_summaries_of_older_versions_are_shown(shown):
-    made = summary(member(0, 97.5, 200, several=False))
-    for name in ("metric", "majority_metric", "about_scores", "cut"):
-        del made[name]
-    ending = end_of_run(made, "runs/x")
-    assert ending.title == "reviews: score"
-    assert shown(ending)[0][1] == ["prompt.safetensors", "97.50", "1.25", "200"]
-
-
 @pytest.mark.parametrize("directory", ["runs/x", "my runs/it's $5", 'a"b', "runs/[x]!"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_is_to_be_tried_next_can_be_pasted(directory, count):

@@ -4,14 +4,13 @@ import json
 import math
 
 import pytest
-from made_runs import TASK, make_evaluation, make_run, right, scores
+from made_runs import TASK, make_evaluation, make_run, right
 
 from jax_prompts.errors import RunError
 from jax_prompts.records import Records
 from jax_prompts.results.evaluation_scores import of_evaluation
 from jax_prompts.results.run_files import RunFiles
 from jax_prompts.results.run_scores import of_run
-from jax_prompts.results.scored import metric_name
 
 HALF, MOST, ALL = right("11110000"), right("11111100"), right("11111111")
 
@@ -183,11 +182,3 @@ def test_an_evaluation_that_no_command_wrote_is_one_line(tmp_path, text):
     (tmp_path / "eval.json").write_text(text)
     with pytest.raises(RunError, match=r"eval\.json"):
         of_evaluation(tmp_path)
-
-
-def test_scores_are_named():
-    assert metric_name({"a": scores(HALF).metrics}, None) == "accuracy"
-    assert metric_name({"a": {"f1": 1.0, "accuracy": 1.0, "rank/f1": 1.0}}, None) == "mean of f1, accuracy"
-    assert metric_name({"a": {"f1": 1.0, "accuracy": 1.0}}, "f1") == "f1"
-    assert metric_name({"a": {"f1": 1.0}, "b": {"f1": 1.0}}, None) == "mean of f1 over 2 tasks"
-    assert metric_name({"a": {"loss": 1.0, "token_accuracy": 1.0}}, None) == "loss"
