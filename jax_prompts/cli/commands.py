@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jax_prompts.cli.command import Command
 from jax_prompts.cli.precompile_command import PRECOMPILE
+from jax_prompts.cli.report_command import REPORT
 from jax_prompts.cli.run_commands import CACHE, EVAL, INFER, PRETRAIN, TRAIN
 from jax_prompts.cli.store_command import STORE
 from jax_prompts.cli.suite_command import SUITE
@@ -11,5 +12,5 @@ from jax_prompts.cli.tasks_command import TASKS
 from jax_prompts.cli.transfer_commands import CONVERT, EXPORT, INSPECT
 
 COMMANDS: tuple[Command, ...] = (
-    TRAIN, PRETRAIN, EVAL, INFER, SUITE, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
+    TRAIN, PRETRAIN, EVAL, INFER, SUITE, REPORT, CACHE, PRECOMPILE, CONVERT, EXPORT, INSPECT, STORE, TASKS,
 )  # fmt: skip
