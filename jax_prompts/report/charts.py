@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,14 +37,16 @@ def lines(
     legend = alt.Legend(title=None) if len(names) > 1 else None
     named = alt.Scale(domain=names)  # the same of all channels, which makes one legend of them
     dashes = alt.Scale(domain=names, range=[SOLID if n < _LINES else DASHED for n in range(len(names))])
+    x_axis = _axis([row["x"] for row in rows], log_x, ticks)
     x = alt.X(
         "x:Q",
         title=x_title,
-        scale=alt.Scale(type="log" if log_x else "linear", nice=False, zero=False, padding=20),
-        axis=alt.Axis(grid=False, tickCount=6, **({} if ticks is None else {"values": list(ticks)})),
+        scale=alt.Scale(nice=False, padding=20, **({"type": "log"} if log_x else {"zero": False})),
+        axis=alt.Axis(grid=False, **x_axis),
     )
     scale = alt.Scale(type="log") if log_y else alt.Scale(zero=False)
-    y = alt.Y("value:Q", title=y_title, scale=scale)
+    y_axis = alt.Axis(**_axis([row["value"] for row in rows], log_y, None))
+    y = alt.Y("value:Q", title=y_title, scale=scale, axis=y_axis)
     colour = alt.Color("line:N", scale=named, legend=legend)
     shape = alt.Shape("line:N", scale=named, legend=legend)
     dash = alt.StrokeDash("line:N", scale=dashes, legend=legend)
@@ -62,9 +65,19 @@ def lines(
         ),
     ]
     if bars:
-        low = alt.Y("low:Q", title=y_title, scale=scale)
+        low = alt.Y("low:Q", title=y_title, scale=scale, axis=y_axis)
         layers.insert(0, base.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2="high:Q", color=colour))
     return theme.fitted(alt.layer(*layers), description)
+
+
+def _axis(values: Sequence[float], log: bool, ticks: Sequence[float] | None) -> dict[str, Any]:
+    """Ticks of an axis: those given, of a logarithmic one powers of ten, else a few round numbers."""
+    if ticks is not None:
+        return {"values": list(ticks)}
+    if not log:
+        return {"tickCount": 6}
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return {"values": [10.0**power for power in range(low, high + 1)], "format": "~s" if high > 3 else "~g"}
 
 
 def matrix(

@@ -62,25 +62,15 @@ def sections(series: Sequence[Series], problems: list[str]) -> list[Section]:
     """Sections `Learning curves` and `Prompts during training`, where there is anything to draw."""
     groups, remarks = groups_of(series)
     lines = read_lines([each for group in groups.values() for each in group], problems)
-    learning = [
-        _figure("loss", "Loss", "In nats a target token.", groups, lines, losses_of),
-        _figure("score", "Score", "In the metric's own unit, percent for most.", groups, lines, scores_of),
-        _figure("accuracy", "Accuracy", "In percent, with the right tokens before it.", groups, lines, accuracies_of),
-        _figure("rate", "Learning rate", "After warm-up and schedule.", groups, lines, lambda *_: [RATE]),
-    ]  # fmt: skip
-    prompt = _figure("prompt", "The prompt", "Choose what is shown. ", groups, lines, lambda *_: list(PROMPT))
-    figures = [figure for figure in learning if figure is not None]
-    if series and not any(
-        len(view.labels) and AGAINST["seconds"] in view.labels for f in figures for view in f.views
-    ):
+    figures = {kind.id: made for kind in KINDS if (made := _figure(kind, groups, lines)) is not None}
+    prompt = figures.pop("prompt", None)
+    if figures and not any(lines[key] for key in lines if key[1] == "seconds"):
         remarks.append(
             "No run has recorded seconds (metrics/seconds.jsonl), so curves are against steps alone."
         )
-    if series and not any(lines.get((run.name, "prompt")) for each in series for run in each.runs):
-        quiet = ["No rank was recorded while training (metrics/prompt.jsonl)."]
-    else:
-        quiet = []
-    found = [Section("curves", "Learning curves", figures, remarks)] if figures else []
+    ranks = any(lines[key] for key in lines if key[1] == "prompt")
+    quiet = [] if ranks else ["No run has recorded ranks while training (metrics/prompt.jsonl)."]
+    found = [Section("curves", "Learning curves", [*figures.values()], remarks)] if figures else []
     return found + ([Section("training", "Prompts during training", [prompt], quiet)] if prompt else [])
 
 
@@ -241,17 +231,36 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["series"] for row in rows))
 
 
-def _figure(
-    id: str,
-    title: str,
-    caption: str,
-    groups: dict[str, list[Series]],
-    lines: Lines,
-    quantities: Callable[[Sequence[Series], Lines], list[Quantity]],
-) -> Figure | None:
-    made = views(groups, lines, quantities)
+def _figure(kind: Kind, groups: dict[str, list[Series]], lines: Lines) -> Figure | None:
+    made = views(groups, lines, kind.quantities)
     if not made:
         return None
     band = any(row["members"] > 1 for view in made for row in view.rows)
-    caption += " Means over members; bands are one sample deviation wide to each side." if band else ""
-    return Figure(id, title, caption, made, ("of", "shown", "against"))
+    caption = kind.caption + (
+        " Means over members; bands are one sample deviation wide to each side." if band else ""
+    )
+    return Figure(kind.id, kind.title, caption, made, ("of", "shown", "against"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One figure of curves.
+
+    Attributes:
+      id, title, caption: as of a `Figure`.
+      quantities: what a group of series has to show in it.
+    """
+
+    id: str
+    title: str
+    caption: str
+    quantities: Callable[[Sequence[Series], Lines], list[Quantity]]
+
+
+KINDS = (
+    Kind("loss", "Loss", "In nats a target token.", losses_of),
+    Kind("score", "Score", "In the metric's own unit, percent for most.", scores_of),
+    Kind("accuracy", "Accuracy", "In percent, each token with the right ones before it.", accuracies_of),
+    Kind("rate", "Learning rate", "After warm-up and schedule.", lambda *_: [RATE]),
+    Kind("prompt", "The prompt", "Of all its positions.", lambda *_: list(PROMPT)),
+)

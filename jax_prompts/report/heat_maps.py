@@ -21,7 +21,7 @@ _SVG = 48  # positions: a larger map is drawn on a canvas
 def section(files: Sequence[pathlib.Path], problems: list[str]) -> Section | None:
     """A heat map of each prompt file."""
     views, shortest = [], False
-    names = short_names([str(file) for file in files])
+    names = short_names([_shown(file) for file in files])
     for file, name in list(zip(files, names, strict=True))[: limits.HEAT_MAPS]:
         try:
             prompt_PD, _ = load_prompt(file)
@@ -44,6 +44,11 @@ def section(files: Sequence[pathlib.Path], problems: list[str]) -> Section | Non
     )
     figure = Figure("cosines", "Cosines between positions", caption, views, ("prompt",))
     return Section("prompts", "Prompts", [figure], remarks)
+
+
+def _shown(file: pathlib.Path) -> str:
+    """A path that tells prompts apart: of a run's only one its directory."""
+    return str(file.parent if file.stem == "prompt" else file.with_suffix(""))
 
 
 def cosines(prompt_PD: Float[np.ndarray, "P D"]) -> Float[np.ndarray, "P P"]:

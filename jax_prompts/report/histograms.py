@@ -16,12 +16,14 @@ BINS = 40
 PARTS = ("inputs", "targets")
 
 
-def section(answered: Sequence[Answered], token_limits: Mapping[str, Mapping[str, int]]) -> Section | None:
+def section(
+    answered: Sequence[Answered], token_limits: Mapping[str, Sequence[Mapping[str, int]]]
+) -> Section | None:
     """Histograms of every task's inputs and targets.
 
     Args:
       answered: predictions, whose examples are counted once each.
-      token_limits: of inputs and targets by task, where they are known.
+      token_limits: of inputs and targets of each run, by task.
     """
     examples: dict[str, set[tuple[int, str, str]]] = {}
     tasks: dict[str, str] = {}
@@ -31,18 +33,23 @@ def section(answered: Sequence[Answered], token_limits: Mapping[str, Mapping[str
         of_task |= {
             (row["index"], text_of(row.get("inputs")), text_of(row.get("targets"))) for row in each.rows
         }
-    views = []
+    views, remarks = [], []
     for name, found in list(examples.items())[: limits.HISTOGRAMS]:
         for place, part in enumerate(PARTS, 1):
             lengths = [len(str(example[place]).split()) for example in found]
-            most = token_limits.get(tasks[name], {}).get(part)
+            known = sorted({of[part] for of in token_limits.get(tasks[name], ()) if part in of})
+            most = known[0] if len(known) == 1 else None
+            if len(known) > 1:
+                several = ", ".join(map(str, known))
+                remarks.append(
+                    f"{name}: runs have different limits for {part}, {several} tokens, so none is marked."
+                )
             rows = rows_of(lengths, most)
             views.append(
                 View((name, part), chart(rows, part, most, f"{name}, {len(lengths)} examples"), rows)
             )
     if not views:
         return None
-    remarks = []
     if len(examples) > limits.HISTOGRAMS:
         remarks.append(f"Lengths are drawn of {limits.HISTOGRAMS} of {len(examples)} tasks.")
     caption = (

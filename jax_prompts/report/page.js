@@ -95,7 +95,7 @@ function numbersTable(rows, title) {
 
 // A legend has room for words where the chart has.
 function themed(config, width) {
-  return { ...config, legend: { ...config.legend, labelLimit: Math.max(120, width - 100) } };
+  return { ...config, legend: { ...config.legend, labelLimit: Math.max(120, width - 100), columns: Math.max(1, Math.floor(width / 260)) } };
 }
 
 function prepare(figure, data) {

@@ -71,10 +71,9 @@ function browse(data) {
   }
 
   function cell(line, head, content, kind = "") {
-    const made_ = made("td", content, { role: "cell", "data-head": head });
-    if (kind) made_.className = kind;
-    line.append(made_);
-    return made_;
+    const place = made("td", content, { role: "cell", "data-head": head, class: kind });
+    line.append(place);
+    return place;
   }
   function show() {
     const body = by("rows").tBodies[0];
@@ -82,15 +81,14 @@ function browse(data) {
     body.replaceChildren(...slice.map((row) => {
       const source = data.sources[row.source];
       const line = made("tr", "", { role: "row" });
-      const number = cell(line, "Example", String(data.examples.index[row.example]));
-      if (data.tasks.length > 1) number.append(made("span", data.tasks[row.task], { class: "aside" }));
+      cell(line, "Example", String(data.examples.index[row.example]));
       cell(line, "Input", data.examples.input[row.example]);
       cell(line, "Target", data.texts[data.examples.target[row.example]]);
       const answer = cell(line, "Answer", data.texts[row.answer] || "(empty)", row.right ? "right" : "wrong");
       answer.append(made("span", row.right ? "✓ right" : "✗ wrong", { class: "aside" }));
       if (row.agreement !== undefined) answer.append(made("span", `${row.agreement} % agree`, { class: "aside" }));
       const who = cell(line, "By", source.run);
-      who.append(made("span", [source.who, source.when].filter(Boolean).join(", "), { class: "aside" }));
+      who.append(made("span", [data.tasks.length > 1 && source.of, source.who, source.when].filter(Boolean).join(", "), { class: "aside" }));
       return line;
     }));
     const pages = Math.max(1, Math.ceil(found.length / PAGE));

@@ -83,6 +83,7 @@ def columns_of(answered: Sequence[Answered], most: int) -> tuple[dict[str, Any],
             {
                 "run": source.run,
                 "who": source.who,
+                "of": source.task,
                 "when": source.when,
                 "task": task,
                 "examples": _ranged(at),

@@ -71,7 +71,9 @@ def sections_of(found: Found) -> tuple[list[Section], list[Any], list[str]]:
     """Sections of the page, the answers for its browser, and what could not be read."""
     series, problems = series_of(found)
     answered, left_out = read_answers(found, problems)
-    token_limits = {each.task: histograms.limits_of(each.settings) for each in series}
+    token_limits: dict[str, list[dict[str, int]]] = {}
+    for each in series:
+        token_limits.setdefault(each.task, []).append(histograms.limits_of(each.settings))
     lengths = histograms.section(answered, token_limits)
     cuts = tables.cuts_table(series)
     if cuts and lengths:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import pathlib
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +17,7 @@ from jax_prompts.report.parts import Row
 from jax_prompts.results.find import Found
 from jax_prompts.results.run_files import Line, RunFiles
 from jax_prompts.results.settings import resolved, with_own, without_seeds
+from jax_prompts.results.settings import short_names as differing_parts
 from jax_prompts.scoring.averages import deviation
 
 LINES = ("train", "eval", "prompt", "seconds")  # files of metrics/
@@ -111,12 +110,8 @@ def _of_runs(runs: Sequence[RunFiles], scope: str, problems: list[str], *, toget
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Paths without what all have in common at their beginning, ready to be shown."""
-    if len(paths) < 2:
-        return [printable(pathlib.Path(path).name or path) for path in paths]
-    common = os.path.commonpath([os.path.abspath(path) for path in paths])
-    relative = [os.path.relpath(os.path.abspath(path), common) for path in paths]
-    return [printable(pathlib.Path(common).name if path == "." else path) for path in relative]
+    """Paths without what all have in common, ready to be shown."""
+    return [printable(name) for name in differing_parts(paths)]
 
 
 def shortened(name: str) -> str:

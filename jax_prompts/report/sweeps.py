@@ -65,7 +65,9 @@ def lines_of(series: Sequence[Series], axis: Axis) -> dict[str, dict[str, list[R
     groups: dict[tuple[str, Any], list[Series]] = {}
     for each in series:
         if is_number(value_of(each.settings, axis.setting)) and each.scores:
-            key = tuple(pair for pair in without_seeds(each.settings) if not _follows(pair[0], axis, each))
+            key = frozenset(
+                pair for pair in without_seeds(each.settings) if not _follows(pair[0], axis, each)
+            )
             groups.setdefault((" · ".join(filter(None, (each.scope, each.task))), key), []).append(each)
     found: dict[str, dict[str, list[Row]]] = {}
     for of in dict.fromkeys(of for of, _ in groups):
@@ -120,8 +122,7 @@ def _names(firsts: Sequence[Series], axis: Axis) -> list[str]:
         for each in firsts
     ]
     if len(set(short)) < len(short):
-        macros = [name for name in names if "." not in name]
-    short = [each.name for each in firsts]
+        short = [each.name for each in firsts]
     return [shortened(name) for name in short]
 
 

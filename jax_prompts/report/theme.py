@@ -45,7 +45,7 @@ def config(*, dark: bool) -> dict[str, Any]:
         "font": FONT,
         "view": {"stroke": None},
         "axis": {**words, **sizes, "gridColor": line, "domainColor": quiet, "tickColor": quiet},
-        "legend": {**words, **sizes, "orient": "top", "columns": 1, "labelLimit": 300, "symbolSize": 90},
+        "legend": {**words, **sizes, "orient": "top", "columns": 2, "labelLimit": 300, "symbolSize": 90},
         "range": {"category": colours},
         "mark": {"color": colours[0]},
         "rule": {"color": ink},

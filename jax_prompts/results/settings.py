@@ -23,7 +23,7 @@ _DEPTH = 20  # of macros that stand for macros
 
 def resolved(settings: Settings) -> dict[str, str]:
     """The settings with the value of a macro wherever one refers to it; a macro without a value stays as it is."""
-    return {name: _resolve(settings, text) for name, text in settings.items()}
+    return {name: _resolve(settings, text) if "%" in text else text for name, text in settings.items()}
 
 
 def with_own(settings: Settings, own: Mapping[str, Any]) -> dict[str, str]:
@@ -49,7 +49,9 @@ def differing(runs: Sequence[Settings]) -> list[str]:
     values: dict[str, list[str | None]] = {}
     for number, settings in enumerate(runs):
         for name, text in resolved(settings).items():
-            values.setdefault(name, [None] * len(runs))[number] = text
+            if name not in values:
+                values[name] = [None] * len(runs)
+            values[name][number] = text
     names = [
         name
         for name, texts in values.items()
@@ -100,7 +102,7 @@ def _resolve(settings: Settings, text: str) -> str:
         return found[0] if found[1] is None else settings.get(found[1], found[0])
 
     for _ in range(_DEPTH):
-        if "%" not in text or (after := _TEXT_OR_MACRO.sub(value, text)) == text:
+        if (after := _TEXT_OR_MACRO.sub(value, text)) == text:
             break
         text = after
     return text
