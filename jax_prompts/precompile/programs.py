@@ -28,7 +28,7 @@ class Program(NamedTuple):
 
 
 def programs_of(setup: Setup) -> dict[str, Program]:
-    """Each of `PROGRAMS` as a training run has them.
+    """Each of `PROGRAMS` as a training run has them, which evaluates a task with metrics by `eval` and `decode` in one.
 
     Rows are as long as the settings allow. A run's evaluation has the parameters and prompts of all its members.
     """
