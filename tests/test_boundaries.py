@@ -164,3 +164,14 @@ def test_studies_of_files_load_no_model():
 
 def test_errors_import_nothing():
     assert ours("jax_prompts.errors") == set() and libraries_of("jax_prompts.errors") == set()
+
+
+PICTURES = {"altair", "pandas", "vl_convert"}  # of an extra
+
+
+def test_pictures_are_made_in_one_room_and_imported_when_they_are_wanted():
+    rooms = {module: libraries_of(module) & PICTURES for module in MODULES}
+    assert {module for module, used in rooms.items() if used} <= set(modules("jax_prompts.report"))
+    assert {
+        name for module in rooms for name, at_import in imports_of(module) if at_import
+    } & PICTURES == set()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax_prompts import records
@@ -16,6 +17,7 @@ from jax_prompts.results.run_files import RunFiles
 from jax_prompts.storage import json_text
 
 ENSEMBLE = "ensemble"
+_FILES = 16  # kept in memory: a run has one for each task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,31 +59,37 @@ class _File:
 def read_answers(found: Found, problems: list[str]) -> tuple[list[Answered], list[str]]:
     """Answers of evaluations, then of runs, as many as one page embeds; and what was left out."""
     answered: list[Answered] = []
-    left, total = limits.PREDICTIONS, 0
     files = [*_of_evaluations(found.evaluations), *_of_runs(found.all_runs, problems)]
-    cut = 0
-    for number, each in enumerate(files):
+    read, left, unread = _reader(), limits.PREDICTIONS, 0
+    for each in files:
         if left <= 0:
-            cut += len(files) - number
-            break
+            unread += 1
+            continue
         try:
-            rows = [
-                row for row in rows_of(each.file) if each.member is None or row.get("member") == each.member
-            ]
+            whole = read(each)
         except RunError as error:
             problems.append(printable(str(error)))
             continue
-        total += len(rows)
-        if rows[:left]:
-            answered.append(Answered(each.run, each.who, each.task, each.when, rows[:left]))
-        left -= len(rows)
-    remarks = []
-    if left < 0 or cut:
-        remarks.append(
-            f"Of the predictions {limits.PREDICTIONS:,} are in this page; {-min(left, 0):,} more of the last file, and "
-            f"those of {cut:,} further members and prompts, are not."
-        )
-    return answered, remarks
+        if whole.rows:
+            answered.append(dataclasses.replace(whole, rows=whole.rows[:left]))
+        left -= len(whole.rows)
+    if left >= 0 and not unread:
+        return answered, []
+    return answered, [
+        f"Of the predictions {limits.PREDICTIONS:,} are in this page; {max(-left, 0):,} more of the last file, and "
+        f"those of {unread:,} further members and prompts, are not."
+    ]
+
+
+def _reader() -> Callable[[_File], Answered]:
+    """Reads files of predictions, each once for the members that follow each other."""
+    rows = functools.lru_cache(maxsize=_FILES)(lambda file: list(rows_of(file)))
+
+    def read(each: _File) -> Answered:
+        own = [row for row in rows(each.file) if each.member is None or row.get("member") == each.member]
+        return Answered(each.run, each.who, each.task, each.when, own)
+
+    return read
 
 
 def rows_of(file: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -120,16 +128,7 @@ def of_run(run: RunFiles) -> list[Answered]:
     Raises:
       RunError: a file that cannot be read.
     """
-    return [
-        Answered(
-            each.run,
-            each.who,
-            each.task,
-            each.when,
-            [row for row in rows_of(each.file) if each.member is None or row.get("member") == each.member],
-        )
-        for each in _of_run(run, printable(run.directory.name))
-    ]
+    return [*map(_reader(), _of_run(run, printable(run.directory.name)))]
 
 
 def _of_run(run: RunFiles, name: str) -> Iterator[_File]:
@@ -166,5 +165,5 @@ def text_of(value: Any) -> str:
 
 
 def is_right(row: dict[str, Any]) -> bool:
-    """Whether the answer is the target's text, spaces aside."""
-    return text_of(row["prediction"]).split() == text_of(row.get("targets")).split()
+    """Whether the answer is the target, letter by letter."""
+    return text_of(row["prediction"]) == text_of(row.get("targets"))

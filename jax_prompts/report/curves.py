@@ -169,10 +169,11 @@ def chart(rows: Sequence[Row], against: str, quantity: Quantity, description: st
     names = list(dict.fromkeys(row["series"] for row in rows))
     legend = alt.Legend(title=None, symbolOpacity=1) if len(names) > 1 else None
     named = alt.Scale(domain=names)  # the same of colours and shapes, which makes one legend of both
+    drawn = {TRAIN: [5, 4], VALIDATION: [1, 0]} if len(parts) > 1 else {parts[0]: [1, 0]}
     dash = alt.StrokeDash(
         "part:N",
-        scale=alt.Scale(domain=[TRAIN, VALIDATION], range=[[5, 4], [1, 0]]),
-        legend=alt.Legend(title=None, direction="horizontal", columns=2) if len(parts) > 1 else None,
+        scale=alt.Scale(domain=[*drawn], range=[*drawn.values()]),
+        legend=alt.Legend(title=None, orient="bottom", columns=2) if len(parts) > 1 else None,
     )
     colour = alt.Color("series:N", scale=named, legend=legend)
     shape = alt.Shape("series:N", scale=named, legend=legend)

@@ -68,7 +68,7 @@ class Run:
         """Predictions at the best step of each member, and on test examples, the wrong ones first.
 
         Columns: `task`, `when`, `member`, `index`, `inputs`, `targets`, `prediction`, `right` (whether the answer is
-        the target's text, spaces aside), and whatever else rows of predictions hold.
+        the target, letter by letter), and whatever else rows of predictions hold.
 
         Raises:
           ConfigError: pandas is not installed.

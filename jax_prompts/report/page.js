@@ -117,9 +117,11 @@ function prepare(figure, data) {
       actions: { export: true, source: false, compiled: false, editor: false },
       downloadFileName: figure.id,
     });
-    chart.setAttribute("role", "img");
-    chart.setAttribute("aria-label", view.spec.description);
-    chart.querySelector("summary")?.setAttribute("aria-label", `Save ${title} as a picture`);
+    const picture = chart.querySelector(".chart-wrapper");  // its marks one by one say nothing to a listener
+    picture.setAttribute("role", "img");
+    picture.setAttribute("aria-label", view.spec.description);
+    chart.querySelector("details").title = `Save ${title} as a picture`;
+    chart.querySelector("summary").setAttribute("aria-label", `Save ${title} as a picture`);
     if (details.open) fillData();
   }
   function fillData() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import importlib.resources
@@ -64,6 +65,7 @@ def text(value: str) -> str:
     return html.escape(printable(value))
 
 
+@functools.cache  # it takes seconds to make
 def bundle() -> str:
     """Vega, Vega-Lite and vega-embed in one script, which defines `vegaEmbed`."""
     import vl_convert
@@ -81,7 +83,7 @@ def spec_of(view: View) -> dict[str, Any]:
     """A view's chart as Vega-Lite takes it, without its data."""
     alt = theme.altair()
     with alt.data_transformers.enable("default", max_rows=None):
-        spec = view.chart.to_dict()
+        spec = view.chart.to_dict(validate=False)  # slow; tests validate every kind of chart
     spec.pop("config", None)  # the theme's
     return spec
 

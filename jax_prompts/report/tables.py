@@ -15,7 +15,7 @@ from jax_prompts.results.find import read_json
 from jax_prompts.scoring.averages import deviation
 
 NONE = "–"
-RUNS = ("run", "task", "score", "untuned", "majority", "best step", "tuned", "seconds", "state")
+RUNS = ("run", "task", "metric", "score", "untuned", "majority", "best step", "tuned", "seconds", "state")
 
 
 def runs_section(series: Sequence[Series]) -> Section | None:
@@ -28,7 +28,7 @@ def runs_section(series: Sequence[Series]) -> Section | None:
         "differ in their seeds alone. Untuned: the model without a prompt. Majority: the score of always giving the "
         "most frequent answer. Tuned: parameters of one member. Seconds: of all members together, evaluations included."
     )
-    table = Table("All runs", caption, RUNS, [run_row(each) for each in shown], RUNS[2:8])
+    table = Table("All runs", caption, RUNS, [run_row(each) for each in shown], RUNS[3:9])
     return Section("runs", "Runs", [table], _left_out(series, "runs"))
 
 
@@ -48,6 +48,7 @@ def run_row(series: Series) -> list[str]:
     return [
         series.name,
         series.task,
+        str(summaries[0].get("metric") or NONE) if summaries else NONE,
         with_deviation(series.scores),
         number(untuned[0] if untuned else None),
         number(_majority(summaries[0]) if summaries else None),
@@ -73,7 +74,9 @@ def _span(steps: Sequence[float]) -> str:
 
 
 def _majority(summary: Mapping[str, Any]) -> float | None:
-    """The mean over tasks of the mean over metrics, as scores are; None where a metric has no such baseline."""
+    """What summary.json says, of older runs the mean over tasks of the mean over metrics; None where there is none."""
+    if "majority_metric" in summary:
+        return summary["majority_metric"]
     about = summary.get("about_scores")
     about = next((each for each in about if each), None) if isinstance(about, list) else about
     if not isinstance(about, dict) or not about:

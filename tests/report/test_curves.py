@@ -1,7 +1,7 @@
 """Rows behind learning curves: mean and deviation over members, seconds, what shares a chart."""
 
 import pytest
-from made_runs import make_run
+from report_runs import make_run
 
 from jax_prompts.report import curves, limits, sweeps
 from jax_prompts.report.series import averaged, best_first, read_lines, series_of, thinned

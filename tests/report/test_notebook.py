@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from made_runs import make_run, prediction
+from report_runs import make_run, prediction
 
 import jax_prompts
 from jax_prompts.errors import ConfigError

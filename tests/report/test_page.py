@@ -7,13 +7,16 @@ import re
 import sys
 import zlib
 
+import altair
 import pytest
-from made_runs import jsonl, make_evaluation, make_run, prediction
+from report_runs import jsonl, make_evaluation, make_run, prediction
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.main import main
 from jax_prompts.report import limits, page
-from jax_prompts.report.report import make_report
+from jax_prompts.report.parts import Figure
+from jax_prompts.report.report import make_report, sections_of
+from jax_prompts.results.find import find
 
 EVIL = "</script><script>document.title='ran'</script><img src=x onerror=alert(1)>"
 
@@ -71,7 +74,14 @@ def test_the_page_has_every_section(tmp_path, everything):
         "Runs", "Suites", "Evaluations", "Learning curves", "Prompts during training", "Prompts", "Confusion",
         "Lengths and what was cut", "Predictions",
     ]  # fmt: skip
-    assert "85.00 ± 7.07" in text and "90.0 ± 1.0* (91.5, -1.5)" in text
+    assert [
+        re.findall("<t[hd][^>]*>([^<]*)", line)
+        for line in re.findall("<tr>(.*?)</tr>", text.partition('id="suites"')[0])[1:]
+    ] == [
+        ["run", "rte", "accuracy", "85.00 ± 7.07", "0.00", "50.00", "20", "10", "60", "finished"],
+        ["a.b", "rte", "accuracy", "90.00 ± 0.00", "0.00", "50.00", "20", "10", "120", "finished"],
+    ]
+    assert "90.0 ± 1.0* (91.5, -1.5)" in text
     assert len([tag for tag, _ in parsed.tags if tag == "figure"]) == 8
     assert parsed.tags[0] == ("html", {"lang": "en"})
 
@@ -82,6 +92,13 @@ def test_figures_say_what_they_show(tmp_path, everything):
         assert f'id="{figure["id"]}"' in text
         assert all(view["spec"]["description"] for view in figure["views"])
         assert all(view["spec"]["width"] == "container" for view in figure["views"])
+
+
+def test_charts_are_valid(everything):
+    sections, _, _ = sections_of(find([str(everything)]))
+    figures = [part for section in sections for part in section.parts if isinstance(part, Figure)]
+    with altair.data_transformers.enable("default", max_rows=None):
+        assert all(view.chart.to_dict(validate=True) for figure in figures for view in figure.views)
 
 
 def test_the_page_asks_the_network_for_nothing(tmp_path, everything):
@@ -118,7 +135,7 @@ def test_control_characters_and_secrets_do_not_reach_the_page():
 
 def test_a_table_of_many_runs_says_what_it_leaves_out(tmp_path):
     for number in range(2000):
-        make_run(tmp_path / "runs" / f"run{number:04}", scores=(number / 20,), steps=(0, 10), predictions=[])
+        make_run(tmp_path / "runs" / f"run{number:04}", scores=(number / 20,), steps=(0, 10))
     found, text = report(tmp_path, tmp_path / "runs")
     assert found["runs"] == 2000
     assert "1,700 more runs are not in the table." in text

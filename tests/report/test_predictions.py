@@ -6,7 +6,7 @@ import random
 import zlib
 
 import pytest
-from made_runs import jsonl, make_evaluation, make_run, prediction
+from report_runs import jsonl, make_evaluation, make_run, prediction
 
 from jax_prompts.errors import RunError
 from jax_prompts.report import confusion, histograms, limits, predictions
@@ -165,13 +165,13 @@ def test_the_same_number_of_another_text_is_another_example():
     ("answer", "target", "right"),
     [
         ("yes", "yes", True),
-        (" yes\n", "yes", True),
+        (" yes", "yes", False),
         ("Yes", "yes", False),
         (None, "", True),
         (1.5, "1.5", True),
     ],
 )
-def test_an_answer_is_right_when_it_is_the_target_spaces_aside(answer, target, right):
+def test_an_answer_is_right_when_it_is_the_target(answer, target, right):
     assert is_right({"prediction": answer, "targets": target}) is right
 
 

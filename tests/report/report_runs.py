@@ -83,6 +83,7 @@ def make_run(
         summary = {
             "task": task,
             "best_metric": sum(scores) / members,
+            "metric": "accuracy",
             "untuned_metric": 0.0,
             "metrics": metrics if several else metrics[0],
             "about_scores": [about] * members if several else about,
