@@ -145,7 +145,10 @@ def print_table(
       title: stands above it.
       right: columns whose cells end at the right.
     """
-    heads = (Column(head, no_wrap=True, justify="right" if head in right else "left") for head in columns)
+    heads = [
+        Column(printable(head), no_wrap=True, justify="right" if head in right else "left")
+        for head in columns
+    ]
     table = Table(*heads, title=title and printable(title))
     for rows in sections:
         for row in rows:

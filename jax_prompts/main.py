@@ -25,6 +25,7 @@ from jax_prompts.errors import (
     first_line,
     is_out_of_memory,
     printable,
+    system_reason,
 )
 
 _STOPPED = "stopped by Ctrl-C"
@@ -75,7 +76,23 @@ def _run(args: argparse.Namespace) -> None:
     with joined(args) if args.several else contextlib.nullcontext(True) as printing:
         report = args.run(args)
         if printing:
-            print(json_text.report(report), flush=True)
+            _print(json_text.report(report))
+
+
+def _print(line: str) -> None:
+    """Ends stdout with a line, unless a reader such as `head` has had enough.
+
+    Raises:
+      RunError: stdout cannot be written.
+    """
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what is left would fail again at exit
+        if not isinstance(error, BrokenPipeError):
+            raise RunError(f"stdout cannot be written: {system_reason(error)}") from error
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jax_prompts.scoring.task_evaluator import Scores
 
 MAX_BYTES = 2**30  # a summary has some kB, a million lines of metrics a few hundred MB
+_SUMMARY = {"task": str, "metric": str, "members": list, "last_step": int}
+_MEMBER = {"seed": int, "best_metric": int | float | None, "best_step": int | None, "file": str}
 _SEEN_SECONDS = 90  # network file systems show others' files after up to a minute
 
 
@@ -214,14 +216,21 @@ def read_summary(file: pathlib.Path) -> dict[str, Any] | None:
     """The summary.json of a finished run; None where there is none. Raises RunError for a damaged one."""
     try:
         summary = json_text.loads(read_file(file).decode())
-        members = summary["members"]
-        if isinstance(summary["last_step"], int) and all(isinstance(each["file"], str) for each in members):
+        if (
+            _has(summary, _SUMMARY)
+            and summary["members"]
+            and all(_has(m, _MEMBER) for m in summary["members"])
+        ):
             return summary
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise _damaged(file)
+
+
+def _has(values: dict[str, Any], kinds: dict[str, Any]) -> bool:
+    return all(isinstance(values[name], kind) for name, kind in kinds.items())
 
 
 def _damaged(file: pathlib.Path) -> RunError:

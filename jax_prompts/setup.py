@@ -32,7 +32,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
 from jax_prompts.watching.profiler import check_window
-from jax_prompts.watching.weights_and_biases import check_installed
+from jax_prompts.watching.weights_and_biases import check_usable
 
 Tree = Any
 Labels = tuple[str, ...]
@@ -261,7 +261,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
     if run.optimizer.restore_state:
         _check_restoring(run)
     if settings.wandb:
-        check_installed()
+        check_usable()
     text_length(run.data, prompt_length(run.method))
     protocols.check(run.data)
     check_cache_dir(run.data.cache_dir)

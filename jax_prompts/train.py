@@ -211,7 +211,9 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                 for member, line in lines.items():
                     rate = float(schedules_E[member](step - 1))
                     records.scalars("train", step, {**line, "learning_rate": rate})
-                display.status(step, losses=[line["loss"] for line in lines.values()])
+                losses = [line["loss"] for line in lines.values()]
+                if not evaluating:
+                    display.status(step, losses=losses)
                 accumulator.clear()
             if evaluating and sound:
                 stopwatch.stop_steps()
@@ -231,9 +233,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                         prompt_PD = None if prompts_EPD is None else prompts_EPD[place]
                         scored = best.scored(metadata, chosen[member])
                         best.save(files[member], setup, params_E[place], prompt_PD, scored)
-                display.status(
-                    step, score=one_line(*(found["metrics"] for found in reports.values()), named=False)
-                )
+                score = one_line(*(found["metrics"] for found in reports.values()), named=False)
+                display.status(step, losses=losses if logging else (), score=score)
                 stopwatch.start_steps()
             if saving:
                 progress = {

@@ -109,3 +109,9 @@ def test_lines_are_counted_every_ten_seconds(monkeypatch, capsys, total, shown):
         for count in (100, 100, 200, 50, 50):
             lines.advance(count)
     assert capsys.readouterr().err.splitlines() == shown
+
+
+def test_heads_and_titles_of_tables_are_not_obeyed(capsys):
+    print_table(["a\x1b[31m\u202e", "b"], [["1", "2"]], title="t\x1b[31m")
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown and "\u202e" not in shown and "a\\x1b[31m" in shown

@@ -261,3 +261,25 @@ def test_the_program_itself_from_another_directory(tmp_path):
     assert done.stderr.startswith("t5x train: macro TRAIN_STEP is unknown")
     assert done.stderr.count("\n") == 1  # gin would log the folders in which it finds no file
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_with_a_line_end_is_quoted_whole(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["compare", "a\nb"])
+    assert ended.value.code == 2
+    assert "a\\nb does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stdout", "said"), [("> /dev/full", "stdout cannot be written: No space left"), ("| true", "")]
+)
+def test_a_stdout_that_takes_nothing_is_said_once(stdout, said):
+    """A full disk is an error, a reader that has had enough is none."""
+    program = "import time, jax_prompts.main as m; time.sleep(0.5); m._print('x')"
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -c "$1" {stdout}; exit "${{PIPESTATUS[0]}}"', sys.executable, program],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (1 if said else 0)
+    assert said in done.stderr.splitlines()[-1] if said else done.stderr == ""

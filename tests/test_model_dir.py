@@ -124,7 +124,8 @@ def test_one_run_at_a_time(tmp_path):
 # What lies there is whole
 
 
-SUMMARY = {"last_step": 24, "members": [{"file": "runs/x/prompt.safetensors"}]}
+MEMBER = {"seed": 0, "best_metric": 75.0, "best_step": 12, "file": "runs/x/prompt.safetensors"}
+SUMMARY = {"task": "rte", "metric": "accuracy", "last_step": 24, "members": [MEMBER]}
 
 
 @pytest.mark.parametrize(
@@ -135,10 +136,13 @@ SUMMARY = {"last_step": 24, "members": [{"file": "runs/x/prompt.safetensors"}]}
         "[]",
         "null",
         "{}",
-        '{"last_step": "24", "members": []}',
-        '{"last_step": 24}',
-        '{"last_step": 24, "members": ["file"]}',
-        '{"last_step": 24, "members": [{"file": 5}]}',
+        json.dumps({**SUMMARY, "last_step": "24"}),
+        json.dumps({**SUMMARY, "metric": None}),
+        json.dumps({"last_step": 24}),
+        json.dumps({**SUMMARY, "members": ["file"]}),
+        json.dumps({**SUMMARY, "members": [{**MEMBER, "file": 5}]}),
+        json.dumps({**SUMMARY, "members": [{**MEMBER, "seed": []}]}),
+        json.dumps({**SUMMARY, "members": [{**MEMBER, "best_step": "x"}]}),
         "[" * 10**5,
     ],
 )

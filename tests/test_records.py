@@ -47,7 +47,8 @@ def test_those_who_watch_see_the_numbers_and_the_end(tmp_path):
             self.append(failed)
 
     seen = Watching()
-    summary = {"last_step": 10, "members": [{"best_metric": 75.0, "best_step": 10, "file": "x"}]}
+    member = {"seed": 0, "best_metric": 75.0, "best_step": 10, "file": "x"}
+    summary = {"task": "rte", "metric": "accuracy", "last_step": 10, "members": [member]}
     with records.Records(str(tmp_path), "A = 1\n") as kept:
         kept.watch(0, run(tmp_path), steps=10)
         kept._watching.append(seen)

@@ -14,7 +14,7 @@ from jax_prompts.data.open import open_caches
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, RunError, nearest
+from jax_prompts.errors import ConfigError, RunError, nearest, printable
 
 HIDDEN = "hidden"  # rows whose label the owners of the data keep, in place of the text that stands for it
 NO_CUT = 2**24  # tokens: longer than any text, so that lengths are those of the whole text
@@ -111,9 +111,9 @@ def _chosen(
         found = fnmatch.filter(names, pattern)
         if not found:
             where = f" of the family {' or '.join(families)}" if families else ""
-            near = nearest(re.sub(r"[*?\[\]!]", "", pattern), every)
+            near = nearest(re.sub(r"[*?\[\]!]", "", pattern), names)
             raise ConfigError(
-                f"tasks.registry registers no task {pattern}{where}; did you mean {near}? "
+                f"tasks.registry registers no task {printable(pattern)}{where}; did you mean {near}? "
                 "Tasks of OWN_TASK and of other modules are counted by t5x cache"
             )
         chosen |= dict.fromkeys(found)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jax_prompts import records
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import ConfigError, RunError, printable
 from jax_prompts.results.run_files import RunFiles
 from jax_prompts.storage import json_text
 from jax_prompts.storage.home import local_path
@@ -49,9 +49,9 @@ def find(paths: Sequence[str]) -> Found:
       ConfigError: a path that is not there, is named twice, or holds none of these.
     """
     found, seen = Found(), set()
-    for name in paths:
-        path = local_path(name, "DIR")
-        if not path.exists():
+    for place in paths:
+        path, name = local_path(place, "DIR"), printable(place)
+        if not _exists(path):
             raise ConfigError(
                 f"{name} does not exist: name directories of runs, suites or evaluations, or prompt files"
             )
@@ -85,6 +85,13 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     return value
 
 
+def _exists(path: pathlib.Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _count(found: Found) -> int:
     return sum(map(len, (found.runs, found.suites, found.evaluations, found.prompts, found.studies)))
 
@@ -100,12 +107,12 @@ def _take_directory(found: Found, directory: pathlib.Path) -> None:
     for folder, folders, files in os.walk(directory):
         here = pathlib.Path(folder)
         folders.sort()
-        if "config.gin" in files:
+        if (here / "config.gin").is_file():
             found.runs.append(RunFiles(here))
             folders[:] = []
         elif "cells" in folders and (here / "cells").is_dir():
-            cells = sorted(path.parent for path in (here / "cells").glob("*/config.gin"))
-            if cells:
+            cells = sorted(path.parent for path in (here / "cells").glob("*/config.gin") if path.is_file())
+            if any((here / "cells").iterdir()):
                 found.suites[here] = [RunFiles(cell) for cell in cells]
             folders.remove("cells")
             folders[:] = [name for name in folders if name != "groups"]
@@ -121,5 +128,5 @@ def _take_study(found: Found, file: pathlib.Path) -> None:
     try:
         if STUDY in read_json(file):
             found.studies.append(file)
-    except RunError:
-        pass  # some other file
+    except (ConfigError, RunError):
+        pass  # some other file, or a link to nothing

@@ -67,7 +67,8 @@ class RunFiles:
             text = records.read_file(self.directory / "metrics" / f"{name}.jsonl").decode(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [_line(f"{self.name}/metrics/{name}.jsonl", line) for line in text.split("\n")[:-1]]
+        needs = ("step", "task") if name == "eval" else ("step",)
+        return [_line(f"{self.name}/metrics/{name}.jsonl", line, needs) for line in text.split("\n")[:-1]]
 
     @functools.cached_property
     def evaluations(self) -> list[Line]:
@@ -137,7 +138,8 @@ def _line(file: str, text: str, needs: tuple[str, ...] = ("step",)) -> Line:
     try:
         line = json_text.loads(text)
         known = isinstance(line, dict) and all(name in line for name in needs)
-        if known and all(isinstance(line.get(name, 0), int) for name in ("step", "member")):
+        whole = all(isinstance(line.get(name, 0), int) for name in ("step", "member")) if known else False
+        if whole and isinstance(line.get("task", ""), str):
             return line
     except (ValueError, RecursionError):
         pass

@@ -24,6 +24,8 @@ from jax_prompts.results.settings import value_of, with_own
 from jax_prompts.scoring.best_tracker import BestTracker
 from jax_prompts.sweep import alike, combinations, without_seed
 
+MOST_MEMBERS = 10_000  # that a line is made for before they are seen
+
 
 def of_run(run: RunFiles) -> list[Scored]:
     """What a run has scored: one record, and of a sweep one for each group of members that differ in their seeds alone.
@@ -93,8 +95,7 @@ def _unfinished(run: RunFiles) -> list[Scored]:
     """The best so far, from what metrics/eval.jsonl has."""
     name, seed = value_of(run.settings, "Training.metric"), value_of(run.settings, "Training.seed") or 0
     own = _sweep_of(run)
-    unknown = not own and value_of(run.settings, "TrainRun.sweep") is not None
-    count = max(run.members) + 1 if unknown else len(own) or value_of(run.settings, "Training.members") or 1
+    count = len(own) or _members_of(run)
     tracker, last, untuned = BestTracker.fresh(name, count), None, None
     for step, reports in _reports(run):
         last = step
@@ -155,6 +156,18 @@ def _reports(run: RunFiles) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
         whole = {member: report for member, report in reports.items() if all(report["metrics"].values())}
         if whole:
             yield step, whole
+
+
+def _members_of(run: RunFiles) -> int:
+    """How many members an unfinished run has, as its settings say, or else its lines."""
+    said = value_of(run.settings, "Training.members")
+    if (
+        value_of(run.settings, "TrainRun.sweep") is None
+        and isinstance(said, int)
+        and 1 <= said <= MOST_MEMBERS
+    ):
+        return said
+    return max(run.members) + 1
 
 
 def _sweep_of(run: RunFiles) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from jax_prompts.scoring.best_tracker import generated, metric_name, selection_m
 COSTS = (
     "wall_seconds", "examples_per_second", "tuned_parameters", "frozen_parameters", "checkpoint_bytes", "prompt_bytes",
 )  # fmt: skip
+_LARGEST = 1e100
 _RANKED = ("rank", "rank_normalized")  # in front of a metric's name, and where predictions hold those answers
 
 
@@ -130,7 +131,8 @@ def recorded_interval(
     ((task, values),) = metrics.items()
     single = [name] if name else generated(values)
     low, high = intervals.get(task, {}).get(single[0], (None, None)) if len(single) == 1 else (None, None)
-    return None if low is None or high is None else (float(low), float(high))
+    low, high = finite(low), finite(high)
+    return None if low is None or high is None else (low, high)
 
 
 def there(files: Mapping[str, pathlib.Path | None]) -> dict[str, pathlib.Path]:
@@ -139,9 +141,9 @@ def there(files: Mapping[str, pathlib.Path | None]) -> dict[str, pathlib.Path]:
 
 
 def finite(value: Any) -> float | None:
-    """A number that is finite; None of anything else."""
+    """A number that can be added to others without an overflow; None of anything else."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if number else None
+    return value if number and abs(value) <= _LARGEST else None
 
 
 @contextlib.contextmanager

@@ -95,5 +95,5 @@ def over_members(values: Sequence[float | None]) -> dict[str, Any] | None:
     }
 
 
-def _seed_of(settings: Mapping[str, str], member: Member) -> tuple[int | None, Any]:
-    return member.seed, value_of(settings, "Data.subset_seed")
+def _seed_of(settings: Mapping[str, str], member: Member) -> tuple[int | None, str]:
+    return member.seed, repr(value_of(settings, "Data.subset_seed"))

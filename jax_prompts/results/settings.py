@@ -17,8 +17,10 @@ _MEMBERS = ("MEMBERS", "Training.members", "SWEEP", "TrainRun.sweep")  # how man
 _PLACES = (
     "MODEL_DIR", "TrainRun.model_dir", "DATA_DIR", "Data.data_dir", "CACHE_DIR", "Data.cache_dir", "Data.tfds_data_dir",
 )  # fmt: skip
-_TEXT_OR_MACRO = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|%([A-Za-z_]\w*)")
+# Possessive, so that a quote that nothing closes costs no second look.
+_TEXT_OR_MACRO = re.compile(r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|%([A-Za-z_]\w*)")
 _DEPTH = 20  # of macros that stand for macros
+_LONGEST = 100_000  # characters of a value, above which references in it stay as they are
 
 
 def resolved(settings: Settings) -> dict[str, str]:
@@ -102,6 +104,8 @@ def _resolve(settings: Settings, text: str) -> str:
         return found[0] if found[1] is None else settings.get(found[1], found[0])
 
     for _ in range(_DEPTH):
+        if len(text) > _LONGEST:
+            break
         if (after := _TEXT_OR_MACRO.sub(value, text)) == text:
             break
         text = after

@@ -97,12 +97,15 @@ def _tests(first: SeedGroup, second: SeedGroup, marks: Marks) -> tuple[list[Said
     tests, reasons = [], []
     for task in best[0].metrics:
         if task in best[1].metrics:
-            if (test := _test(first, second, task, marks)) is not None:
-                tests.append(test)
-            else:
+            test, reason = _test(first, second, task, marks)
+            if test is None:
                 there = _has_any(first, best[0], task, marks) and _has_any(second, best[1], task, marks)
                 what = "of other examples" if there else "not all there"
-                reasons.append(f"their predictions of {task} are {what}")
+                reason = f"their predictions of {task} are {what}"
+            else:
+                tests.append(test)
+            if reason is not None:
+                reasons.append(reason)
     return tests, "; ".join(reasons) or None
 
 
@@ -110,7 +113,8 @@ def _has_any(group: SeedGroup, member: Member, task: str, marks: Marks) -> bool:
     return any(marks.of(member, role, task, group.first.answer_key) for role in member.predictions)
 
 
-def _test(first: SeedGroup, second: SeedGroup, task: str, marks: Marks) -> Said | None:
+def _test(first: SeedGroup, second: SeedGroup, task: str, marks: Marks) -> tuple[Said | None, str | None]:
+    """A test, None without predictions of the same examples; and why it is not of all seeds, where it is not."""
     best = first.best, second.best
     assert best[0] is not None and best[1] is not None
     for roles in _ROLES:
@@ -125,10 +129,16 @@ def _test(first: SeedGroup, second: SeedGroup, task: str, marks: Marks) -> Said 
         ]
         there = [pair for pair in paired if pair is not None and pair[0].examples == both[0].examples]
         together = there if there and len(there) == len(paired) else [both]
+        reason = None
+        if len(there) < len(paired):
+            reason = (
+                f"of {len(paired)} pairs of equal seeds {len(there)} have predictions of the same examples of {task}: "
+                "the best of each are tested"
+            )
         a_MN, b_MN = (np.stack([pair[side].right_N for pair in together]) for side in (0, 1))
         difference = bootstrap(100.0 * (b_MN.mean(axis=0) - a_MN.mean(axis=0)))
         exact = mcnemar(both[0].right_N, both[1].right_N)
-        return {
+        test = {
             "a": first.name,
             "b": second.name,
             "task": task,
@@ -150,7 +160,8 @@ def _test(first: SeedGroup, second: SeedGroup, task: str, marks: Marks) -> Said 
                 "seeds": [best[0].seed, best[1].seed],
             },
         }
-    return None
+        return test, reason
+    return None, None
 
 
 def _both(

@@ -20,15 +20,21 @@ from jax_prompts.watching.hparams import Session, Settings
 
 FOLDER = "wandb"
 _PROJECT = "jax_prompts"
+_MODES = ("online", "offline", "disabled", "shared")
 _SECONDS_TO_BEGIN, _SECONDS_TO_END = 30, 60  # a network that hangs holds a run up no longer
 
 
-def check_installed() -> None:
-    """Raises ConfigError where the package is missing."""
+def check_usable() -> None:
+    """Raises ConfigError where the package is missing, or a variable of its has no meaning."""
     found = importlib.util.find_spec("wandb")
     if found is None or found.origin is None:  # a folder of that name, such as W&B itself makes, is none
         raise ConfigError(
             "WANDB is True and wandb is not installed: in the checkout, pip install -e '.[wandb]', or set it to False"
+        )
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None and mode not in _MODES:
+        raise ConfigError(
+            f"the variable WANDB_MODE is {mode!r}: set it to {' or '.join(_MODES)}, or do not set it"
         )
 
 

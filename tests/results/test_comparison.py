@@ -236,3 +236,66 @@ def test_a_run_without_examples_is_compared(tmp_path):
     make_run(tmp_path / "a", A[:0])
     make_run(tmp_path / "b", A[:0], bindings=("PROMPT_LENGTH=5",))
     assert [line["interval"] for line in compare(tmp_path)["lines"]] == [None, None]
+
+
+HUGE = "1" * 401
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("metric", "null"),
+        ("metric", "[1]"),
+        ("members", "[]"),
+        ("members", '[{"seed": [], "best_metric": 1.0, "best_step": 20, "file": "x"}]'),
+        ("members", '[{"seed": 0, "best_metric": 1.0, "best_step": {}, "file": "x"}]'),
+        ("members", f'[{{"seed": 0, "best_metric": {HUGE}, "best_step": 20, "file": "x"}}]'),
+        ("last_step", HUGE),
+        ("untuned_metric", HUGE),
+        ("tuned_parameters", HUGE),
+    ],
+)
+def test_a_damaged_summary_is_said_and_the_others_are_compared(runs, name, value):
+    file = runs / "a" / "summary.json"
+    summary = {**json.loads(file.read_text()), name: "HERE"}
+    file.write_text(json.dumps(summary).replace('"HERE"', value))
+    found = compare(runs)
+    assert [line["name"] for line in found["lines"]] == ["b"]
+    (said,) = [each for each in found["not_compared"] if each["what"].endswith("/a")]
+    assert "summary.json" in said["reason"]
+
+
+def test_numbers_that_cannot_be_added_count_as_none(runs):
+    file = runs / "a" / "summary.json"
+    summary = json.loads(file.read_text())
+    for member in summary["members"]:
+        member["best_metric"] = 1e308
+    file.write_text(json.dumps(summary))
+    assert [line["score"] and line["score"]["mean"] for line in compare(runs)["lines"]] == [75.0, None]
+
+
+@pytest.mark.parametrize("text", ["Data.subset_seed = []", "MEMBERS = 50000000"])
+def test_settings_that_nobody_wrote_are_compared_as_they_are(runs, text):
+    with (runs / "a" / "config.gin").open("a") as file:
+        file.write(f"{text}\n")
+    (runs / "b" / "summary.json").unlink()
+    assert len(compare(runs)["lines"]) == 2
+
+
+def test_seeds_without_predictions_are_said(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / f"a{seed}", A, bindings=(f"RANDOM_SEED={seed}",))
+        make_run(tmp_path / f"b{seed}", B, bindings=(f"RANDOM_SEED={seed}", "PROMPT_LENGTH=5"))
+    shutil.rmtree(tmp_path / "b1" / "predictions")
+    found = compare(*(tmp_path / name for name in ("a0", "a1", "b0", "b1")))
+    assert found["tests"][0]["paired_by"] == "best member"
+    assert "of 2 pairs of equal seeds 1 have predictions" in found["not_compared"][0]["reason"]
+
+
+def test_links_to_nothing_and_names_that_are_too_long_do_no_harm(runs):
+    (runs / "z.json").symlink_to(runs / "nowhere")
+    (runs / "linked").mkdir()
+    (runs / "linked" / "config.gin").symlink_to(runs / "nowhere")
+    assert len(compare(runs)["lines"]) == 2
+    with pytest.raises(ConfigError, match="does not exist"):
+        find(["x" * 5000])

@@ -137,7 +137,7 @@ def test_scores_without_a_value_are_none(tmp_path, value):
 def test_a_summary_that_no_run_wrote_is_one_line(tmp_path, values):
     directory = make_run(tmp_path / "run", HALF)
     change(directory, **values)
-    with pytest.raises(RunError, match=r"summary\.json holds what no run has written"):
+    with pytest.raises(RunError, match=r"summary\.json (holds what no run has written|is damaged)"):
         lines_of(directory)
 
 

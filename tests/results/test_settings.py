@@ -102,3 +102,15 @@ def test_values_are_python_values():
 )
 def test_names_are_what_differs_in_paths(paths, names):
     assert short_names(paths) == names
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"A": "%A %A"},
+        {f"M{n}": f"%M{n + 1} %M{n + 1}" for n in range(25)},
+        {"A": "%X " + "\\'" * 20_000},
+    ],
+)
+def test_text_that_nobody_wrote_takes_no_time(settings):
+    assert max(map(len, resolved(settings).values())) < 1_000_000

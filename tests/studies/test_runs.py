@@ -26,7 +26,8 @@ def evaluations(*scores, member=None, first=0, **more):
 
 
 def finished(*bests):
-    return {"last_step": 30, "members": [{"best_metric": best, "file": "gone"} for best in bests]}
+    members = [{"seed": 0, "best_metric": best, "best_step": 30, "file": "gone"} for best in bests]
+    return {"task": "a", "metric": "accuracy", "last_step": 30, "members": members}
 
 
 def test_names_tell_prompts_apart():

@@ -86,6 +86,7 @@ def trained(seconds=0.0, ran=None):
         metrics = [{"quickstart_reviews": {"accuracy": score}} for score in scores]
         summary = {
             "task": run.data.task,
+            "metric": "accuracy",
             "best_metric": scores[0],
             "metrics": metrics if run.variants else metrics[0],
             "best_step": [10] * len(scores) if run.variants else 10,

@@ -12,7 +12,7 @@ import pytest
 from jax_prompts.errors import ConfigError
 from jax_prompts.watching import weights_and_biases
 from jax_prompts.watching.hparams import Session
-from jax_prompts.watching.weights_and_biases import WeightsAndBiases, check_installed
+from jax_prompts.watching.weights_and_biases import WeightsAndBiases, check_usable
 
 BLOCK = 32 * 1024  # of W&B's file, whose records lie in LevelDB's log format
 PROGRAM = """
@@ -207,8 +207,15 @@ def test_a_damaged_name_is_replaced(tmp_path, monkeypatch, damaged):
 def test_a_folder_of_that_name_is_no_package(tmp_path, monkeypatch):
     monkeypatch.setattr(weights_and_biases.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"WANDB is True and wandb is not installed: .*\.\[wandb\]"):
-        check_installed()
+        check_usable()
     folder = types.SimpleNamespace(origin=None)
     monkeypatch.setattr(weights_and_biases.importlib.util, "find_spec", lambda name: folder)
     with pytest.raises(ConfigError, match="not installed"):
-        check_installed()
+        check_usable()
+
+
+@pytest.mark.parametrize("mode", ["", "nonsense"])
+def test_a_mode_that_there_is_not_is_refused_by_its_name(mode, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(ConfigError, match=r"WANDB_MODE is .*: set it to online or offline"):
+        check_usable()
