@@ -122,9 +122,9 @@ def suites_section(directories: Sequence[pathlib.Path], problems: list[str]) -> 
 def _rows_of(file: pathlib.Path) -> list[dict[str, Any]]:
     try:
         rows = read_json(file)["table"]
-        if isinstance(rows, list) and all(isinstance(row["columns"], dict) for row in rows):
+        if all(isinstance(entry, dict) for row in rows for entry in row["columns"].values()):
             return rows
-    except (TypeError, KeyError):
+    except (AttributeError, KeyError, TypeError):
         pass
     raise RunError(f"{file} is damaged: start the suite's command again, which writes it")
 

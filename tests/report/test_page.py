@@ -247,7 +247,14 @@ def test_a_study_that_cannot_be_drawn_is_said(tmp_path, content):
 
 def test_a_damaged_table_is_said(tmp_path):
     make_run(tmp_path / "suite" / "cells" / "a.seed0")
-    for content in ('{"table": [1]}', '{"table": [{"columns": 1}]}', "{}", "["):
+    for content in (
+        '{"table": 1}',
+        '{"table": [1]}',
+        '{"table": [{"columns": 1}]}',
+        '{"table": [{"columns": {"a": 1}}]}',
+        "{}",
+        "[",
+    ):
         (tmp_path / "suite" / "table.json").write_text(content)
         _, text = report(tmp_path, tmp_path / "suite")
         assert "table.json is" in text
