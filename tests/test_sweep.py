@@ -131,11 +131,17 @@ def test_patience_ends_each_member_by_itself():
 def test_a_member_whose_loss_is_not_finite_ends_alone():
     accumulator, tracker = MetricAccumulator(3), BestTracker.fresh("accuracy", 3)
     accumulator.add(
-        [0, 2], {"loss_sum": jnp.array([jnp.nan, 1.0]), "tokens": jnp.ones(2), "correct": jnp.ones(2)}
+        [0, 2],
+        {
+            "loss_sum": jnp.array([jnp.nan, 1.0]),
+            **{name: jnp.ones(2) for name in ("tokens", "correct", "rows", "answered")},
+        },
     )
     assert accumulator.fetch() == [0]
     tracker.fail([0], "not finite")
     assert tracker.active(None) == [1, 2]
-    assert accumulator.lines([2]) == {2: {"member": 2, "loss": 1.0, "token_accuracy": 100.0}}
+    assert accumulator.lines([2]) == {
+        2: {"member": 2, "loss": 1.0, "token_accuracy": 100.0, "answer_accuracy": 100.0}
+    }
     with pytest.raises(RunError, match="not finite"):
         tracker.fail([1, 2], "not finite")

@@ -137,7 +137,10 @@ try {
   const data = await decoded("figures-data");
   if (data) {
     for (const figure of data.figures) prepare(figure, data);
-    for (const figure of shown) await figure.draw();
+    for (const figure of shown) {
+      await new Promise((resolve) => setTimeout(resolve));  // predictions and clicks have their turn
+      await figure.draw();
+    }
   }
   document.documentElement.dataset.drawn = "true";
 } catch (error) {

@@ -10,6 +10,7 @@ from typing import Any
 from jax_prompts.report import limits
 from jax_prompts.report.answers import Answered, is_right, text_of
 from jax_prompts.report.confusion import is_labelled
+from jax_prompts.report.series import is_number
 from jax_prompts.storage import json_text
 
 CUT = "…"
@@ -78,7 +79,7 @@ def columns_of(answered: Sequence[Answered], most: int) -> tuple[dict[str, Any],
                 examples["target"].append(number_of(short(target)))
             at.append(number)
             said.append(number_of(short(text_of(row["prediction"]))))
-        agreement = [row.get("agreement") for row in source.rows]
+        agreement = [_percent(row.get("agreement")) for row in source.rows]
         sources.append(
             {
                 "run": source.run,
@@ -89,16 +90,17 @@ def columns_of(answered: Sequence[Answered], most: int) -> tuple[dict[str, Any],
                 "examples": _ranged(at),
                 "answers": said,
                 "right": "".join("1" if is_right(row) else "0" for row in source.rows),
-                **(
-                    {"agreement": [round(100 * (share or 0)) for share in agreement]}
-                    if any(agreement)
-                    else {}
-                ),
+                **({"agreement": agreement} if any(agreement) else {}),
             }
         )
     few = [sorted(found) if len(found) <= limits.CLASSES else [] for found in labels]
     columns = {"tasks": [*tasks], "labels": few, "texts": [*texts], "examples": examples, "sources": sources}
     return columns, cut
+
+
+def _percent(share: Any) -> int:
+    """Of a share from 0 to 1."""
+    return round(100 * min(max(share, 0), 1)) if is_number(share) else 0
 
 
 def _ranged(numbers: list[int]) -> list[int] | dict[str, int]:

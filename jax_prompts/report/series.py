@@ -20,6 +20,7 @@ from jax_prompts.results.settings import resolved, with_own, without_seeds
 from jax_prompts.results.settings import short_names as differing_parts
 from jax_prompts.scoring.averages import deviation
 
+_STEPS = 2**53  # more than a float can count
 LINES = ("train", "eval", "prompt", "seconds")  # files of metrics/
 _SEED = re.compile(r"\.seed\d+")  # of a cell's name (suites/cells.py)
 
@@ -134,11 +135,18 @@ def read_lines(series: Iterable[Series], problems: list[str]) -> Lines:
     for run in {run.name: run for each in series for run in each.runs}.values():
         for name in LINES:
             try:
-                lines[run.name, name] = run.lines(name)
+                lines[run.name, name] = [line for line in run.lines(name) if _is_usable(line)]
             except RunError as error:
                 problems.append(printable(str(error)))
                 lines[run.name, name] = []
     return lines
+
+
+def _is_usable(line: Line) -> bool:
+    """Whether what a line says of itself is of the types that runs write."""
+    named = all(isinstance(line.get(name, ""), str) for name in ("task", "split"))
+    numbers = isinstance(line["step"], int) and isinstance(line.get("member", 0), int)
+    return named and numbers and 0 <= line["step"] < _STEPS
 
 
 def values_of(
@@ -156,8 +164,7 @@ def values_of(
     return {
         line["step"]: line[key]
         for line in lines.get((run.name, file), [])
-        if isinstance(line["step"], int)
-        and line.get("member", member) == member
+        if line.get("member", member) == member
         and is_number(line.get(key))
         and all(line.get(name) == value for name, value in (where or {}).items())
     }

@@ -78,12 +78,12 @@ def _majority(summary: Mapping[str, Any]) -> float | None:
     if "majority_metric" in summary:
         return summary["majority_metric"]
     about = summary.get("about_scores")
-    about = next((each for each in about if each), None) if isinstance(about, list) else about
+    about = next(filter(None, about), None) if isinstance(about, list) else about
     if not isinstance(about, dict) or not about:
         return None
     means = []
-    for task in about.values():
-        baseline = task.get("majority_baseline") or {}
+    for task in about:
+        baseline = _object(_object(about, task), "majority_baseline")
         values = [value for name, value in baseline.items() if "/" not in name]
         if not values or not all(map(is_number, values)):
             return None
@@ -122,9 +122,9 @@ def suites_section(directories: Sequence[pathlib.Path], problems: list[str]) -> 
 def _rows_of(file: pathlib.Path) -> list[dict[str, Any]]:
     try:
         rows = read_json(file)["table"]
-        if isinstance(rows, list) and all(isinstance(row["columns"], dict) for row in rows):
+        if all(isinstance(entry, dict) for row in rows for entry in row["columns"].values()):
             return rows
-    except (TypeError, KeyError):
+    except (AttributeError, KeyError, TypeError):
         pass
     raise RunError(f"{file} is damaged: start the suite's command again, which writes it")
 
@@ -211,8 +211,8 @@ def cuts_table(series: Sequence[Series]) -> Table | None:
 def _cuts(series: Sequence[Series]) -> Iterator[list[str]]:
     for each in series:
         for role, tasks in _object(each.runs[0].summary or {}, "cut").items():
-            for task, counts in tasks.items() if isinstance(tasks, dict) else ():
-                found = [counts.get(part) for part in ("examples", "inputs", "targets")]
+            for task in tasks if isinstance(tasks, dict) else ():
+                found = [_object(tasks, task).get(part) for part in ("examples", "inputs", "targets")]
                 if all(map(is_number, found)):
                     yield [each.name, role, task, *(f"{count:,}" for count in found)]
 

@@ -34,10 +34,11 @@ def test_answers_are_scored_without_it(quickstart, micro, monkeypatch, sentinel,
     cache = opened(data, micro)
     answer_U = np.array([*micro.encode("<extra_id_0> positive"), 1], np.int32)
 
-    def predict(params, prompts_QD, tokens_BL, key):
-        return np.tile(answer_U, (len(tokens_BL), 1))
+    def answer(params, prompts_QD, batch, key):
+        ones_B = np.ones(len(batch["encoder_input_tokens"]))
+        return np.tile(answer_U, (len(ones_B), 1)), dict.fromkeys(("loss_sum", "tokens", "correct"), ones_B)
 
-    monkeypatch.setattr(Evaluator, "_predict", lambda scorer, longest: predict)
+    monkeypatch.setattr(Evaluator, "_answer", lambda scorer, longest: answer)
     model = make_model(BaseModel("micro", None, "asset:micro"), vocabulary=micro)
     (scores,) = Evaluator(model, micro, [cache], data, Decoding())([{}], None)
     found = scores["quickstart_reviews"]

@@ -13,9 +13,10 @@ from report_runs import jsonl, make_evaluation, make_run, prediction
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.main import main
-from jax_prompts.report import limits, page
+from jax_prompts.report import limits, page, tables
 from jax_prompts.report.parts import Figure
 from jax_prompts.report.report import make_report, sections_of
+from jax_prompts.report.series import series_of
 from jax_prompts.results.find import find
 
 EVIL = "</script><script>document.title='ran'</script><img src=x onerror=alert(1)>"
@@ -202,6 +203,39 @@ def test_numbers_that_are_null_are_left_out(tmp_path):
     assert [(row["step"], row["value"]) for row in rows] == [(30, 1.0)]
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"step": "x"},
+        {"step": 2**70},
+        {"step": 1.5},
+        {"task": ["rte"]},
+        {"split": {}},
+        {"member": "0"},
+        {"accuracy": True},
+    ],
+)
+def test_a_line_of_other_types_is_left_out(tmp_path, own):
+    run = make_run(tmp_path / "run", steps=(0, 10))
+    line = {"step": 20, "task": "rte", "split": "validation", "accuracy": 95.0, **own}
+    with (run / "metrics" / "eval.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    _, text = report(tmp_path, run)
+    data = figures_of(text)
+    (score,) = [figure for figure in data["figures"] if figure["id"] == "figure-score"]
+    assert [row["step"] for row in data["rows"][score["views"][0]["rows"]]] == [0, 10]
+
+
+@pytest.mark.parametrize("about", [[1], {"rte": 1}, {"rte": {"majority_baseline": 1}}, [None], "x"])
+@pytest.mark.parametrize("cut", [1, {"train": 1}, {"train": {"rte": 1}}, {"train": {"rte": {"inputs": "x"}}}])
+def test_a_summary_of_other_types_is_shown_as_far_as_it_goes(tmp_path, about, cut):
+    run = make_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text()) | {"about_scores": about, "cut": cut}
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert tables.runs_section(series_of(find([str(run)]))[0]).parts[0].rows[0][5] == "–"
+    assert tables.cuts_table(series_of(find([str(run)]))[0]) is None
+
+
 @pytest.mark.parametrize("content", ["{", '{"study": "unknown"}', '{"study": "rank"}', '{"study": ["rank"]}'])
 def test_a_study_that_cannot_be_drawn_is_said(tmp_path, content):
     (tmp_path / "runs").mkdir()
@@ -213,7 +247,14 @@ def test_a_study_that_cannot_be_drawn_is_said(tmp_path, content):
 
 def test_a_damaged_table_is_said(tmp_path):
     make_run(tmp_path / "suite" / "cells" / "a.seed0")
-    for content in ('{"table": [1]}', '{"table": [{"columns": 1}]}', "{}", "["):
+    for content in (
+        '{"table": 1}',
+        '{"table": [1]}',
+        '{"table": [{"columns": 1}]}',
+        '{"table": [{"columns": {"a": 1}}]}',
+        "{}",
+        "[",
+    ):
         (tmp_path / "suite" / "table.json").write_text(content)
         _, text = report(tmp_path, tmp_path / "suite")
         assert "table.json is" in text
