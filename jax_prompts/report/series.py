@@ -20,7 +20,6 @@ from jax_prompts.results.settings import resolved, with_own, without_seeds
 from jax_prompts.results.settings import short_names as differing_parts
 from jax_prompts.scoring.averages import deviation
 
-_STEPS = 2**53  # more than a float can count
 LINES = ("train", "eval", "prompt", "seconds")  # files of metrics/
 _SEED = re.compile(r"\.seed\d+")  # of a cell's name (suites/cells.py)
 
@@ -135,18 +134,11 @@ def read_lines(series: Iterable[Series], problems: list[str]) -> Lines:
     for run in {run.name: run for each in series for run in each.runs}.values():
         for name in LINES:
             try:
-                lines[run.name, name] = [line for line in run.lines(name) if _is_usable(line)]
+                lines[run.name, name] = run.lines(name)
             except RunError as error:
                 problems.append(printable(str(error)))
                 lines[run.name, name] = []
     return lines
-
-
-def _is_usable(line: Line) -> bool:
-    """Whether what a line says of itself is of the types that runs write."""
-    named = all(isinstance(line.get(name, ""), str) for name in ("task", "split"))
-    numbers = isinstance(line["step"], int) and isinstance(line.get("member", 0), int)
-    return named and numbers and 0 <= line["step"] < _STEPS
 
 
 def values_of(

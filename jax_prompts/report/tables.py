@@ -51,7 +51,7 @@ def run_row(series: Series) -> list[str]:
         str(summaries[0].get("metric") or NONE) if summaries else NONE,
         with_deviation(series.scores),
         number(untuned[0] if untuned else None),
-        number(_majority(summaries[0]) if summaries else None),
+        number(summaries[0].get("majority_metric") if summaries else None),
         _span([step for step in steps if is_number(step)]),
         f"{tuned[0]:,}" if tuned else NONE,
         f"{sum(seconds) * len(series.members) / shared:,.0f}" if seconds else NONE,
@@ -71,24 +71,6 @@ def _span(steps: Sequence[float]) -> str:
         return NONE
     low, high = min(steps), max(steps)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
-
-
-def _majority(summary: Mapping[str, Any]) -> float | None:
-    """What summary.json says, of older runs the mean over tasks of the mean over metrics; None where there is none."""
-    if "majority_metric" in summary:
-        return summary["majority_metric"]
-    about = summary.get("about_scores")
-    about = next(filter(None, about), None) if isinstance(about, list) else about
-    if not isinstance(about, dict) or not about:
-        return None
-    means = []
-    for task in about:
-        baseline = _object(_object(about, task), "majority_baseline")
-        values = [value for name, value in baseline.items() if "/" not in name]
-        if not values or not all(map(is_number, values)):
-            return None
-        means.append(statistics.fmean(values))
-    return statistics.fmean(means)
 
 
 def with_deviation(values: Sequence[float]) -> str:

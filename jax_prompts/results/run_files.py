@@ -18,6 +18,7 @@ from jax_prompts.storage.home import local_path
 Line = dict[str, Any]
 LOSSES = ("loss", "token_accuracy")  # of a task with metrics beside these, and of one without in their place
 _ABOUT = ("step", "task", "split", "member", *LOSSES)  # of a line of metrics/eval.jsonl, what is no metric
+_STEPS = 2**53  # more than a float can count
 _PREDICTIONS = re.compile(r"(.+)-([^-]+)\.jsonl")
 
 
@@ -134,12 +135,17 @@ def metrics_of(line: Line) -> dict[str, float]:
     return found or {name: line[name] for name in LOSSES if name in line}
 
 
+def _is_usable(line: Line) -> bool:
+    """Whether what a line says of itself is of the types that runs write."""
+    step, member = line.get("step", 0), line.get("member", 0)
+    named = all(isinstance(line.get(name, ""), str) for name in ("task", "split"))
+    return named and isinstance(member, int) and isinstance(step, int) and 0 <= step < _STEPS
+
+
 def _line(file: str, text: str, needs: tuple[str, ...] = ("step",)) -> Line:
     try:
         line = json_text.loads(text)
-        known = isinstance(line, dict) and all(name in line for name in needs)
-        whole = all(isinstance(line.get(name, 0), int) for name in ("step", "member")) if known else False
-        if whole and isinstance(line.get("task", ""), str):
+        if isinstance(line, dict) and all(name in line for name in needs) and _is_usable(line):
             return line
     except (ValueError, RecursionError):
         pass

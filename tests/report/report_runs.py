@@ -85,6 +85,7 @@ def make_run(
             "best_metric": sum(scores) / members,
             "metric": "accuracy",
             "untuned_metric": 0.0,
+            "majority_metric": 50.0,
             "metrics": metrics if several else metrics[0],
             "about_scores": [about] * members if several else about,
             "members": [

@@ -212,16 +212,23 @@ def test_numbers_that_are_null_are_left_out(tmp_path):
         {"task": ["rte"]},
         {"split": {}},
         {"member": "0"},
-        {"accuracy": True},
     ],
 )
-def test_a_line_of_other_types_is_left_out(tmp_path, own):
+def test_a_file_with_a_line_of_other_types_is_said(tmp_path, own):
     run = make_run(tmp_path / "run", steps=(0, 10))
     line = {"step": 20, "task": "rte", "split": "validation", "accuracy": 95.0, **own}
     with (run / "metrics" / "eval.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
     _, text = report(tmp_path, run)
-    data = figures_of(text)
+    assert "figure-score" not in {figure["id"] for figure in figures_of(text)["figures"]}
+    assert "eval.jsonl holds a line that no run has written" in text
+
+
+def test_a_number_that_is_none_is_left_out(tmp_path):
+    run = make_run(tmp_path / "run", steps=(0, 10))
+    with (run / "metrics" / "eval.jsonl").open("a") as file:
+        file.write('{"step": 20, "task": "rte", "split": "validation", "accuracy": true}\n')
+    data = figures_of(report(tmp_path, run)[1])
     (score,) = [figure for figure in data["figures"] if figure["id"] == "figure-score"]
     assert [row["step"] for row in data["rows"][score["views"][0]["rows"]]] == [0, 10]
 
