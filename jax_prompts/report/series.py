@@ -207,7 +207,7 @@ def best_first(series: Sequence[Series], most: int) -> list[Series]:
     """At most so many series, those of the best scores, in the order in which they were found."""
     if len(series) <= most:
         return list(series)
-    lower = any("loss" in each.settings.get("METRIC", "") for each in series)
+    lower = any((run.summary or {}).get("metric") == "loss" for each in series for run in each.runs)
 
     def worth(each: Series) -> float:
         return -math.inf if each.score is None else -each.score if lower else each.score

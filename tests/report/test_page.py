@@ -233,11 +233,11 @@ def test_a_number_that_is_none_is_left_out(tmp_path):
     assert [row["step"] for row in data["rows"][score["views"][0]["rows"]]] == [0, 10]
 
 
-@pytest.mark.parametrize("about", [[1], {"rte": 1}, {"rte": {"majority_baseline": 1}}, [None], "x"])
+@pytest.mark.parametrize("majority", [[1], {"rte": 1}, None, "x", True])
 @pytest.mark.parametrize("cut", [1, {"train": 1}, {"train": {"rte": 1}}, {"train": {"rte": {"inputs": "x"}}}])
-def test_a_summary_of_other_types_is_shown_as_far_as_it_goes(tmp_path, about, cut):
+def test_a_summary_of_other_types_is_shown_as_far_as_it_goes(tmp_path, majority, cut):
     run = make_run(tmp_path / "run")
-    summary = json.loads((run / "summary.json").read_text()) | {"about_scores": about, "cut": cut}
+    summary = json.loads((run / "summary.json").read_text()) | {"majority_metric": majority, "cut": cut}
     (run / "summary.json").write_text(json.dumps(summary))
     assert tables.runs_section(series_of(find([str(run)]))[0]).parts[0].rows[0][5] == "–"
     assert tables.cuts_table(series_of(find([str(run)]))[0]) is None
