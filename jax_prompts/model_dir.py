@@ -21,9 +21,9 @@ from jax_prompts.storage.temporary import temporary_path
 _PARTS = ("checkpoints", "metrics", "predictions", "tensorboard", "wandb")
 _OF_SUITES = ("cells", "rungs")
 _ADDRESS = ("MODEL_DIR", "TrainRun.model_dir")
-_PLACEMENT = ("PARTITIONS", "BaseModel.partitions")  # other devices give the same numbers up to rounding
+PLACEMENT = ("PARTITIONS", "BaseModel.partitions")  # other devices give the same numbers up to rounding
 _LENGTH = ("TRAIN_STEPS", "Training.steps", "TRAIN_EPOCHS", "Training.epochs")
-_WATCHING = ("WANDB", "Training.wandb", "PROFILE_STEPS", "Training.profile_steps")  # change no number
+WATCHING = ("WANDB", "Training.wandb", "PROFILE_STEPS", "Training.profile_steps")  # change no number
 _SHOWN = 200  # characters of a line in a message
 _TEXT = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 
@@ -190,7 +190,7 @@ def _comparable(config_text: str) -> list[str]:
         inside = os.path.relpath(_absolute(path), root)
         return found[0] if inside.split(os.sep)[0] == os.pardir else repr(os.path.join("MODEL_DIR", inside))
 
-    free = (*_ADDRESS, *_PLACEMENT, *_LENGTH, *_WATCHING)
+    free = (*_ADDRESS, *PLACEMENT, *_LENGTH, *WATCHING)
     lines = [line for line in _lines(config_text) if line.partition(" = ")[0] not in free]
     return [_TEXT.sub(relative, line) for line in lines]
 

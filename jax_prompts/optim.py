@@ -42,11 +42,10 @@ _ADAFACTOR = {
 _ADAMW = {"beta1", "beta2", "epsilon"}
 _KNOWN = {"adafactor": _SHARED | _ADAFACTOR, "adamw": _SHARED | _ADAMW}
 _SCHEDULES = ("constant", "linear", "rsqrt")
-_FAST, _SLOW, _GOOD = (
-    3.0,
-    0.1,
-    0.03,
-)  # of the size of a table's numbers; T5's embeddings have 10 or more, the rate is 0.3
+# Of the size of a table's numbers, which is 10 or more in T5, at a rate of 0.3.
+_FAST = 3.0  # a rate above it
+_SLOW = 0.1  # all steps below it
+_GOOD = 0.03  # the rate to try
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
@@ -129,12 +128,16 @@ def rate_warning(config: Optimizer, steps: int, tuned: Any) -> str | None:
     table = tuned.get("prompt")
     if table is None or config.multiply_by_parameter_scale:
         return None
-    size, rate = float(jnp.sqrt(jnp.mean(jnp.square(table)))), config.learning_rate
-    about = f"LEARNING_RATE is {rate:g}, and the prompt starts with numbers of about {size:.2g}"
+    size = float(jnp.sqrt(jnp.mean(jnp.square(table))))
+    rate = float(_schedule(config, steps)(_warmup(config, steps)))  # the peak
+    about = (
+        f"LEARNING_RATE is {config.learning_rate:g}, and the prompt starts with numbers of about {size:.2g}"
+    )
+    good = _GOOD * size * config.learning_rate / rate
     if rate > _FAST * size:
-        return f"{about}, which the first steps replace by others: try {_GOOD * size:.1g}"
-    if rate * steps < _SLOW * size and len(tuned) == 1:
-        return f"{about}, which {steps} steps cannot change by a tenth: try {_GOOD * size:.1g}"
+        return f"{about}, which the first steps replace by others: try {good:.1g}"
+    if rate * steps < _SLOW * size and len(tuned) == 1:  # a network beside it would move the prompt, too
+        return f"{about}, which {steps} steps cannot change by a tenth: try {good:.1g}"
     return None
 
 

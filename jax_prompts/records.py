@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from jax_prompts.config import TrainRun
 from jax_prompts.distributed.processes import by_primary, from_primary
-from jax_prompts.errors import ConfigError, RunError, system_reason
+from jax_prompts.errors import ConfigError, Preempted, RunError, system_reason
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.directories import make_directory
 from jax_prompts.watching import hparams
@@ -110,6 +110,7 @@ class Records:
                 more = {"about_scores": scores.context, "intervals": scores.intervals}
                 more = {name: values for name, values in more.items() if values}
                 where = {"task": task, "split": split} | ({"member": member} if self._numbered else {})
+                where |= {} if scores.chooses else {"chooses": False}
                 self.scalars("eval", step, {**where, **scores.metrics, **scores.losses, **more})
         self.member_predictions(step, results)
 
@@ -185,7 +186,7 @@ class Records:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         for watching in self._watching:
-            watching.close(failed=error is not None)
+            watching.close(failed=error is not None and not issubclass(error, Preempted))
 
 
 def _check_shared(config: pathlib.Path) -> None:

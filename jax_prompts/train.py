@@ -204,6 +204,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                 reason = f"the loss is not finite at or before step {step}; lower the learning rate"
                 tracker.fail(diverged, reason)
             sound = [member for member in active.members if tracker.failed[member] is None]
+            losses, score = [], ""
             if evaluating or logging:
                 records.scalars("seconds", step, stopwatch.seconds())
             if logging and sound:
@@ -212,8 +213,6 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                     rate = float(schedules_E[member](step - 1))
                     records.scalars("train", step, {**line, "learning_rate": rate})
                 losses = [line["loss"] for line in lines.values()]
-                if not evaluating:
-                    display.status(step, losses=losses)
                 accumulator.clear()
             if evaluating and sound:
                 stopwatch.stop_steps()
@@ -234,8 +233,9 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                         scored = best.scored(metadata, chosen[member])
                         best.save(files[member], setup, params_E[place], prompt_PD, scored)
                 score = one_line(*(found["metrics"] for found in reports.values()), named=False)
-                display.status(step, losses=losses if logging else (), score=score)
                 stopwatch.start_steps()
+            if losses or score:
+                display.status(step, losses=losses, score=score)
             if saving:
                 progress = {
                     "data": mixture_record(roles["train"]),

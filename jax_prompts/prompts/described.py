@@ -42,6 +42,8 @@ def describe(
             continue
         prompt_PD = prompts_EPD[place]
         values_PD = np.asarray(prompt_PD)
+        if not np.isfinite(values_PD).all():  # its loss will not be, either
+            continue
         found[member] = {
             "rank": matrix_rank(values_PD),
             "entropy_rank": entropy_rank(values_PD),

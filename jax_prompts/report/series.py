@@ -90,7 +90,7 @@ def _of_runs(runs: Sequence[RunFiles], scope: str, problems: list[str], *, toget
     names = dict(zip((run.name for run in runs), short_names([run.name for run in runs]), strict=True))
     for run in runs:
         try:
-            of_run = [(number, member_summary(run, number).get("settings") or {}) for number in run.members]
+            of_run = [(number, run.own_settings[number]) for number in run.members]
             settings = run.settings
         except RunError as error:
             problems.append(printable(str(error)))

@@ -14,7 +14,7 @@ from jax_prompts.results.run_files import RunFiles
 from jax_prompts.storage import json_text
 from jax_prompts.storage.home import local_path
 
-_INSIDE = ("checkpoints", "metrics", "predictions", "tensorboard")  # of a run: nothing to look for
+_INSIDE = ("metrics", "predictions")  # of an evaluation: nothing to look for
 STUDY = "study"  # the key by which a JSON file says which study it is of
 
 
@@ -45,10 +45,13 @@ class Found:
 def find(paths: Sequence[str]) -> Found:
     """Looks through directories, and below them, for whatever commands of this package leave; takes single files, too.
 
+    What is named beside a directory above it is found once.
+
     Raises:
       ConfigError: a path that is not there, is named twice, or holds none of these.
     """
     found, seen = Found(), set()
+    taken: set[pathlib.Path] = set()  # directories that were looked into
     for place in paths:
         path, name = local_path(place, "DIR"), printable(place)
         if not _exists(path):
@@ -58,9 +61,9 @@ def find(paths: Sequence[str]) -> Found:
         if (real := path.resolve()) in seen:
             raise ConfigError(f"{name} is named twice: leave one out")
         seen.add(real)
-        before = _count(found)
-        _take_file(found, path) if path.is_file() else _take_directory(found, path)
-        if _count(found) == before:
+        before, above = _count(found), set(taken)
+        _take_file(found, path) if path.is_file() else _take_directory(found, path, taken)
+        if _count(found) == before and real not in above:
             raise ConfigError(
                 f"{name} holds no run, suite, evaluation or study: name a MODEL_DIR, or a directory above some"
             )
@@ -103,9 +106,13 @@ def _take_file(found: Found, file: pathlib.Path) -> None:
         found.studies.append(file)
 
 
-def _take_directory(found: Found, directory: pathlib.Path) -> None:
+def _take_directory(found: Found, directory: pathlib.Path, taken: set[pathlib.Path]) -> None:
     for folder, folders, files in os.walk(directory):
         here = pathlib.Path(folder)
+        if here.resolve() in taken:  # by a directory above it, that was named too
+            folders[:] = []
+            continue
+        taken.add(here.resolve())
         folders.sort()
         if (here / "config.gin").is_file():
             found.runs.append(RunFiles(here))

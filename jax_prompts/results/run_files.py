@@ -9,16 +9,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax_prompts import records
-from jax_prompts.errors import ConfigError, RunError, nearest
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.model_dir import settings_of
+from jax_prompts.results.settings import resolved, value_of
 from jax_prompts.storage import json_text
 from jax_prompts.storage.files import PathOrUrl
 from jax_prompts.storage.home import local_path
+from jax_prompts.sweep import combinations
 
 Line = dict[str, Any]
 LOSSES = ("loss", "token_accuracy")  # of a task with metrics beside these, and of one without in their place
-_ABOUT = ("step", "task", "split", "member", *LOSSES)  # of a line of metrics/eval.jsonl, what is no metric
-_STEPS = 2**53  # more than a float can count
+_ABOUT = (
+    "step",
+    "task",
+    "split",
+    "member",
+    "chooses",
+    *LOSSES,
+)  # of a line of metrics/eval.jsonl, what is no metric
+_STEPS, _MEMBERS = 2**53, 10**6  # more than a float can count, and than anyone tunes side by side
 _PREDICTIONS = re.compile(r"(.+)-([^-]+)\.jsonl")
 
 
@@ -69,7 +78,11 @@ class RunFiles:
         except (FileNotFoundError, NotADirectoryError):
             return []
         needs = ("step", "task") if name == "eval" else ("step",)
-        return [_line(f"{self.name}/metrics/{name}.jsonl", line, needs) for line in text.split("\n")[:-1]]
+        lines = [_line(f"{self.name}/metrics/{name}.jsonl", line, needs) for line in text.split("\n")[:-1]]
+        for line in lines:
+            if name == "eval" and line["step"] == 0:  # of the bare model, which is everyone's
+                line.pop("member", None)
+        return lines
 
     @functools.cached_property
     def evaluations(self) -> list[Line]:
@@ -82,6 +95,24 @@ class RunFiles:
         if self.summary is not None:
             return list(range(len(self.summary["members"])))
         return sorted({line.get("member", 0) for line in self.evaluations}) or [0]
+
+    @functools.cached_property
+    def own_settings(self) -> list[dict[str, Any]]:
+        """What each member of a sweep has of its own, plain JSON; empty ones of members that differ in seeds alone.
+
+        Those of an unfinished run are as its settings say; where they cannot be told from text, each has its number.
+        """
+        if self.summary is not None:
+            own = [member.get("settings", {}) for member in self.summary["members"]]
+            return [each if isinstance(each, dict) else {} for each in own]
+        sweep = value_of(self.settings, "TrainRun.sweep")
+        try:
+            if sweep is not None:
+                return combinations(sweep)
+        except ConfigError:
+            pass
+        alike = resolved(self.settings).get("TrainRun.sweep", "None") == "None"
+        return [{} if alike else {"member": member} for member in range(max(self.members) + 1)]
 
     @property
     def prompt_files(self) -> list[pathlib.Path]:
@@ -101,23 +132,9 @@ class RunFiles:
                 found[named[1], named[2]] = file
         return found
 
-    def predictions(self, task: str, when: str) -> Iterator[Line]:
-        """Rows of predictions: `index`, `inputs`, `targets`, `prediction` and more, of several members `member`.
-
-        Raises:
-          ConfigError: there are none of that task and step.
-          RunError: a row that no run wrote.
-        """
-        file = self.prediction_files.get((task, when))
-        if file is None:
-            known = [f"{task} {when}" for task, when in self.prediction_files]
-            near = f"; use {nearest(f'{task} {when}', known)}" if known else ""
-            raise ConfigError(f"{self.name} has no predictions of {task} at {when}{near}")
-        return prediction_rows(file)
-
 
 def prediction_rows(file: pathlib.Path) -> Iterator[Line]:
-    """Rows of a file of predictions, those of an evaluation, too.
+    """Rows of a file of predictions: `index`, `inputs`, `targets`, `prediction` and more, of several members `member`.
 
     Raises:
       FileNotFoundError, NotADirectoryError: there is none.
@@ -125,6 +142,11 @@ def prediction_rows(file: pathlib.Path) -> Iterator[Line]:
     """
     text = records.read_file(file).decode(errors="replace")
     return (_line(str(file), line, needs=("index", "prediction")) for line in text.split("\n")[:-1])
+
+
+def chooses(line: Line) -> bool:
+    """Whether a line of metrics/eval.jsonl is of a task by which prompts are chosen, and not only reported."""
+    return line.get("chooses", True) is not False
 
 
 def metrics_of(line: Line) -> dict[str, float]:
@@ -137,9 +159,9 @@ def metrics_of(line: Line) -> dict[str, float]:
 
 def _is_usable(line: Line) -> bool:
     """Whether what a line says of itself is of the types that runs write."""
-    step, member = line.get("step", 0), line.get("member", 0)
     named = all(isinstance(line.get(name, ""), str) for name in ("task", "split"))
-    return named and isinstance(member, int) and isinstance(step, int) and 0 <= step < _STEPS
+    numbers = ((line.get("step", 0), _STEPS), (line.get("member", 0), _MEMBERS))
+    return named and all(isinstance(value, int) and 0 <= value < end for value, end in numbers)
 
 
 def _line(file: str, text: str, needs: tuple[str, ...] = ("step",)) -> Line:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.results.find import read_json
-from jax_prompts.results.run_files import RunFiles, metrics_of
+from jax_prompts.results.run_files import RunFiles, chooses, metrics_of
 from jax_prompts.results.scored import (
     COSTS,
     Member,
@@ -22,7 +22,7 @@ from jax_prompts.results.scored import (
 )
 from jax_prompts.results.settings import value_of, with_own
 from jax_prompts.scoring.best_tracker import BestTracker
-from jax_prompts.sweep import alike, combinations, without_seed
+from jax_prompts.sweep import alike, without_seed
 
 MOST_MEMBERS = 10_000  # that a line is made for before they are seen
 
@@ -45,7 +45,7 @@ def _finished(run: RunFiles, summary: dict[str, Any]) -> list[Scored]:
     files = run.prompt_files
     costs["prompt_bytes"] = files[0].stat().st_size if files else None
     groups = [list(range(len(members)))]
-    own = [each.get("settings", {}) for each in summary["members"]]
+    own = run.own_settings
     if any(own):
         groups = alike(own)
 
@@ -94,7 +94,7 @@ def _member(run: RunFiles, summary: dict[str, Any], number: int, name: str | Non
 def _unfinished(run: RunFiles) -> list[Scored]:
     """The best so far, from what metrics/eval.jsonl has."""
     name, seed = value_of(run.settings, "Training.metric"), value_of(run.settings, "Training.seed") or 0
-    own = _sweep_of(run)
+    own = run.own_settings if any(run.own_settings) else []
     count = len(own) or _members_of(run)
     tracker, last, untuned = BestTracker.fresh(name, count), None, None
     for step, reports in _reports(run):
@@ -149,7 +149,7 @@ def _unfinished(run: RunFiles) -> list[Scored]:
 def _reports(run: RunFiles) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
     """(step, reports by member) of every evaluation, as `BestTracker.update` takes them."""
     steps: dict[int, dict[int, dict[str, Any]]] = {}
-    for line in run.evaluations:
+    for line in filter(chooses, run.evaluations):
         report = steps.setdefault(line["step"], {}).setdefault(line.get("member", 0), {"metrics": {}})
         report["metrics"][line["task"]] = metrics_of(line)
     for step, reports in sorted(steps.items()):
@@ -168,15 +168,6 @@ def _members_of(run: RunFiles) -> int:
     ):
         return said
     return max(run.members) + 1
-
-
-def _sweep_of(run: RunFiles) -> list[dict[str, Any]]:
-    """Settings of the members of an unfinished sweep; none where they cannot be told from its text."""
-    sweep = value_of(run.settings, "TrainRun.sweep")
-    try:
-        return [] if sweep is None else combinations(sweep)
-    except ConfigError:
-        return []
 
 
 def _by_member(summary: dict[str, Any], part: str) -> list[Any]:

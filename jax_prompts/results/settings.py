@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jax_prompts.model_dir import PLACEMENT, WATCHING
+
 Settings = Mapping[str, str]
 
 SEEDS = ("RANDOM_SEED", "Training.seed", "SUBSET_SEED", "Data.subset_seed")
 _MEMBERS = ("MEMBERS", "Training.members", "SWEEP", "TrainRun.sweep")  # how many prompts share one directory
 _PLACES = (
     "MODEL_DIR", "TrainRun.model_dir", "DATA_DIR", "Data.data_dir", "CACHE_DIR", "Data.cache_dir", "Data.tfds_data_dir",
+    *PLACEMENT, *WATCHING,
 )  # fmt: skip
 # Possessive, so that a quote that nothing closes costs no second look.
 _TEXT_OR_MACRO = re.compile(r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|%([A-Za-z_]\w*)")

@@ -169,7 +169,8 @@ class Evaluator:
         targets_length = self.data.task_feature_lengths["targets"]
         plan = self._planned(asked, cache)
         batches = self._batches(asked, cache, plan, targets_length=targets_length)
-        return Scores(mean_loss(self._loss_step, asked.params, asked.prompts_QD, batches), [])
+        losses = mean_loss(self._loss_step, asked.params, asked.prompts_QD, batches)
+        return Scores(losses, [], chooses=cache.chooses)
 
     def _scores(self, asked: _Asked, cache: TokenCache) -> list[Scores]:
         answers_E = self._classes(asked, cache) if isinstance(self.model, Bert) else self._texts(asked, cache)

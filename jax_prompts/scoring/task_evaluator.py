@@ -32,6 +32,7 @@ class Scores:
       intervals: `[low, high]` of each metric, 95 %; empty unless asked for.
       answers: what was scored; None of tasks without metrics.
       losses: of the right answers, beside metrics that are others.
+      chooses: whether prompts are chosen by them, where the task is one of a mixture.
     """
 
     metrics: dict[str, float]
@@ -40,6 +41,7 @@ class Scores:
     intervals: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
     answers: Answers | None = None
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    chooses: bool = True
 
 
 def report(scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
@@ -94,7 +96,8 @@ class TaskEvaluator:
                 with _quiet():
                     drawn = bootstrap.intervals(self._compute, targets, predictions, self.resamples)
                 intervals |= _named(way, drawn)
-        return Scores(metrics, self._rows(answers), context, intervals, answers, answers.losses)
+        rows, chooses = self._rows(answers), self.cache.chooses
+        return Scores(metrics, rows, context, intervals, answers, answers.losses, chooses)
 
     @functools.cached_property
     def _gold(self) -> tuple[list[str], list[Any]]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_prompts.errors import ConfigError
-from jax_prompts.results.run_files import Line, RunFiles, metrics_of
+from jax_prompts.results.run_files import Line, RunFiles, chooses, metrics_of
+from jax_prompts.results.settings import value_of, with_own, without_seeds
 from jax_prompts.scoring.averages import deviation
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.studies.curves import number_of
 from jax_prompts.studies.prompt_inputs import read_runs, short_names
 
-_OWN = ("MODEL_DIR", "TrainRun.model_dir", "RANDOM_SEED", "Training.seed", "SUBSET_SEED", "Data.subset_seed")
 MARKS = ("own", "configuration")
 
 
@@ -37,7 +36,7 @@ def convergence(paths: Sequence[str], within: float = 1.0) -> dict[str, Any]:
     runs = read_runs(paths)
     names = short_names([run.name for run in runs])
     rows = [row for name, run in zip(names, runs, strict=True) for row in _members(name, run)]
-    configurations: dict[str, list[dict[str, Any]]] = {}
+    configurations: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
         configurations.setdefault(row.pop("settings"), []).append(row)
     found = []
@@ -73,7 +72,7 @@ def score_curve(lines: Sequence[Line], metric: str | None) -> tuple[list[tuple[i
     steps: dict[int, dict[str, Mapping[str, float]]] = {}
     names: dict[str, set[str]] = {}  # of metrics, by task
     for line in lines:
-        if line["step"] > 0:
+        if line["step"] > 0 and chooses(line):
             task, metrics = str(line.get("task", "")), metrics_of(line)
             steps.setdefault(line["step"], {})[task] = metrics
             names.setdefault(task, set()).update(metrics)
@@ -87,11 +86,11 @@ def score_curve(lines: Sequence[Line], metric: str | None) -> tuple[list[tuple[i
 
 def _members(name: str, run: RunFiles) -> list[dict[str, Any]]:
     """One row for each member: curve, best, state."""
-    metric = _metric(run.settings)
+    metric = value_of(run.settings, "Training.metric")
     seconds = run.lines("seconds")
     rows = []
     for member in run.members:
-        own = [line for line in run.evaluations if line.get("member", 0) == member]
+        own = [line for line in run.evaluations if line.get("member", member) == member]
         curve, higher = score_curve(own, metric)
         values = [value for _, value in curve]
         best = (max(values) if higher else min(values)) if values else None
@@ -107,32 +106,10 @@ def _members(name: str, run: RunFiles) -> list[dict[str, Any]]:
                 "curve": curve,
                 "higher": higher,
                 "seconds": seconds,
-                "settings": _configuration(run, member),
+                "settings": without_seeds(with_own(run.settings, run.own_settings[member])),
             }
         )
     return rows
-
-
-def _metric(settings: Mapping[str, str]) -> str | None:
-    """`Training.metric`, which a macro may hold."""
-    text = settings.get("Training.metric", "None")
-    text = settings.get(text.removeprefix("%"), "None") if text.startswith("%") else text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return None
-    return value if isinstance(value, str) else None
-
-
-def _configuration(run: RunFiles, member: int) -> str:
-    """Tells settings apart, without directories and seeds; of a sweep each member's own."""
-    shared = {name: value for name, value in run.settings.items() if name not in _OWN}
-    own: Any = None
-    if run.settings.get("SWEEP", "None") != "None":
-        known = run.summary["members"] if run.summary else []
-        settings = known[member].get("settings") if member < len(known) else None
-        own = member if settings is None else {k: v for k, v in settings.items() if k not in _OWN}
-    return repr((sorted(shared.items()), own))
 
 
 def _reached(

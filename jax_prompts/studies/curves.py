@@ -21,9 +21,8 @@ def curves_of(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any
 
     A number that a line lacks, or that was not finite, is None.
     """
-    members: dict[int, list[Line]] = {}
-    for line in lines:
-        members.setdefault(line.get("member", 0), []).append(line)
+    numbers = sorted({line["member"] for line in lines if "member" in line}) or [0]
+    members = {member: [line for line in lines if line.get("member", member) == member] for member in numbers}
     return [
         {
             "member": member,
@@ -34,7 +33,8 @@ def curves_of(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any
                 if any(name in line for line in own)
             },
         }
-        for member, own in sorted(members.items())
+        for member, own in members.items()
+        if own
     ]
 
 

@@ -33,7 +33,7 @@ def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[C
         files.write(cell.directory / "config.gin", cell.config_text)
         for folder in ("metrics", "predictions"):
             for file in sorted((directory / folder).glob("*.jsonl")):
-                files.write(cell.directory / folder / file.name, _lines_of(member, file))
+                files.write(cell.directory / folder / file.name, _lines_of(member, file, len(cells)))
         prompt = cell.directory / "prompt.safetensors"
         with atomic_file(prompt) as temporary:
             shutil.copyfile(own["file"], temporary)
@@ -51,13 +51,18 @@ def _move_session(source: pathlib.Path, member: int, target: pathlib.Path) -> No
         own.rename(target / session_name())
 
 
-def _lines_of(member: int, file: pathlib.Path) -> str:
-    """One member's lines, as a run by itself writes them; those of nobody, and of the bare model, are everyone's."""
+def _lines_of(member: int, file: pathlib.Path, members: int) -> str:
+    """One member's lines, as a run by itself writes them; those of nobody, and of the bare model, are everyone's.
+
+    Seconds are divided among all members, as those of the summary are.
+    """
     predictions = file.parent.name == "predictions"
     kept = []
     for line in file.read_text().split("\n")[:-1]:
         row = json.loads(line)
         untuned = file.stem.endswith("-0") if predictions else file.stem == "eval" and row["step"] == 0
+        if file.stem == "seconds":
+            row = {name: value if name == "step" else value / members for name, value in row.items()}
         if row.pop("member", member) == member or untuned:
             kept.append(json_text.dumps(row, ensure_ascii=False) + "\n")
     return "".join(kept)

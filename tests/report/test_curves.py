@@ -36,7 +36,7 @@ def test_losses_have_a_row_for_each_step_and_part(tmp_path):
     assert [(row["part"], row["step"], row["value"], row["members"]) for row in rows] == [
         ("training", 10, 1.5, 2),
         ("training", 20, 2.5, 2),
-        ("validation", 0, 1.0, 1),
+        ("validation", 0, 1.0, 2),
         ("validation", 10, 1.5, 2),
         ("validation", 20, 1.5, 2),
     ]
