@@ -288,3 +288,11 @@ def test_a_slow_table_beside_a_network_is_not_warned_of():
     slow = dataclasses.replace(T5X, learning_rate=1e-5)
     assert rate_warning(slow, 1000, {"prompt": jnp.ones((1, 2)) * 10, "w": jnp.ones(1)}) is None
     assert rate_warning(slow, 1000, {"w": jnp.ones(1)}) is None
+
+
+def test_the_rate_that_is_warned_of_is_the_peak():
+    """LEARNING_RATE / sqrt(W) of the inverse square root: 3 over 100 steps is 0.3."""
+    config = dataclasses.replace(T5X, learning_rate=3.0, schedule="rsqrt", warmup_steps=100)
+    assert rate_warning(config, 1000, {"prompt": jnp.ones((1, 2)) * 10}) is None
+    said = rate_warning(config, 1000, {"prompt": jnp.ones((1, 2)) * 0.01})
+    assert "LEARNING_RATE is 3," in said and "try 0.003" in said

@@ -30,3 +30,8 @@ def test_the_diagonal_of_a_rank_probe_is_counted():
 
 def test_without_prompts_there_is_nothing():
     assert describe(None, None, None, [0], [0]) == {}
+
+
+def test_a_prompt_that_is_not_finite_is_left_to_its_loss():
+    prompts_EPD = jnp.stack([jnp.full((3, 4), jnp.nan), jnp.ones((3, 4))])
+    assert list(describe(PromptTuning(3), {}, prompts_EPD, [0, 1], [0, 1])) == [1]

@@ -25,6 +25,9 @@ def test_a_cell_has_its_own_row_in_tensorboard(tmp_path):
         for member in (0, 1):
             files.write(group / f"prompt-{member}.safetensors", "a prompt")
             files.write(group / "tensorboard" / f"member-{member}" / "events", f"of member {member}")
+        files.write(group / "metrics" / "seconds.jsonl", '{"step": 10, "tuning_seconds": 8.0}\n')
+        prompts = [{"step": step, "member": member, "rank": member} for step in (0, 10) for member in (0, 1)]
+        files.write(group / "metrics" / "prompt.jsonl", "".join(json_text.dumps(x) + "\n" for x in prompts))
         hand_out(summary, group, pair)
 
     def events(directory):
@@ -40,3 +43,10 @@ def test_a_cell_has_its_own_row_in_tensorboard(tmp_path):
     trained()  # made longer
     assert [events(cell.directory) for cell in pair] == of_cells
     assert json_text.loads((pair[1].directory / "summary.json").read_text())["best_metric"] == 71.0
+
+    def lines(name):
+        text = (pair[1].directory / "metrics" / f"{name}.jsonl").read_text()
+        return [json_text.loads(line) for line in text.splitlines()]
+
+    assert lines("seconds") == [{"step": 10, "tuning_seconds": 4.0}]  # half of what two took together
+    assert lines("prompt") == [{"step": step, "rank": 1} for step in (0, 10)]
