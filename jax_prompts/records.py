@@ -231,7 +231,11 @@ def read_summary(file: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _has(values: dict[str, Any], kinds: dict[str, Any]) -> bool:
-    return all(isinstance(values[name], kind) for name, kind in kinds.items())
+    """Whether values are of these kinds, and whole numbers of a size that anything counts."""
+    return all(
+        isinstance(values[name], kind) and (not isinstance(values[name], int) or abs(values[name]) < 2**63)
+        for name, kind in kinds.items()
+    )
 
 
 def _damaged(file: pathlib.Path) -> RunError:

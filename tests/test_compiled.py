@@ -40,6 +40,7 @@ def kept(folder):
     return [path for path in (folder / "cache" / "compiled").rglob("*-cache") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_second_start_takes_what_the_first_compiled(tmp_path):
     score, err = train(tmp_path, "first", JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
     assert kept(tmp_path)

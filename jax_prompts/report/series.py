@@ -16,6 +16,7 @@ from jax_prompts.report import limits
 from jax_prompts.report.parts import Row
 from jax_prompts.results.find import Found
 from jax_prompts.results.run_files import Line, RunFiles
+from jax_prompts.results.scored import finite
 from jax_prompts.results.settings import resolved, with_own, without_seeds
 from jax_prompts.results.settings import short_names as differing_parts
 from jax_prompts.scoring.averages import deviation
@@ -64,7 +65,7 @@ class Series:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return finite(value) is not None
 
 
 def member_summary(run: RunFiles, number: int) -> dict[str, Any]:

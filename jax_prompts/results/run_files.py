@@ -27,6 +27,7 @@ _ABOUT = (
     "chooses",
     *LOSSES,
 )  # of a line of metrics/eval.jsonl, what is no metric
+LARGEST = 1e100  # of a number that can be added to others without an overflow
 _STEPS, _MEMBERS = 2**53, 10**6  # more than a float can count, and than anyone tunes side by side
 _PREDICTIONS = re.compile(r"(.+)-([^-]+)\.jsonl")
 
@@ -152,7 +153,9 @@ def chooses(line: Line) -> bool:
 def metrics_of(line: Line) -> dict[str, float]:
     """The metrics in a line of metrics/eval.jsonl, by which prompts are chosen; of a task without any, its losses."""
     found = {
-        name: value for name, value in line.items() if isinstance(value, int | float) and name not in _ABOUT
+        name: value
+        for name, value in line.items()
+        if isinstance(value, int | float) and name not in _ABOUT and abs(value) <= LARGEST
     }
     return found or {name: line[name] for name in LOSSES if name in line}
 

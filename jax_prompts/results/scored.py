@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.errors import RunError
+from jax_prompts.results.run_files import LARGEST
 from jax_prompts.scoring.averages import TaskMetrics
 from jax_prompts.scoring.best_tracker import generated, metric_name, selection_metric
 
 COSTS = (
     "wall_seconds", "examples_per_second", "tuned_parameters", "frozen_parameters", "checkpoint_bytes", "prompt_bytes",
 )  # fmt: skip
-_LARGEST = 1e100
 _RANKED = ("rank", "rank_normalized")  # in front of a metric's name, and where predictions hold those answers
 
 
@@ -142,8 +141,8 @@ def there(files: Mapping[str, pathlib.Path | None]) -> dict[str, pathlib.Path]:
 
 def finite(value: Any) -> float | None:
     """A number that can be added to others without an overflow; None of anything else."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if number and abs(value) <= _LARGEST else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if number and abs(value) <= LARGEST else None
 
 
 @contextlib.contextmanager

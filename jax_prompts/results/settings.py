@@ -23,7 +23,7 @@ _PLACES = (
 # Possessive, so that a quote that nothing closes costs no second look.
 _TEXT_OR_MACRO = re.compile(r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|%([A-Za-z_]\w*)")
 _DEPTH = 20  # of macros that stand for macros
-_LONGEST = 100_000  # characters of a value, above which references in it stay as they are
+_LONGEST = 10_000  # characters of a value, above which references in it stay as they are
 
 
 def resolved(settings: Settings) -> dict[str, str]:

@@ -29,14 +29,12 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def loads(text: str) -> Any:
-    """`json.loads` that takes no key twice, and no number that is not finite or that no float can hold.
+    """`json.loads` that takes no key twice and no number that is not finite.
 
     Raises:
       ValueError, RecursionError: the text is no such JSON.
     """
-    return json.loads(
-        text, object_pairs_hook=_object, parse_constant=_number, parse_float=_number, parse_int=_whole_number
-    )
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_number, parse_float=_number)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -50,11 +48,6 @@ def _number(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{text} is no finite number")
     return number
-
-
-def _whole_number(text: str) -> int:
-    _number(text)
-    return int(text)
 
 
 def _finite(value: Any) -> Any:

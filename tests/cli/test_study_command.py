@@ -197,6 +197,7 @@ def test_transfer_refuses_prompts_that_no_model_reads_together(save, refused, ca
         assert status == 2 and words in line, line
 
 
+@pytest.mark.slow
 def test_copies_of_every_position(save, study, caches, monkeypatch):
     rng = np.random.default_rng(0)
     file = save("three", rng.normal(size=(3, 192)), task=TASK)

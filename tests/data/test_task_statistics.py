@@ -165,7 +165,7 @@ def test_names_alone(capsys):
         (["--task=*quickstart*z"], r"registers no task \*quickstart\*z; did you mean .*quickstart_reviews"),
         (
             ["--task=*rte*", "--family=qa"],
-            r"registers no task \*rte\* of the family qa; did you mean .*_rte_",
+            r"registers no task \*rte\* of the family qa; did you mean ",
         ),
         (
             ["--family=quest"],

@@ -31,7 +31,7 @@ from jax_prompts.prompts import PromptMetadata, save_prompt
 from jax_prompts.scoring.evaluator import Evaluator
 
 ROOT = pathlib.Path(__file__).parents[2]
-SIZES["t5_of_tests"] = T5Config(4096, 32, 4, 1, 1, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
+SIZES["small_of_tests"] = T5Config(4096, 32, 4, 1, 1, 8, 64, ("gelu", "linear"), logits_via_embedding=False)
 D, P = 32, 4
 LABELS = ("negative", "positive")
 # One of the texts is cut, of which a test of its own tells.
@@ -43,7 +43,7 @@ TEXTS = ["the soup was cold.", "what a lovely song!", "a film about " * 9, ""]  
 def model(tmp_path_factory):
     """A small model in the native form, its weights random and large enough for answers that differ."""
     folder = tmp_path_factory.mktemp("model")
-    module = T5(SIZES["t5_of_tests"])
+    module = T5(SIZES["small_of_tests"])
     weights = meta.unbox(jax.jit(lambda: random_weights(module, jax.random.key(0)))())
     save_model(folder, jax.tree.map(lambda x: x * 1.5, weights), module.config, {})
     shutil.copy(resolve_asset("asset:micro") + "/vocabulary.model", folder)
