@@ -175,7 +175,7 @@ def test_an_answer_is_right_when_it_is_the_target(answer, target, right):
     assert is_right({"prediction": answer, "targets": target}) is right
 
 
-@pytest.mark.parametrize(("share", "percent"), [(1e308, 100), (-1, 0), ("x", 0), (None, 0), (0.335, 34)])
+@pytest.mark.parametrize(("share", "percent"), [(1e308, 0), (-1, 0), ("x", 0), (None, 0), (0.335, 34)])
 def test_agreement_is_a_percentage(share, percent):
     rows = [prediction(0, "yes", "yes", agreement=1.0), prediction(1, "yes", "no", agreement=share)]
     columns, _ = predictions.columns_of([Answered("a", "ensemble", "rte", "validation", rows)], 100)

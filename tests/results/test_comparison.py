@@ -251,8 +251,6 @@ HUGE = "1" * 401
         ("members", '[{"seed": 0, "best_metric": 1.0, "best_step": {}, "file": "x"}]'),
         ("members", f'[{{"seed": 0, "best_metric": {HUGE}, "best_step": 20, "file": "x"}}]'),
         ("last_step", HUGE),
-        ("untuned_metric", HUGE),
-        ("tuned_parameters", HUGE),
     ],
 )
 def test_a_damaged_summary_is_said_and_the_others_are_compared(runs, name, value):
