@@ -77,6 +77,18 @@ def path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def check_output(output: str | None, inputs: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Exits where a file that a command writes is a directory, or one of those that it reads."""
+    if output is None:
+        return
+    if os.path.isdir(output):
+        parser.error(f"--output {output} is a directory: name a file")
+    if any(
+        os.path.exists(output) and os.path.exists(name) and os.path.samefile(output, name) for name in inputs
+    ):
+        parser.error(f"--output {output} is read, too: name another file")
+
+
 def named_files(texts: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, str]:
     """`NAME=FILE` of each text as `{NAME: FILE}`, in order; exits where one is not, or a name comes twice."""
     files: dict[str, str] = {}

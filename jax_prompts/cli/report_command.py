@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jax_prompts.cli.command import Command, path
+from jax_prompts.cli.command import Command, check_output, path
 
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
@@ -27,9 +27,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--figures", type=path, metavar="DIR", help="each figure as PNG and SVG, too")
 
 
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    check_output(args.output, args.paths, parser)
+
+
 REPORT = Command(
     "report",
     "show runs, suites, prompts and studies as pictures in one offline page",
     _report,
     _arguments,
+    _check,
 )

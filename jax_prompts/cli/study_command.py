@@ -7,10 +7,11 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from jax_prompts.cli.command import Command, path
+from jax_prompts.cli.command import Command, check_output, path
 from jax_prompts.cli.gin_settings import resolve
 
 _PATHS = "prompt file, URL, MODEL_DIR, or a directory above some"
+_MOST_NEIGHBOURS = 100
 _MICRO = "for example --gin_file=gin_configs/models/micro.gin"
 
 
@@ -101,6 +102,10 @@ def _paths(parser: argparse.ArgumentParser) -> None:
     _output(parser)
 
 
+def _check_output(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    check_output(args.output, getattr(args, "paths", ()), parser)
+
+
 def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
     _paths(parser)
     add = parser.add_argument
@@ -118,8 +123,9 @@ def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _neighbours_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    if args.k < 1:
-        parser.error(f"--k {args.k}: there is at least one neighbour")
+    _check_output(args, parser)
+    if not 1 <= args.k <= _MOST_NEIGHBOURS:
+        parser.error(f"--k {args.k}: look at 1 to {_MOST_NEIGHBOURS} neighbours")
     if args.seed < 0:
         parser.error(f"--seed {args.seed}: a seed is at least 0")
     if args.background is not None and args.texts is None:
@@ -163,12 +169,19 @@ STUDY = Command(
             _neighbours_check,
             reads_gin=True,
         ),
-        Command("similarity", "cosines within prompts and between them", _study(_similarity), _paths),
+        Command(
+            "similarity",
+            "cosines within prompts and between them",
+            _study(_similarity),
+            _paths,
+            _check_output,
+        ),
         Command(
             "transfer",
             "every prompt on every task, by --gin.PROMPT_FILES=\"{'TASK': ('FILE',), ...}\"",
             _study(_transfer),
             _output,
+            _check_output,
             reads_gin=True,
             skips_bad_lines=True,
             keeps_programs=True,
@@ -178,16 +191,24 @@ STUDY = Command(
             "each position of one prompt alone, copied L times, on a task",
             _study(_copies),
             _copies_arguments,
+            _check_output,
             reads_gin=True,
             skips_bad_lines=True,
             keeps_programs=True,
         ),
-        Command("rank", "singular values and ranks, of runs over training, too", _study(_rank), _paths),
+        Command(
+            "rank",
+            "singular values and ranks, of runs over training, too",
+            _study(_rank),
+            _paths,
+            _check_output,
+        ),
         Command(
             "norms",
             f"norms at every step and position; with a base model, {_MICRO}, beside its own",
             _study(_norms),
             _paths,
+            _check_output,
             reads_gin=True,
         ),
         Command(
@@ -195,12 +216,14 @@ STUDY = Command(
             "steps and seconds until runs are near their best",
             _study(_convergence),
             _convergence_arguments,
+            _check_output,
         ),
         Command(
             "parameters",
             "tuned parameters of every method on every size of T5, without weights",
             _study(_parameters),
             _parameters_arguments,
+            _check_output,
         ),
     ),
 )

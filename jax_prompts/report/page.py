@@ -185,4 +185,4 @@ def _figures_data(figures: Sequence[Figure]) -> str:
         described.append({"id": f"figure-{figure.id}", "controls": figure.controls, "views": views})
     themes = {name: theme.config(dark=name == "dark") for name in ("light", "dark")}
     content = json_text.dumps({"figures": described, "rows": data, "themes": themes}, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(content.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(content.encode(errors="replace"), 9)).decode()

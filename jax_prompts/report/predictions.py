@@ -22,7 +22,8 @@ def packed(answered: Sequence[Answered]) -> tuple[str, list[str]]:
         return "", []
     for most in limits.CHARACTERS:
         columns, cut = columns_of(answered, most)
-        data = zlib.compress(json_text.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode(), 9)
+        text = json_text.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+        data = zlib.compress(text.encode(errors="replace"), 9)  # JSON may hold half a surrogate pair
         if len(data) <= limits.PREDICTION_BYTES:
             break
     remarks = [f"{cut:,} texts are cut to {most} characters, which {CUT} marks."] if cut else []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jax_prompts.display import log
+from jax_prompts.errors import RunError
 from jax_prompts.report import (
     confusion,
     curves,
@@ -41,7 +42,7 @@ def make_report(paths: Sequence[str], output: str, figures: str | None = None) -
 
     Raises:
       ConfigError: nothing to show, or what draws is not installed.
-      RunError: a file that cannot be written.
+      RunError: a file that cannot be written, or none that can be read.
     """
     theme.altair()
     found = find(paths)
@@ -51,19 +52,24 @@ def make_report(paths: Sequence[str], output: str, figures: str | None = None) -
         shown = problems[:PROBLEMS]
         more = [f"{len(problems) - PROBLEMS:,} more."] if len(problems) > PROBLEMS else []
         sections.append(Section("unread", "What could not be read", (), [*shown, *more]))
-    page = render(_title(paths), _summary(found), sections, predictions, remarks)
+    drawn = [part for section in sections for part in section.parts if isinstance(part, Figure)]
+    for problem in problems[:PROBLEMS]:
+        log(f"not shown: {problem}")
+    if problems and not any(section.parts for section in sections):
+        raise RunError(f"nothing can be shown: {problems[0]}")
+    page = render(_title(paths), _summary(found), sections, predictions, remarks).encode(errors="replace")
     with files.write_errors(output):
         files.write(output, page)
-    drawn = [part for section in sections for part in section.parts if isinstance(part, Figure)]
     if figures is not None:
         log(f"{write_figures(drawn, figures):,} pictures written to {figures}")
     log(f"written: {output}; open it in a browser")
     return {
         "output": output,
-        "bytes": len(page.encode()),
+        "bytes": len(page),
         **_counts(found),
         "predictions": sum(len(each.rows) for each in answered),
         "figures": len(drawn),
+        "problems": len(problems),
     }
 
 

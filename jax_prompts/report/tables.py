@@ -142,7 +142,10 @@ def evaluations_section(directories: Sequence[pathlib.Path], problems: list[str]
     rows: list[list[str]] = []
     for directory, name in zip(directories, short_names([str(each) for each in directories]), strict=True):
         try:
-            rows += evaluation_rows(name, read_json(directory / "eval.json"))
+            report = read_json(directory / "eval.json")
+            if not isinstance(report.get("tasks", report.get("metrics")), dict):
+                raise RunError(f"{directory / 'eval.json'} is damaged: start the evaluation's command again")
+            rows += evaluation_rows(name, report)
         except (RunError, ConfigError) as error:
             problems.append(printable(str(error)))
     if not rows:

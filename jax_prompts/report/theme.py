@@ -27,7 +27,7 @@ def altair() -> Any:
         import vl_convert  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"pictures need {error.name}, which is not installed: pip install 'jax-prompts[report]'"
+            f"pictures need {error.name}, which is not installed: in the checkout, pip install -e '.[report]'"
         ) from error
     return altair
 

@@ -102,8 +102,16 @@ def _count(found: Found) -> int:
 def _take_file(found: Found, file: pathlib.Path) -> None:
     if file.suffix == ".safetensors":
         found.prompts.append(file)
-    elif file.suffix == ".json" and STUDY in read_json(file):
+    elif file.suffix == ".json" and _may_be_a_study(file):
         found.studies.append(file)
+
+
+def _may_be_a_study(file: pathlib.Path) -> bool:
+    """Whether a file that was named itself is one, or damaged, which whoever reads it says."""
+    try:
+        return STUDY in read_json(file)
+    except RunError:
+        return True
 
 
 def _take_directory(found: Found, directory: pathlib.Path, taken: set[pathlib.Path]) -> None:

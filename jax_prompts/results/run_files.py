@@ -42,6 +42,7 @@ class RunFiles:
           ConfigError: no directory, or one that holds no run.
         """
         self.directory = local_path(str(directory), "MODEL_DIR")
+        self._lines: dict[str, list[Line]] = {}
         if not (self.directory / "config.gin").is_file():
             what = "holds no run" if self.directory.is_dir() else "is no directory"
             raise ConfigError(f"{directory} {what}: name the MODEL_DIR of a run, in which config.gin lies")
@@ -74,6 +75,8 @@ class RunFiles:
         Raises:
           RunError: a line that no run wrote.
         """
+        if name in self._lines:
+            return self._lines[name]
         try:
             text = records.read_file(self.directory / "metrics" / f"{name}.jsonl").decode(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
@@ -83,6 +86,7 @@ class RunFiles:
         for line in lines:
             if name == "eval" and line["step"] == 0:  # of the bare model, which is everyone's
                 line.pop("member", None)
+        self._lines[name] = lines
         return lines
 
     @functools.cached_property

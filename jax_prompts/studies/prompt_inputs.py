@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.errors import ConfigError
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
 from jax_prompts.results.find import find
 from jax_prompts.results.run_files import RunFiles
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +55,11 @@ def read_prompts(paths: Sequence[str]) -> list[NamedPrompt]:
 
     Raises:
       ConfigError: nothing there, a directory without any prompt, a file that is named twice.
-      RunError: a damaged file.
+      RunError: no file but damaged ones; others are left out, and said.
     """
     files = [file for path in paths for file in _files(path)]
     check_different(files)
-    read = [load_prompt(file) for file in files]
+    files, read = readable(files, load_prompt)
     names = short_names(files)
     return [NamedPrompt(name, file, *both) for name, file, both in zip(names, files, read, strict=True)]
 
@@ -66,12 +69,40 @@ def read_runs(paths: Sequence[str]) -> list[RunFiles]:
 
     Raises:
       ConfigError: no such directory, or one without a run.
+      RunError: no run but damaged ones; others are left out, and said.
     """
     runs = find(paths).all_runs
     if not runs:
         raise ConfigError(f"{', '.join(paths)} holds no run: name a MODEL_DIR, or a directory above some")
     check_different([run.name for run in runs])
-    return runs
+    return readable(runs, _read)[0]
+
+
+def readable(things: Sequence[T], read: Callable[[T], R]) -> tuple[list[T], list[R]]:
+    """Those that can be read, and what reading them gives; the others are left out, with a line on stderr each.
+
+    Raises:
+      RunError: none of them can be read.
+    """
+    found: list[tuple[T, R]] = []
+    errors: list[RunError] = []
+    for thing in things:
+        try:
+            found.append((thing, read(thing)))
+        except RunError as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    for error in errors:
+        log(f"left out: {error}")
+    return [thing for thing, _ in found], [result for _, result in found]
+
+
+def _read(run: RunFiles) -> None:
+    """Reads what studies look at; what is read once is kept."""
+    for part in ("train", "eval", "prompt", "seconds"):
+        run.lines(part)
+    run.own_settings  # noqa: B018  (a property, which reads summary.json or config.gin)
 
 
 def check_different(places: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ def test_the_page_has_every_section(tmp_path, everything):
     found, text = report(tmp_path, everything)
     assert found == {
         "output": str(tmp_path / "page.html"), "bytes": len(text.encode()), "runs": 3, "suites": 1, "evaluations": 1,
-        "prompts": 0, "studies": 0, "predictions": 10, "figures": 8,
+        "prompts": 0, "studies": 0, "predictions": 10, "figures": 8, "problems": 0,
     }  # fmt: skip
     parsed = Tags(text)
     headings = re.findall(r'<h2 id="[\w-]+">([^<]+)</h2>', text)
@@ -309,5 +309,41 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "altair", None)
-    with pytest.raises(ConfigError, match=re.escape("pip install 'jax-prompts[report]'")):
+    with pytest.raises(ConfigError, match=re.escape("pip install -e '.[report]'")):
         make_report([str(make_run(tmp_path / "run"))], str(tmp_path / "page.html"))
+
+
+def test_half_a_surrogate_pair_is_shown_as_what_it_is(tmp_path):
+    run = make_run(
+        tmp_path / "run", predictions=[prediction(0, "yes", "no\ud800"), prediction(1, "no", "no")]
+    )
+    found, text = report(tmp_path, run)
+    assert found["predictions"] == 2 and "\ud800" not in text
+
+
+@pytest.mark.parametrize("damage", ["", '{"study": "rank"', "[1]"])
+def test_a_damaged_study_hides_nothing(tmp_path, capsys, damage):
+    run, study = make_run(tmp_path / "run"), tmp_path / "study.json"
+    study.write_text(damage)
+    found, text = report(tmp_path, run, study)
+    assert (found["runs"], found["problems"]) == (1, 1)
+    assert "study.json" in text and "not shown: " in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"nothing can be shown: .*study\.json"):
+        report(tmp_path, study)
+
+
+def test_a_damaged_evaluation_is_said(tmp_path):
+    run, evaluation = make_run(tmp_path / "run"), tmp_path / "eval"
+    evaluation.mkdir()
+    (evaluation / "eval.json").write_text('{"metrics": [1]}')
+    assert report(tmp_path, run, evaluation)[0]["problems"] == 1
+
+
+def test_a_page_is_not_written_over_what_it_shows(tmp_path, capsys):
+    study = tmp_path / "study.json"
+    study.write_text('{"study": "rank"}')
+    for output, words in ((study, "is read, too"), (tmp_path, "is a directory")):
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(study), f"--output={output}"])
+        assert ended.value.code == 2 and words in capsys.readouterr().err
+    assert study.read_text() == '{"study": "rank"}'

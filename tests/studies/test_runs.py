@@ -184,3 +184,21 @@ def test_a_line_that_no_run_wrote(tmp_path, line):
     for study in (convergence, rank):
         with pytest.raises(RunError, match="no run has written"):
             study([bad])
+
+
+@pytest.mark.parametrize("damaged", ["eval", "summary", "prompt"])
+def test_a_damaged_run_is_left_out_and_said(tmp_path, capsys, damaged):
+    prompt_PD = np.eye(2, 3)
+    good = run_directory(
+        tmp_path / "good", eval=evaluations(50.0, 80.0), summary=finished(80.0), prompt_PD=prompt_PD
+    )
+    bad = run_directory(
+        tmp_path / "bad", eval=evaluations(50.0, 80.0), summary=finished(80.0), prompt_PD=prompt_PD
+    )
+    files = {"eval": "metrics/eval.jsonl", "summary": "summary.json", "prompt": "prompt.safetensors"}
+    (tmp_path / "bad" / files[damaged]).write_text("{\n")
+    study = rank if damaged == "prompt" else convergence
+    study([good, bad])
+    assert f"left out: {tmp_path / 'bad'}" in capsys.readouterr().err
+    with pytest.raises(RunError):
+        study([bad])
