@@ -85,7 +85,10 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [name if name == "residual" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
+)
 def test_groups_are_the_step_of_the_unpadded_batch(method):
     whole = stepped(METHODS[method], [rows(np.sort(LENGTHS, axis=1), 16)])
     assert float(whole[1]["tokens"][0]) != float(whole[1]["tokens"][1])
@@ -101,7 +104,8 @@ def test_groups_on_eight_devices(normalization):
     close(stepped(method, groups_of(2, (8, 16)), mesh=mesh, normalization=normalization), whole)
 
 
-@pytest.mark.parametrize("scanned", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scanned", [False, True])
 def test_padding_changes_no_draw_of_dropout(scanned):
     """So that members, whose longest rows are padded for, stay separate runs."""
     config = dataclasses.replace(CONFIG, dropout_rate=0.3, scan_layers=scanned)

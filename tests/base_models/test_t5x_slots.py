@@ -106,7 +106,12 @@ def write(path, tuned, state, form):
     (path / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(content))
 
 
-@pytest.mark.parametrize("form", ["legacy", "legacy, large slots beside it", "orbax"])
+SLOW_FORMS = [
+    pytest.param(form, marks=pytest.mark.slow) for form in ("legacy, large slots beside it", "orbax")
+]
+
+
+@pytest.mark.parametrize("form", ["legacy", *SLOW_FORMS])
 def test_it_goes_on_as_if_it_had_never_stopped(form, stopped, tmp_path):
     tuned, opt_state = stopped
     path = tmp_path / "checkpoint_3"

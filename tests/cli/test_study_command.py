@@ -169,6 +169,7 @@ def caches(tmp_path_factory):
     return f"--gin.CACHE_DIR={tmp_path_factory.mktemp('caches')}"
 
 
+@pytest.mark.slow
 def test_transfer_scores_every_prompt_on_every_task(vocabulary, save, study, caches):
     ids = vocabulary.vocabulary.encode("negative positive")
     own = save("own", vocabulary.embedding_VD[ids], task=TASK, labels=("negative", "positive"))
