@@ -65,7 +65,7 @@ def write(path: PathOrUrl, content: bytes | str, *, replace: bool = True) -> Non
     """Writes a file whole or not at all; of several writers the last one stays, or without `replace` the first.
 
     Args:
-      path: its directory is made where it is missing.
+      path: its directory is made where it is missing; a device or a pipe is written as it is.
       content: a text is written as UTF-8.
       replace: whether a file that is there gives way.
 
@@ -77,6 +77,9 @@ def write(path: PathOrUrl, content: bytes | str, *, replace: bool = True) -> Non
     if isinstance(place := place_of(path), str):
         mode = "overwrite" if replace else "create"
         return ask_file_system(place, lambda fs, file: fs.pipe_file(file, content, mode=mode))
+    if place.exists() and not place.is_file() and not place.is_dir():
+        place.write_bytes(content)
+        return
     with atomic_file(place, replace=replace) as temporary:
         temporary.write_bytes(content)
 

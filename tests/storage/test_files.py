@@ -209,3 +209,14 @@ def test_a_remote_that_does_not_answer_is_given_up(monkeypatch):
     with pytest.raises(TimeoutError, match="no answer"):
         files.listing("memory://x")
     released.set()
+
+
+def test_a_pipe_is_written_as_it_is(tmp_path):
+    """As a device is: a name that took its place would break whatever else uses it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with concurrent.futures.ThreadPoolExecutor() as reader:
+        read = reader.submit(pipe.read_bytes)
+        files.write(pipe, "content")
+        assert read.result(timeout=10) == b"content"
+    assert pipe.is_fifo()
