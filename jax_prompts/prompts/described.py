@@ -9,7 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_prompts.prompts.decomposed import RankProbe
-from jax_prompts.prompts.geometry import entropy_rank, matrix_rank, mean_norm, mean_similarity
+from jax_prompts.prompts.geometry import (
+    entropy_rank,
+    matrix_rank,
+    mean_norm,
+    mean_similarity,
+    singular_values,
+)
 
 if TYPE_CHECKING:
     from jax_prompts.prompts import Method
@@ -44,9 +50,10 @@ def describe(
         values_PD = np.asarray(prompt_PD)
         if not np.isfinite(values_PD).all():  # its loss will not be, either
             continue
+        values_S = singular_values(values_PD)
         found[member] = {
-            "rank": matrix_rank(values_PD),
-            "entropy_rank": entropy_rank(values_PD),
+            "rank": matrix_rank(values_S, values_PD.shape),
+            "entropy_rank": entropy_rank(values_S),
             "norm": float(mean_norm(prompt_PD)),
             "similarity": float(mean_similarity(prompt_PD)),
         }

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, RunError, printable
 from jax_prompts.prompts import load_prompt
+from jax_prompts.prompts.geometry import cosines
 from jax_prompts.report import limits, theme
 from jax_prompts.report.parts import Figure, Row, Section, View
 from jax_prompts.report.series import short_names, shortened
@@ -51,17 +52,9 @@ def _shown(file: pathlib.Path) -> str:
     return str(file.parent if file.stem == "prompt" else file.with_suffix(""))
 
 
-def cosines(prompt_PD: Float[np.ndarray, "P D"]) -> Float[np.ndarray, "P P"]:
-    """Cosine between every two rows; 0 beside a row of zeros."""
-    scaled_PD = prompt_PD / np.maximum(np.abs(prompt_PD).max(axis=1, keepdims=True), 1e-30)
-    norm_P1 = np.linalg.norm(scaled_PD, axis=1, keepdims=True)
-    unit_PD = scaled_PD / np.maximum(norm_P1, 1e-30)
-    return np.clip(unit_PD @ unit_PD.T, -1.0, 1.0)
-
-
 def rows_of(prompt_PD: Float[np.ndarray, "P D"]) -> list[Row]:
     """For each position `one` lists of the `other` positions and of cosines with them."""
-    return rows_of_cosines(cosines(prompt_PD))
+    return rows_of_cosines(cosines(prompt_PD, prompt_PD))
 
 
 def rows_of_cosines(cosine_PP: Float[np.ndarray, "P P"]) -> list[Row]:

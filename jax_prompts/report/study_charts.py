@@ -117,7 +117,7 @@ def rank(study: Study, id: str) -> Iterator[Figure]:
         "positive_diagonal": "positive diagonal entries",
         "negative_diagonal": "negative diagonal entries",
     }
-    yield from _training(study["training"], "members", names, id, "Over training")
+    yield from _training(study["training"], names, id)
 
 
 def norms(study: Study, id: str) -> Iterator[Figure]:
@@ -134,14 +134,12 @@ def norms(study: Study, id: str) -> Iterator[Figure]:
             f"{id}-rows", "Norm of each position", "Euclidean.", [View(("norms",), chart, rows)], ("shown",)
         )
     names = {"norm": "mean norm", "similarity": "mean cosine between positions"}
-    yield from _training(study["training"], "members", names, id, "Over training")
+    yield from _training(study["training"], names, id)
 
 
-def _training(
-    runs: Sequence[Mapping[str, Any]], key: str, names: Mapping[str, str], id: str, title: str
-) -> Iterator[Figure]:
+def _training(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str], id: str) -> Iterator[Figure]:
     """A line for each member of each run, of each quantity that some have."""
-    members = [(run["name"], own) for run in runs for own in run[key]]
+    members = [(run["name"], own) for run in runs for own in run["members"]]
     views = []
     for field, name in names.items():
         rows: list[Row] = []
@@ -156,7 +154,7 @@ def _training(
                 View((name,), charts.lines(rows, "steps", name, f"{name} of prompts over training"), rows)
             )
     if views:
-        yield Figure(f"{id}-training", title, "Each member by itself.", views, ("shown",))
+        yield Figure(f"{id}-training", "Over training", "Each member by itself.", views, ("shown",))
 
 
 def convergence(study: Study, id: str) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""Cosines between vectors in float64, and groups of what is alike."""
+"""What matrices of cosines say: their mean, groups of what is alike, and how JSON shows them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
-
-
-def unit_rows(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    """Rows of length 1, in float64; a row of zeros stays."""
-    x_ND = np.asarray(x_ND, np.float64)
-    norm_N = np.linalg.norm(x_ND, axis=-1, keepdims=True)
-    return x_ND / np.where(norm_N == 0, 1.0, norm_N)
-
-
-def cosines(a_MD: Float[np.ndarray, "M D"], b_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "M N"]:
-    """The cosine of every row of one with every row of the other; 0 with a row of zeros."""
-    return np.clip(unit_rows(a_MD) @ unit_rows(b_ND).T, -1.0, 1.0)
 
 
 def mean_off_diagonal(x_NN: Float[np.ndarray, "N N"]) -> float | None:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jax_prompts.prompts.geometry import cosines
 from jax_prompts.studies.base_vocabulary import MARK
-from jax_prompts.studies.cosines import cosines, groups
+from jax_prompts.studies.cosines import groups
 
 SHORTEST_STEM = 4  # letters
 _ROWS = 1 << 14  # of the vocabulary at once, so that memory holds no second copy of it

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import ConfigError
+from jax_prompts.prompts.geometry import cosines
 from jax_prompts.prompts.prompt_file import check_fits
 from jax_prompts.studies.base_vocabulary import BaseVocabulary, open_vocabulary
-from jax_prompts.studies.cosines import cosines
 from jax_prompts.studies.domain import LEAST, TIMES, counts, read_texts, typical, unigram
 from jax_prompts.studies.nearest import Nearest, clusters, near_duplicates, nearest, random_vectors
 from jax_prompts.studies.prompt_inputs import NamedPrompt, only_at_the_input, read_prompts

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.prompts.geometry import entropy_rank, matrix_rank, singular_values
+from jax_prompts.prompts.geometry import entropy_rank, matrix_rank, singular_values, stable_rank
 from jax_prompts.studies.curves import curves_of, runs_in
 from jax_prompts.studies.prompt_inputs import read_prompts, short_names
 
@@ -36,15 +36,10 @@ def rank(paths: Sequence[str]) -> dict[str, Any]:
 
 def ranks(prompt_PD: Float[np.ndarray, "P D"]) -> dict[str, Any]:
     """Numerical rank, entropy rank, stable rank and the singular values behind them."""
-    return {
-        "rank": matrix_rank(prompt_PD),
-        "entropy_rank": entropy_rank(prompt_PD),
-        "stable_rank": stable_rank(prompt_PD),
-        "singular_values": singular_values(prompt_PD).tolist(),
-    }
-
-
-def stable_rank(prompt_PD: Float[np.ndarray, "P D"]) -> float:
-    """Sum of the squared singular values over the largest's square; 0 of a prompt of zeros."""
     values_S = singular_values(prompt_PD)
-    return float(np.sum(np.square(values_S / values_S[0]))) if values_S[0] else 0.0
+    return {
+        "rank": matrix_rank(values_S, prompt_PD.shape),
+        "entropy_rank": entropy_rank(values_S),
+        "stable_rank": stable_rank(values_S),
+        "singular_values": values_S.tolist(),
+    }

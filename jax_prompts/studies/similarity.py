@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.studies.cosines import cosines, mean_off_diagonal, rounded
+from jax_prompts.prompts.geometry import cosines
+from jax_prompts.studies.cosines import mean_off_diagonal, rounded
 from jax_prompts.studies.prompt_inputs import NamedPrompt, read_prompts
 
 

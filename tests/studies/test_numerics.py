@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from jax_prompts.prompts.geometry import cosines
 from jax_prompts.studies import similarity
-from jax_prompts.studies.cosines import cosines, groups, mean_off_diagonal
+from jax_prompts.studies.cosines import groups, mean_off_diagonal
 from jax_prompts.studies.domain import typical
 from jax_prompts.studies.nearest import alike, clusters, near_duplicates, nearest, random_vectors
 from jax_prompts.studies.rank import ranks
