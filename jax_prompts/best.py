@@ -11,23 +11,25 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jax_prompts import partition
-from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
+from jax_prompts.base_models.tuned_file import load_leaves_of
 from jax_prompts.base_models.weights import load_saved, save_model
 from jax_prompts.display import log
 from jax_prompts.distributed.global_arrays import gathered
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, RunError, hide_secrets
 from jax_prompts.members import put
-from jax_prompts.prompts import PromptMetadata, fold, load_prompt, prompt_kind_of, save_prompt
+from jax_prompts.prompts import PromptMetadata, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.setup import Setup
+from jax_prompts.state import fold_tuned, of_member
+from jax_prompts.tuned import adapter_activation
+from jax_prompts.tuned.leaves import flat, lay_in
 
 Tree = Any
 
@@ -35,7 +37,7 @@ Tree = Any
 def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
     """Paths of the members' best: a prompt file each, or the tuned model's directory."""
     members = setup.run.training.members
-    if setup.method is None:
+    if setup.run.tunes_model:
         return [directory / "model"]
     if members == 1:
         return [directory / "prompt.safetensors"]
@@ -44,11 +46,13 @@ def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
 
 def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str) -> PromptMetadata:
     """Metadata of a run's prompt files; the evaluation that chooses a prompt adds metric, score and step."""
-    run, method = setup.run, setup.method
+    run = setup.run
+    first, *others = [*(() if run.method is None else (run.method,)), *run.leaves] or [None]
     return PromptMetadata(
-        method=type(method).__name__ if method is not None else "ModelTuning",
-        settings=settings_of(method) if method is not None else {},
-        prompt_kind=prompt_kind_of(method),
+        method=run.method_name,
+        settings=settings_of(first) | {type(each).__name__: settings_of(each) for each in others},
+        prompt_kind=prompt_kind_of(run.method),
+        adapter_activation=adapter_activation(run.leaves),
         base_model=hide_secrets(f"{run.model.size or ''} {run.model.checkpoint}".strip()),
         model_fingerprint=model_fingerprint,
         tokenizer_fingerprint=tokenizer_fingerprint,
@@ -68,61 +72,42 @@ def scored(metadata: PromptMetadata, chosen: dict[str, Any]) -> PromptMetadata:
 
 
 def none_yet(setup: Setup) -> Tree:
-    """`{"prompt", "head"}` of zeros on every device, for `keep`; empty where the whole model is tuned."""
-    method = setup.method
-    if method is None:
+    """Zeros as `fold_tuned` gives them, on every device, for `keep`; empty where the whole model is tuned."""
+    if setup.run.tunes_model:
         return {}
-
-    def folded(tuned: Tree) -> Tree:
-        prompts_EPD = fold(method, tuned["prompt"], setup.model.config.emb_dim)
-        return {"prompt": prompts_EPD, "head": tuned.get("head", {})}
-
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(folded, setup.tuned))
+    folded = jax.eval_shape(lambda tuned: fold_tuned(setup, tuned), setup.tuned)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), folded)
     return jax.device_put(zeros, partition.replicated(setup.mesh))
 
 
-def keep(
-    setup: Setup,
-    best: Tree,
-    members: Sequence[int],
-    prompts_EPD: Float[Array, "E P D"] | None,
-    tuned: Tree,
-    improved: Collection[int],
-) -> Tree:
-    """`best` of all members with the prompts and heads of now, of `members`, for those that improved."""
-    if prompts_EPD is None or not improved:
+def keep(setup: Setup, best: Tree, members: Sequence[int], folded: Tree, improved: Collection[int]) -> Tree:
+    """`best` of all members with what is folded now, of `members`, for those that improved."""
+    if not best or not improved:
         return best
-    now = {"prompt": prompts_EPD, "head": tuned.get("head", {})}
-    return put(best, now, members, improved, partition.replicated(setup.mesh))
+    return put(best, folded, members, improved, partition.replicated(setup.mesh))
 
 
-def save(
-    file: pathlib.Path,
-    setup: Setup,
-    params: Tree,
-    prompt_PD: Float[Array, "P D"] | None,
-    metadata: PromptMetadata,
-) -> None:
-    """Writes one member's folded prompt and its classifier, if it has one; without a prompt, the whole model.
+def save(file: pathlib.Path, setup: Setup, folded: Tree, metadata: PromptMetadata) -> None:
+    """Writes what one member tuned, folded: a prompt file, or the whole model.
 
     Args:
       file: of the member, see `files_of`.
       setup: of the run.
-      params, prompt_PD: the member's part of `state.for_evaluation`.
+      folded: the member's part of `state.fold_tuned`.
       metadata: `metadata_of` the run, with metric, score and step.
 
     Raises:
       RunError: values that are not finite, or a file that cannot be written.
     """
     # All processes gather, the primary one writes.
-    if prompt_PD is None:
+    if setup.run.tunes_model:
         vocabulary = {"fingerprint": metadata.tokenizer_fingerprint}
         origin = {**dataclasses.asdict(metadata), "vocabulary": vocabulary}
-        by_primary(save_model)(file, gathered(params), setup.model.config, origin)
+        by_primary(save_model)(file, gathered(folded["model"]), setup.model.config, origin)
     else:
-        head = {name: tree for name, tree in params.items() if name == CLASSIFIER}
-        arrays = flax.traverse_util.flatten_dict(gathered(head), sep="/")
-        by_primary(save_prompt)(file, gathered(prompt_PD), metadata, arrays)
+        found = gathered(folded)
+        prompt_PD = found.get("prompt", np.zeros((0, 0), np.float32))
+        by_primary(save_prompt)(file, prompt_PD, metadata, flat(found.get("model", {})))
 
 
 def restore(
@@ -154,10 +139,9 @@ def restore(
         file, chosen = files[member], chosen_E[member]
         assert chosen is not None
         if best:
-            head, prompt_PD = jax.tree.map(lambda x, e=member: x[e], (best["head"], best["prompt"]))
-            save(file, setup, head, prompt_PD, scored(metadata, chosen))
+            save(file, setup, of_member(best, member), scored(metadata, chosen))
         elif chosen["step"] == step:
-            save(file, setup, jax.tree.map(lambda x: x[0], tuned["model"]), None, scored(metadata, chosen))
+            save(file, setup, of_member(tuned, member), scored(metadata, chosen))
         else:
             raise RunError(
                 f"{file} is gone, which was the best at step {chosen['step']}, and the checkpoint holds step {step}: "
@@ -183,7 +167,10 @@ def load(
     Raises:
       ConfigError, RunError: a file that is gone or damaged.
     """
-    if setup.method is None:
+    if setup.run.tunes_model:
         return [load_saved(files[0])], None
-    params_E = [{**frozen, **load_classifier(setup.model, file, setup.labels)} for file in files]
-    return params_E, jnp.stack([load_prompt(file)[0] for file in files])
+    params_E = [lay_in(frozen, load_leaves_of(setup.model, file, setup.labels)) for file in files]
+    prompts_EPD = None
+    if setup.method is not None:
+        prompts_EPD = jnp.stack([load_prompt(file)[0] for file in files])
+    return params_E, prompts_EPD

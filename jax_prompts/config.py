@@ -15,6 +15,7 @@ from jax_prompts.storage.home import expand_fields
 if TYPE_CHECKING:
     from jax_prompts.prompts import Initializer, Method
     from jax_prompts.sweep import Variant
+    from jax_prompts.tuned import TunedLeaves
 
 MOST_RESAMPLES = 1_000_000  # a value of each is kept
 
@@ -287,7 +288,8 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class TrainRun:
-    """`t5x train`: a prompt method (or, with `method` None, the whole model) tuned on one task or mixture.
+    """`t5x train`: a prompt, leaves inside the model, or both (or, with neither, the whole model) tuned on one task or
+    mixture.
 
     Attributes:
       model_dir: directory in which the run leaves everything; made where it is not there.
@@ -295,7 +297,8 @@ class TrainRun:
       data: text and batches.
       optimizer: how tuned parameters move.
       training: steps, evaluations, members, seed.
-      method: a prompt method; None: the whole model is tuned.
+      method: a prompt method; None: no prompt.
+      tuned: kinds of leaves that are tuned inside the model (`tuned/`), one or several; None: none.
       initializer: where the prompt's table starts; None: as the method's paper says.
       decoding: how answers are generated for validation.
       sweep: values of settings by name, of which every combination is a member, or the settings of each member, by
@@ -309,6 +312,7 @@ class TrainRun:
     optimizer: Optimizer
     training: Training
     method: Method | None = None
+    tuned: TunedLeaves | tuple[TunedLeaves, ...] | None = None
     initializer: Initializer | None = None
     decoding: Decoding = Decoding()
     sweep: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
@@ -316,6 +320,24 @@ class TrainRun:
 
     def __post_init__(self) -> None:
         expand_fields(self, "model_dir")
+
+    @property
+    def leaves(self) -> tuple[TunedLeaves, ...]:
+        """The kinds of leaves that are tuned inside the model."""
+        if isinstance(self.tuned, tuple | list):
+            return tuple(self.tuned)
+        return () if self.tuned is None else (self.tuned,)
+
+    @property
+    def tunes_model(self) -> bool:
+        """Whether the whole model is tuned."""
+        return self.method is None and not self.leaves
+
+    @property
+    def method_name(self) -> str:
+        """What is tuned, by class names: `Residual`, `PromptTuning + LoRA`; `ModelTuning` of the whole model."""
+        tuned = [*(() if self.method is None else (self.method,)), *self.leaves]
+        return " + ".join(type(each).__name__ for each in tuned) or "ModelTuning"
 
 
 @dataclasses.dataclass(frozen=True)

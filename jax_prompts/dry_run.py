@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jax_prompts import model_dir, partition
+from jax_prompts.base_models.classifier import CLASSIFIER
 from jax_prompts.config import TrainRun
 from jax_prompts.setup import set_up
 from jax_prompts.task_check import check_task
@@ -21,11 +22,12 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     model_dir.check_usable(run.model_dir)
     check_task(run)
     setup = set_up(run, partition.mesh_of(run.model))
-    tuned = {name: tree for name, tree in setup.tuned.items() if name != "head"}
+    inside = {name: tree for name, tree in setup.tuned.get("model", {}).items() if name != CLASSIFIER}
+    tuned = {**setup.tuned, "model": inside}
     opt_state = partition.state_shapes(setup.optimizer, tuned)
     return {
         "task": run.data.task,
-        "method": type(setup.method).__name__ if setup.method else None,
+        "method": None if run.tunes_model else run.method_name,
         "tuned_parameters": partition.parameter_count(tuned),
         "frozen_parameters": partition.parameter_count(setup.frozen),
         "tuned_bytes": partition.byte_count(tuned),

@@ -12,11 +12,13 @@ from typing import Any, Literal, Union
 from jax_prompts.config import OwnTask
 from jax_prompts.prompts import Initializer, Method
 from jax_prompts.sweep import Variant
+from jax_prompts.tuned import TunedLeaves
 
 _INT32 = 1 << 31  # what counters and token ids fit into
 _NAMES = {
     "Method": Method,
     "Initializer": Initializer,
+    "TunedLeaves": TunedLeaves,
     "Variant": Variant,
 }  # config.py imports them for type checkers only
 _WORDS = {
@@ -27,6 +29,7 @@ _WORDS = {
     types.NoneType: "None",
     tuple: "a tuple such as ('first', 'second')",
     Method: "a prompt method such as @Residual()",
+    TunedLeaves: "leaves inside the model such as @LoRA()",
     Initializer: "an initialiser such as @SampledVocabulary()",
 }
 _EXAMPLES: dict[str, Any] = {  # of fields that are dictionaries or tuples of numbers

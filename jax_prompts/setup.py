@@ -18,7 +18,7 @@ from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Float, Int
 
 from jax_prompts import decoding, optim, partition, sweep
-from jax_prompts.base_models.build import Model, make_model
+from jax_prompts.base_models.build import Model, make_model, with_adapters
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.config import TrainRun
@@ -31,6 +31,8 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
+from jax_prompts.tuned import adapter_activation, fresh_leaves
+from jax_prompts.tuned.leaves import by_path, nested
 from jax_prompts.watching.profiler import check_window
 from jax_prompts.watching.weights_and_biases import check_usable
 
@@ -68,7 +70,7 @@ class Setup:
 
     @property
     def method(self) -> Method | None:
-        """The prompt method; None: the whole model is tuned."""
+        """The prompt method; None: no prompt is tuned."""
         return self.run.method
 
     @property
@@ -155,13 +157,14 @@ def set_up(
     """
     _check(run, mesh)
     known = tuple((labels[0] if labels else None) or ())
-    classes = UNKNOWN_CLASSES if labels is None and run.method is not None else len(known)
+    classes = UNKNOWN_CLASSES if labels is None and not run.tunes_model else len(known)
     model = make_model(
         run.model, prompt_kind=prompt_kind_of(run.method), vocabulary=vocabulary, classes=classes
     )
+    model = with_adapters(model, adapter_activation(run.leaves))
     if isinstance(model, Bert):
         _check_bert(run, model, labels or ())
-    elif run.method is None and vocabulary is not None:
+    elif run.tunes_model and vocabulary is not None:
         _check_vocabulary(run, model, vocabulary)
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
     steps = steps or run.training.steps or UNKNOWN_STEPS
@@ -189,17 +192,20 @@ def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple
     """
     members, method, key = run.training.members, run.method, jax.random.key(0)
     weights, head = abstract_weights(model), jax.eval_shape(lambda: random_classifier(model, key))
-    if method is None:
+    if run.tunes_model:
         boxed = {"model": {**head, **weights}}
         return partition.sharded_shapes(boxed, mesh, members=members, dtype=jnp.float32), {}
-    prompt = jax.eval_shape(lambda: method.init(key, model.config.emb_dim, None)["params"])
-    tuned, frozen = partition.parameter_count(prompt), partition.parameter_count(weights)
-    if tuned > frozen:
-        raise ConfigError(
-            f"{type(method).__name__} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
-            "make its network smaller or shared, or the prompt shorter"
-        )
-    boxed = {"prompt": prompt, **({"head": head} if head else {})}
+    leaves = jax.eval_shape(lambda weights: fresh_leaves(run.leaves, by_path(weights), key), weights)
+    inside = {**head, **nested(leaves)}
+    boxed = {"model": inside} if inside else {}
+    if method is not None:
+        boxed["prompt"] = jax.eval_shape(lambda: method.init(key, model.config.emb_dim, None)["params"])
+        tuned, frozen = (partition.parameter_count(tree) for tree in (boxed["prompt"], weights))
+        if tuned > frozen:
+            raise ConfigError(
+                f"{type(method).__name__} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
+                "make its network smaller or shared, or the prompt shorter"
+            )
     frozen_shapes = partition.sharded_shapes(weights, mesh, dtype=jnp.dtype(run.model.weight_dtype))
     return partition.sharded_shapes(boxed, mesh, members=members), frozen_shapes
 
@@ -246,15 +252,15 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
     ):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
-    if run.method is None and settings.members != 1:
+    if run.tunes_model and settings.members != 1:
         raise ConfigError(
-            f"MEMBERS is {settings.members}; only prompts can be tuned side by side, not the model"
+            f"MEMBERS is {settings.members}; only prompts and leaves can be tuned side by side, not the model"
         )
-    if run.method is None and (
+    if run.tunes_model and (
         run.optimizer.network_learning_rate is not None or run.optimizer.network_weight_decay is not None
     ):
         raise ConfigError(
-            "Optimizer.network_learning_rate and network_weight_decay belong to a prompt; set PROMPT"
+            "Optimizer.network_learning_rate and network_weight_decay belong to a prompt or leaves; set PROMPT or TUNED"
         )
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
@@ -274,7 +280,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
 def _check_restoring(run: TrainRun) -> None:
     """Raises ConfigError where an optimiser cannot go on from that of the base model's checkpoint."""
     wrong = {
-        "the whole model is tuned: set PROMPT = None, or": run.method is not None,
+        "the whole model is tuned: set PROMPT = None and TUNED = None, or": not run.tunes_model,
         "a checkpoint is read: set INITIAL_CHECKPOINT_PATH, or": run.model.checkpoint is None,
         "the checkpoint says its step: set Optimizer.step_offset = 0, or": run.optimizer.step_offset != 0,
         "layers are single, as those of T5X are: set SCAN_LAYERS = False, or": run.model.scan_layers,

@@ -13,14 +13,16 @@ from jax_prompts import optim, partition
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.t5x_slots import with_slots
-from jax_prompts.base_models.weights import load_weights
+from jax_prompts.base_models.weights import abstract_weights, load_weights
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
-from jax_prompts.prompts import Base, fold, init_members
+from jax_prompts.prompts import Base, Method, fold, init_members
 from jax_prompts.prompts.init import task_words
 from jax_prompts.setup import Setup
 from jax_prompts.sweep import distinct
+from jax_prompts.tuned import TunedLeaves, fold_leaves, fresh_leaves
+from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
 
 Tree = Any
 
@@ -46,14 +48,33 @@ def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tre
 
 
 def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece) -> tuple[Tree, Tree]:
-    """(tuned, frozen): a method's fresh parameters beside the model's, or the model's own in float32 beside none."""
-    model, method = setup.model, setup.method
+    """(tuned, frozen): what is fresh beside the model's parameters, or these themselves in float32 beside none."""
+    model, run = setup.model, setup.run
     keys_E = jax.vmap(jax.random.key)(setup.seeds_E)
     head = jax.jit(jax.vmap(lambda key: nn.meta.unbox(random_classifier(model, key))))(keys_E)
-    if method is None:
+    if run.tunes_model:
         tuned = jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)
         return {"model": {**head, **tuned}}, {}
 
+    names = nn.get_partition_spec(abstract_weights(model))
+
+    @jax.jit
+    def fresh(weights: Tree, keys_E: jax.Array) -> Tree:
+        boxed = by_path(jax.tree.map(lambda x, axes: Boxed(x, tuple(axes)), weights, names))
+        return jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(run.leaves, boxed, key))))(keys_E)
+
+    leaves = {**head, **(fresh(weights, keys_E) if run.leaves else {})}
+    tuned = {"model": leaves} if leaves else {}
+    if run.method is not None:
+        tuned["prompt"] = _fresh_prompts(setup, weights, vocabulary, keys_E)
+    return tuned, weights
+
+
+def _fresh_prompts(
+    setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece, keys_E: jax.Array
+) -> Tree:
+    method, width = setup.run.method, setup.model.config.emb_dim
+    assert method is not None
     initializers, which_E = distinct([member.initializer for member in setup.members_E])
 
     @jax.jit
@@ -63,37 +84,54 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
         inits = [
             None if initializer is None else initializer.table_init(base) for initializer in initializers
         ]
-        starts = [init_members(method, keys_E, model.config.emb_dim, init) for init in inits]
+        starts = [init_members(method, keys_E, width, init) for init in inits]
         return jax.tree.map(lambda *x: jnp.stack([x[which][e] for e, which in enumerate(which_E)]), *starts)
 
-    prompt = fresh(weights["token_embedder"]["embedding"], keys_E)
-    return {"prompt": prompt, **({"head": head} if head else {})}, weights
+    return fresh(weights["token_embedder"]["embedding"], keys_E)
 
 
 def warn_of_rates(setup: Setup, tuned: Tree) -> None:
     """Logs what is odd about members' rates at the beginning of a run (`optim.rate_warning`), the same once."""
     told = {
-        optim.rate_warning(
-            member.optimizer, setup.steps, jax.tree.map(lambda x, e=e: x[e], tuned.get("prompt", {}))
-        )
+        optim.rate_warning(member.optimizer, setup.steps, of_member(tuned.get("prompt", {}), e))
         for e, member in enumerate(setup.members_E)
     }
     for warning in sorted(filter(None, told)):
         log(f"warning: {warning}")
 
 
-def for_evaluation(
-    setup: Setup, tuned: Tree, frozen: Tree
-) -> tuple[list[Tree], Float[Array, "E P D"] | None]:
-    """The model's parameters of each member, and the folded prompts of all on every device.
+def fold_tuned(setup: Setup, tuned: Tree) -> Tree:
+    """What members' files hold of what they tuned: `{"prompt": [E, P, D], "model": leaves}`, one or both, everywhere.
 
-    Without a method there are no prompts: the one member's parameters are the tuned model's.
+    Of a tuned model `{"model": its parameters}`, as they lie.
     """
-    method = setup.method
-    if method is None:
-        return [jax.tree.map(lambda x: x[0], tuned["model"])], None
-    everywhere = partition.replicated(setup.mesh)
-    folded = jax.jit(fold, static_argnums=(0, 2), out_shardings=everywhere)
-    prompts_EPD = folded(method, tuned["prompt"], setup.model.config.emb_dim)
-    heads = [jax.tree.map(lambda x, e=e: x[e], tuned.get("head", {})) for e in range(len(prompts_EPD))]
-    return [{**frozen, **head} for head in heads], prompts_EPD
+    run = setup.run
+    if run.tunes_model:
+        return tuned
+    folded = jax.jit(_folded, static_argnums=(0, 1, 2), out_shardings=partition.replicated(setup.mesh))
+    return folded(run.method, run.leaves, setup.model.config.emb_dim, tuned)
+
+
+def _folded(method: Method | None, kinds: tuple[TunedLeaves, ...], width: int, tuned: Tree) -> Tree:
+    folded = {}
+    if method is not None:
+        folded["prompt"] = fold(method, tuned["prompt"], width)
+    if "model" in tuned:
+        leaves = jax.vmap(lambda leaves: fold_leaves(kinds, flat(leaves), training=False))(tuned["model"])
+        folded["model"] = nested(leaves)
+    return folded
+
+
+def for_evaluation(folded: Tree, frozen: Tree) -> tuple[list[Tree], Float[Array, "E P D"] | None]:
+    """The model's parameters of each member, and the prompts of all (None without), of what `fold_tuned` gave.
+
+    Members without leaves have the same parameters.
+    """
+    members = jax.tree.leaves(folded)[0].shape[0]
+    leaves_E = [flat(of_member(folded.get("model", {}), member)) for member in range(members)]
+    return [lay_in(frozen, leaves) for leaves in leaves_E], folded.get("prompt")
+
+
+def of_member(tree_E: Tree, member: int) -> Tree:
+    """One member's part of a tree of arrays [E, ...]."""
+    return jax.tree.map(lambda x: x[member], tree_E)

@@ -3,8 +3,8 @@
 Two trees: `tuned` is all that is differentiated, optimised and saved; `frozen` only takes part in the
 forward pass. Both kinds of run share this file and differ in the split alone:
 
-- prompt tuning: `tuned = {"prompt": the method's parameters}`, `frozen = the model's parameters`; on a BERT
-  `tuned` also has `"head"`, its classifier;
+- prompts and leaves: `tuned = {"prompt": the method's parameters, "model": leaves inside the model}`, `frozen = the
+  model's parameters`; a BERT's classifier is such a leaf;
 - model tuning and pre-training: `tuned = {"model": the model's parameters}`, `frozen = {}`.
 
 Every leaf of `tuned` and of the optimiser's state, and every batch array, has a leading members axis E.
@@ -30,6 +30,8 @@ from jax_prompts.prompts import Method
 from jax_prompts.prompts.geometry import mean_norm, mean_similarity
 from jax_prompts.setup import Setup
 from jax_prompts.sweep import NONE, Numbers
+from jax_prompts.tuned import TunedLeaves, fold_leaves
+from jax_prompts.tuned.leaves import flat, lay_in
 
 Tree = Any
 Batch = dict[str, Array]
@@ -37,14 +39,23 @@ Metrics = dict[str, Array]
 
 
 def assemble(
-    model: Model, method: Method | None, tuned: Tree, frozen: Tree
+    model: Model,
+    method: Method | None,
+    tuned: Tree,
+    frozen: Tree,
+    kinds: Sequence[TunedLeaves] = (),
+    *,
+    training: bool = False,
 ) -> tuple[Tree, Float[Array, "P D"] | None]:
-    """The model's parameters and one member's prompt, from that member's two trees."""
-    if method is None:
-        return tuned["model"], None
-    return {**frozen, **tuned.get("head", {})}, method.apply(
-        {"params": tuned["prompt"]}, model.config.emb_dim
-    )
+    """The model's parameters and one member's prompt (None without one), from that member's two trees.
+
+    `kinds` are those of the leaves inside the model; with `training` they have their dropout.
+    """
+    leaves = fold_leaves(kinds, flat(tuned.get("model", {})), training=training)
+    prompt_PD = None
+    if method is not None:
+        prompt_PD = method.apply({"params": tuned["prompt"]}, model.config.emb_dim)
+    return lay_in(frozen, leaves), prompt_PD
 
 
 def loss_sums(
@@ -113,6 +124,7 @@ def make_step_parts(
     normalization: str,
     microbatches: int = 1,
     vary: Callable[[Numbers], dict[str, Any]] | None = None,
+    kinds: Sequence[TunedLeaves] = (),
 ) -> StepParts:
     """The parts of a step, for rows of one batch in one group or in several.
 
@@ -126,7 +138,7 @@ def make_step_parts(
     draws for each.
 
     Where members have settings of their own, `vary` takes one member's `numbers_E` to `model`, `optimizer` and `z_loss`
-    of that member.
+    of that member. `kinds` are those of the leaves that are tuned inside the model.
     """
 
     def own(numbers: Numbers) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def make_step_parts(
         settings = own(numbers)
 
         def loss(tuned: Tree, batch: Batch, key: Array) -> tuple[Float[Array, ""], Sums]:
-            params, prompt_PD = assemble(model, method, tuned, frozen)
+            params, prompt_PD = assemble(model, method, tuned, frozen, kinds, training=True)
             members = jax.lax.axis_size("members")
             sums = loss_sums(settings["model"], params, prompt_PD, batch, key, settings["z_loss"], members)
             return sums["loss_sum"], sums
@@ -172,7 +184,7 @@ def make_step_parts(
             gradient = jax.tree.map(lambda x: x * scale, gradient)
         metrics = {**sums, "gradient_norm": optax.tree.norm(gradient)}
         if method is not None:
-            _, prompt_PD = assemble(model, method, tuned, {})
+            prompt_PD = method.apply({"params": tuned["prompt"]}, model.config.emb_dim)
             metrics |= {"prompt_norm": mean_norm(prompt_PD), "prompt_similarity": mean_similarity(prompt_PD)}
         updates, opt_state = own(numbers)["optimizer"].update(gradient, opt_state, tuned)
         return optax.apply_updates(tuned, updates), opt_state, metrics
@@ -227,6 +239,7 @@ def parts_of(setup: Setup) -> StepParts:
         normalization=settings.loss_normalization,
         microbatches=settings.microbatches,
         vary=setup.vary if setup.numbers_E else None,
+        kinds=setup.run.leaves,
     )
 
 

@@ -130,9 +130,9 @@ def check(run: TrainRun) -> None:
     variants = run.variants
     if not variants:
         return
-    if run.method is None:
+    if run.tunes_model:
         raise ConfigError(
-            "SWEEP is set without PROMPT: only prompts can be tuned side by side, not the model"
+            "SWEEP is set without PROMPT or TUNED: only these can be tuned side by side, not the model"
         )
     first = variants[0]
     for number, variant in enumerate(variants):

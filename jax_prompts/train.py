@@ -46,7 +46,7 @@ from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.summary import one_line, summarize
 from jax_prompts.scoring.task_evaluator import check_metrics, report
 from jax_prompts.setup import set_up
-from jax_prompts.state import for_evaluation, initial_state, warn_of_rates
+from jax_prompts.state import fold_tuned, for_evaluation, initial_state, of_member, warn_of_rates
 from jax_prompts.step import dropout_keys
 from jax_prompts.stopwatch import Stopwatch
 from jax_prompts.sweep import of_members
@@ -110,7 +110,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
     log(
         f"{run.model.name}: {partition.parameter_count(frozen):,} frozen parameters, "
         f"{partition.parameter_count(tuned):,} tuned "
-        f"({metadata.method if setup.method else 'the whole model'}, members: {settings.members})"
+        f"({'the whole model' if run.tunes_model else metadata.method}, members: {settings.members})"
     )
     log(f"rows in {plan.groups} groups, padded to {', '.join(map(str, plan.lengths))} tokens of text")
 
@@ -137,7 +137,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
         step, tracker = 0, BestTracker.fresh(settings.metric, settings.members, choosing)
         records.truncate(-1)
         records.watch(step, run, steps)
-        params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
+        folded = fold_tuned(setup, tuned)
+        params_E, prompts_EPD = for_evaluation(folded, frozen)
         untuned = evaluator(params_E[:1], None)
         records.evaluation(step, split, dict(enumerate(untuned)))
         everyone = range(settings.members)
@@ -216,7 +217,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                 accumulator.clear()
             if evaluating and sound:
                 stopwatch.stop_steps()
-                params_E, prompts_EPD = for_evaluation(setup, tuned, frozen)
+                folded = fold_tuned(setup, tuned)
+                params_E, prompts_EPD = for_evaluation(folded, frozen)
                 scores_E = evaluator(params_E, prompts_EPD)
                 results = {
                     m: scores for m, scores in zip(active.members, scores_E, strict=True) if m in sound
@@ -226,12 +228,11 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                 records.prompts(step, prompts)
                 reports = {member: report(scores) for member, scores in results.items()}
                 improved, chosen = tracker.update(step, reports), tracker.chosen()
-                best_E = best.keep(setup, best_E, active.members, prompts_EPD, tuned, improved)
+                best_E = best.keep(setup, best_E, active.members, folded, improved)
                 for place, member in enumerate(active.members):
                     if member in improved:
-                        prompt_PD = None if prompts_EPD is None else prompts_EPD[place]
                         scored = best.scored(metadata, chosen[member])
-                        best.save(files[member], setup, params_E[place], prompt_PD, scored)
+                        best.save(files[member], setup, of_member(folded, place), scored)
                 score = one_line(*(found["metrics"] for found in reports.values()), named=False)
                 stopwatch.start_steps()
             if losses or score:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from benchmark import matrix_product_rate
 
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
-from jax_prompts.models.layers import contract
+from jax_prompts.models.products import contract
 
 
 def xla(query_BLHK: jax.Array, key_BLHK: jax.Array, value_BLHK: jax.Array, bias: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from jax_prompts.errors import SettingWarning
 from jax_prompts.main import main
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.sizes import SIZES
-from jax_prompts.prompts import load_head, load_prompt
+from jax_prompts.prompts import load_leaves, load_prompt
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +150,7 @@ def test_prompt_and_classifier_are_tuned_together(tuned, folder, capsys):
     file = tuned / "prompt-0.safetensors"
     prompt_PD, metadata = load_prompt(file)
     assert prompt_PD.shape == (P, D) and metadata.labels == ("entailment", "not_entailment")
-    assert {name: array.shape for name, array in load_head(file)[0].items()} == {
+    assert {name: array.shape for name, array in load_leaves(file)[0].items()} == {
         "classifier/kernel": (D, C), "classifier/bias": (C,)
     }  # fmt: skip
 
@@ -194,7 +194,7 @@ def test_answers_are_labels(tuned, folder, capsys):
     for prompt, labels, words in (
         (a, ["maybe"], "no label 'maybe'; use entailment, not_entailment"),
         (None, ["entailment"], "give a prompt"),
-        (dataclasses.replace(a, head={}), None, "holds no classifier"),
+        (dataclasses.replace(a, leaves={}), None, "holds no classifier"),
     ):
         with pytest.raises(ConfigError, match=words):
             model.score_labels(texts, labels, prompt)

@@ -138,3 +138,10 @@ def make_model(
             numerics["separator_id"] = vocabulary.eos_id
         return Bert(dataclasses.replace(config, **numerics), prompt_kind, classes)
     return T5(dataclasses.replace(config, **numerics, scan_layers=base.scan_layers), prompt_kind)
+
+
+def with_adapters(model: Model, activation: str) -> Model:
+    """The model with this activation of adapters that are tuned inside it; "": it has none."""
+    if not activation or not isinstance(model, T5):
+        return model
+    return model.clone(config=dataclasses.replace(model.config, adapter_activation=activation))

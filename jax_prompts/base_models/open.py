@@ -22,7 +22,7 @@ from jax_prompts.storage.json_file import read_object
 
 _ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
-_NUMERICS = ("dtype", "dropout_rate", "scan_layers", "remat")
+_NUMERICS = ("dtype", "dropout_rate", "scan_layers", "remat", "adapter_activation")
 _MOST_LAYERS = 1000
 _MODEL_TYPES = ("t5", "mt5")
 _WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")

@@ -45,6 +45,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
             others = f"gin_configs/runs/{kinds[0].removesuffix('Run').lower()}.gin"
             run_file = own if (ROOT / own).is_file() else others
             raise ConfigError(f"no gin file describes this command's run; add --gin_file={run_file} last")
+        _leave_out_prompt(gin)
         _check_set(gin, kind)
         with _one_line(gin):
             run = gin.get_configurable(kind)()
@@ -119,7 +120,7 @@ _REGISTERED: set[str] = set()
 
 def _register(gin: Any) -> None:
     """Makes the settings, methods and initialisers known to gin by their class names."""
-    from jax_prompts import prompts
+    from jax_prompts import prompts, tuned
 
     settings = [
         config.BaseModel,
@@ -130,7 +131,7 @@ def _register(gin: Any) -> None:
         config.Training,
     ]
     runs = [config.TrainRun, config.EvalRun, config.InferRun, config.Suite]
-    for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS):
+    for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration
             gin.external_configurable(_constructor(made), name=made.__name__)
             _REGISTERED.add(made.__name__)
@@ -225,6 +226,14 @@ def _check_macros(gin: Any, documented: set[str]) -> None:
     for name in sorted(used - defined):
         likely = nearest(name, defined)
         raise ConfigError(f"macro {name} has no value; give --gin.{name}=VALUE, or did you mean {likely}?")
+
+
+def _leave_out_prompt(gin: Any) -> None:
+    """Without a word on PROMPT, a run that tunes leaves inside the model has none."""
+    macros = _macros(gin)
+    if macros.get("TUNED") is not None and repr(macros["PROMPT"]) == "%gin.REQUIRED":
+        for name in ("PROMPT", "INITIALIZER"):
+            _bind(gin, name, None)
 
 
 _EXAMPLES = {

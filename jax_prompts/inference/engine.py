@@ -22,9 +22,9 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding as ways_of_decoding
 from jax_prompts import partition
-from jax_prompts.base_models.build import Model, make_model, make_vocabulary
-from jax_prompts.base_models.classifier import CLASSIFIER, load_classifier
+from jax_prompts.base_models.build import Model, make_model, make_vocabulary, with_adapters
 from jax_prompts.base_models.fingerprint import fingerprint
+from jax_prompts.base_models.tuned_file import check_leaves, load_leaves_of
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import ROUNDING, SpecialTokens
@@ -38,6 +38,7 @@ from jax_prompts.length_plan import plan_texts
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
 from jax_prompts.storage.files import PathOrUrl
+from jax_prompts.tuned.leaves import lay_in
 
 Tree = Any
 GREEDY = Decoding()
@@ -48,15 +49,15 @@ class Prompt:
     """A prompt in memory. `Prompt(array)` is one of no known origin; `dataclasses.replace` changes a part.
 
     Attributes:
-      array: `[P, D]` float32; `[P, W]` of a method at every layer (`prompts/per_layer.py`).
+      array: `[P, D]` float32; `[P, W]` of a method at every layer (`prompts/per_layer.py`); `[0, 0]` of leaves alone.
       metadata: where it came from.
-      head: a BERT's classifier that was tuned with it; of a T5's prompt, empty.
+      leaves: arrays that were tuned inside the model, by path (`tuned/`); a BERT's classifier too.
       name: what error messages call it.
     """
 
     array: Float[np.ndarray, "P D"]
     metadata: PromptMetadata = dataclasses.field(default_factory=PromptMetadata)
-    head: Tree = dataclasses.field(default_factory=dict)
+    leaves: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     name: str = "the prompt"
 
 
@@ -134,8 +135,7 @@ class Engine:
           RunError: a file that cannot be read, or is no prompt file.
         """
         prompt_PD, metadata = load_prompt(path, **self._base)
-        head = load_classifier(self._model, path, metadata.labels)
-        return Prompt(prompt_PD, metadata, head, os.fspath(path))
+        return Prompt(prompt_PD, metadata, load_leaves_of(self._model, path), os.fspath(path))
 
     def predict(
         self, texts: Sequence[str], prompt: Prompts = None, *, decoding: Decoding = GREEDY, seed: int = 0
@@ -240,25 +240,25 @@ class Engine:
             labels = each.metadata.labels
             if not isinstance(labels, tuple) or not all(isinstance(label, str) for label in labels):
                 raise ConfigError(f"{each.name} has labels {reprlib.repr(labels)}: give a tuple of strings")
-            if not isinstance(each.head, Mapping):
+            if not isinstance(each.leaves, Mapping):
                 raise ConfigError(
-                    f"{each.name} has head {reprlib.repr(each.head)}: give a classifier's, or {{}}"
+                    f"{each.name} has leaves {reprlib.repr(each.leaves)}: give arrays by path, or {{}}"
                 )
             check_fits(each.name, inputs.matrix(each.array, each.name), each.metadata, **self._base)
-            if self._bert and CLASSIFIER not in each.head:
-                raise ConfigError(f"{each.name} holds no classifier, and a BERT answers with one")
+            check_leaves(each.name, self._model, each.leaves, each.metadata)
         return prompts
 
     def _batches(self, texts: Sequence[str], prompts: list[Prompt | None]) -> Iterator[_Batch]:
-        """Texts whose prompts share a program: those of one kind, or of a BERT, of one classifier."""
+        """Texts that one program answers with the same parameters: of prompts of one kind, or of one with leaves."""
         sharing = collections.defaultdict[Any, list[int]](list)
         for number, prompt in enumerate(prompts):
             prompt_kind = "input" if prompt is None else prompt.metadata.prompt_kind
-            sharing[prompt if prompt is not None and prompt.head else prompt_kind].append(number)
+            sharing[prompt if prompt is not None and prompt.leaves else prompt_kind].append(number)
         for numbers in sharing.values():
             first = prompts[numbers[0]] or Prompt(np.zeros((0, 0), np.float32))
-            labels = first.metadata.labels if first.head else ()
+            labels = first.metadata.labels if self._bert else ()
             model = self._model.clone(prompt_kind=first.metadata.prompt_kind)
+            model = with_adapters(model, first.metadata.adapter_activation)
             if self._bert:
                 model = model.clone(classes=len(labels))
             each = [prompts[number] for number in numbers]
@@ -273,7 +273,7 @@ class Engine:
                 special_tokens=SpecialTokens.of(self._vocabulary),
                 parts=partition.row_parts(self._mesh),
             )
-            params = {**self._params, **first.head}
+            params = lay_in(self._params, dict(first.leaves))
             sharding = partition.batch_sharding(self._mesh, members=False)
             for rows, tokens_BL in found:
                 tokens_BL = jax.device_put(tokens_BL, sharding)
@@ -304,7 +304,7 @@ class Engine:
         for prompt in prompts:
             ids[prompt] = np.arange(first, first + len(prompt.array), dtype=np.int32)
             first += len(prompt.array)
-        if len(ids) == 1:
+        if first == self._model.config.vocab_size:
             return None, ids
         table_QD = np.concatenate(
             [np.asarray(prompt.array, np.float32) for prompt in ids if prompt is not None]
@@ -332,7 +332,7 @@ class Engine:
 
     def _program(self, make: Callable[..., Callable[..., Array]], batch: _Batch, *settings: Any) -> Any:
         """The program that `make` compiles for a batch's model, kept for the next one."""
-        key = make, batch.model.prompt_kind, len(batch.labels), *settings
+        key = make, batch.model, len(batch.labels), *settings
         if key not in self._programs:
             self._programs[key] = make(batch.model, *settings, self._mesh)
         return self._programs[key]

@@ -193,7 +193,7 @@ def _settings(run: InferRun, engine: Engine, prompts: Mapping[str, Prompt]) -> d
         "model": engine.fingerprints["model_fingerprint"],
         "vocabulary": engine.fingerprints["tokenizer_fingerprint"],
         **{
-            f"prompt {name}": digest(prompt.array, prompt.metadata, prompt.head)
+            f"prompt {name}": digest(prompt.array, prompt.metadata, prompt.leaves)
             for name, prompt in prompts.items()
         },
         "TASK_FEATURE_LENGTHS": run.task_feature_lengths,

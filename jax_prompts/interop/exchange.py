@@ -15,7 +15,7 @@ from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
 from jax_prompts.interop import npy, peft, peft_encoder, t5x_prompt
 from jax_prompts.interop.imported import ImportedPrompt
-from jax_prompts.prompts import PromptMetadata, load_head, load_prompt, save_prompt
+from jax_prompts.prompts import PromptMetadata, load_leaves, load_prompt, save_prompt
 from jax_prompts.storage.directories import atomic_directory
 from jax_prompts.storage.files import write_errors
 from jax_prompts.storage.home import local_path
@@ -91,6 +91,7 @@ _CLASSIFIER = {
     "npy": "the array has no place for the classifier that was tuned with it",
     "t5x": "the original code prompts T5",
 }
+_LEAVES = dict.fromkeys(_CLASSIFIER, "a prompt alone can be written so")
 
 
 def export_prompt(
@@ -114,8 +115,13 @@ def export_prompt(
     prompt_PD, metadata = load_prompt(prompt)
     if metadata.prompt_kind != "input":
         raise ConfigError(f"{prompt} is a prompt at every layer ({metadata.prompt_kind!r}): {_PER_LAYER[to]}")
-    if load_head(prompt)[0]:
+    leaves, _ = load_leaves(prompt)
+    if any(path.startswith("classifier/") for path in leaves):
         raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
+    if leaves:
+        raise ConfigError(
+            f"{prompt} holds leaves that were tuned inside the model ({metadata.method}): {_LEAVES[to]}"
+        )
     if unfolded and to != "peft":
         raise ConfigError(f"--unfolded is for --to=peft, not --to={to}: leave it out")
     if base_model is not None and to == "npy":

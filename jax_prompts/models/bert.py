@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens, input_prompts, layer_prompts_of
-from jax_prompts.models.layers import MASKED, Dropout, Embed, Rate, contract, product, shard_batch
+from jax_prompts.models.layers import MASKED, Dense, Dropout, Embed, Rate, shard_batch
+from jax_prompts.models.products import contract
 from jax_prompts.models.remat import rematerialized
 
 
@@ -55,15 +56,9 @@ class BertConfig:
         return {"input": self.emb_dim, "deep": layers, "prefix": 2 * layers}[prompt_kind]
 
 
-def _dense(c: BertConfig, features: int, axes: tuple[str, str]) -> nn.Dense:
+def _dense(c: BertConfig, features: int, axes: tuple[str, str], width: int | None = None) -> Dense:
     init = nn.initializers.truncated_normal(0.02)
-    return nn.Dense(
-        features,
-        dtype=c.dtype,
-        dot_general=lambda x, kernel, *_, **__: product(x, kernel, c.dtype),
-        kernel_init=nn.with_logical_partitioning(init, axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
-    )
+    return Dense(width or c.emb_dim, features, axes, init, c.dtype, biased=True)
 
 
 def _norm(c: BertConfig) -> nn.LayerNorm:
@@ -83,7 +78,7 @@ class BertLayer(nn.Module):
         self.out = _dense(c, c.emb_dim, ("joined_kv", "embed"))
         self.attention_norm = _norm(c)
         self.wi = _dense(c, c.mlp_dim, ("embed", "mlp"))
-        self.wo = _dense(c, c.emb_dim, ("mlp", "embed"))
+        self.wo = _dense(c, c.emb_dim, ("mlp", "embed"), c.mlp_dim)
         self.mlp_norm = _norm(c)
         self.dropout = Dropout(c.dropout_rate, shared=False)
 

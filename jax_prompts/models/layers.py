@@ -7,28 +7,19 @@ are explained in `models/t5.py`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
+from jax_prompts.models.products import contract, product
+from jax_prompts.models.tuned_leaves import ACTIVATIONS, adapted, leaf, plus, times
 
-PRODUCT = "product"  # the name of all products with weights
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
-
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": nn.relu,
-    "gelu": functools.partial(nn.gelu, approximate=True),
-    "silu": nn.silu,
-    "linear": lambda x: x,
-}
 
 
 def shard_batch(x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
@@ -59,7 +50,8 @@ class Embed(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / RMS(x) * scale, with float32 statistics; returns `dtype`. T5 centres nothing and adds no bias."""
+    """x / RMS(x) * scale, with float32 statistics; returns `dtype`. T5 centres nothing and adds no bias, but a tuned
+    one where it is there."""
 
     dtype: DTypeLike
 
@@ -69,8 +61,7 @@ class RMSNorm(nn.Module):
         scale_D = self.param("scale", init, (x_BLD.shape[-1],))
         x_BLD = x_BLD.astype(jnp.float32)
         normed_BLD = x_BLD * jax.lax.rsqrt(jnp.mean(jnp.square(x_BLD), axis=-1, keepdims=True) + 1e-6)
-        scale_D = jnp.expand_dims(scale_D.astype(self.dtype), range(x_BLD.ndim - 1))
-        return normed_BLD.astype(self.dtype) * scale_D
+        return plus(times(normed_BLD.astype(self.dtype), scale_D), leaf(self, "bias"))
 
 
 Rate = float | Float[Array, ""]
@@ -95,89 +86,52 @@ class Dropout(nn.Module):
     def __call__(self, x_BLD: Float[Array, "B *l D"], deterministic: bool) -> Float[Array, "B *l D"]:
         if deterministic or not drops(self.rate):
             return x_BLD
-        keep = functools.partial(jax.random.bernoulli, p=1.0 - self.rate)
-        key, shape = self.make_rng("dropout"), x_BLD.shape
-        if self.shared:
-            keep_BLD = keep(key, shape=(shape[0], 1, shape[2]))
-        elif x_BLD.ndim == 4:  # attention weights [B, H, L, M]: each query draws by itself
-            keys_L = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(shape[2]))
-            keep_LMBH = jax.vmap(lambda key: keep(key, shape=(shape[3], *shape[:2])))(keys_L)
-            keep_BLD = keep_LMBH.transpose(2, 3, 0, 1)
-        else:
-            keep_BLD = jnp.moveaxis(keep(key, shape=(*shape[1:-1], shape[0], shape[-1])), -2, 0)
-        return x_BLD * (keep_BLD / (1.0 - self.rate)).astype(x_BLD.dtype)
+        return dropped(x_BLD, self.rate, self.make_rng("dropout"), shared=self.shared)
 
 
-def contract(spec: str, a: Array, b: Array, dtype: DTypeLike) -> Array:
-    """`einsum(spec, a, b)` in `dtype`, where each letter of `spec` stands in two or three of its terms.
-
-    Two bfloat16 arrays are multiplied as they are, and so are their gradients; sums are float32's.
-    """
-    narrow = a.dtype == b.dtype == jnp.bfloat16
-    return _contract(spec, dtype, *((a, b) if narrow else (a.astype(dtype), b.astype(dtype))))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _contract(spec: str, dtype: DTypeLike, a: Array, b: Array) -> Array:
-    of_a, of_b, of_out = spec.replace("->", ",").split(",")
-    summed = [letter for letter in of_a if letter in of_b and letter not in of_out]
-    # An array on the left is transposed unless summed along its last axis, one on the right need not be; so that
-    # attention's [B, H, L, M] never is, the larger goes to the right where both would be.
-    last_a, last_b = of_a[-1] in summed, of_b[-1] in summed
-    if (last_b and not last_a) or (not (last_a or last_b) and a.size > b.size):
-        (a, of_a), (b, of_b) = (b, of_b), (a, of_a)
-    batch = [letter for letter in of_a if letter in of_b and letter in of_out]
-    dimensions = [tuple([of.index(x) for x in letters] for of in (of_a, of_b)) for letters in (summed, batch)]
-    of_dot = batch + [x for x in of_a + of_b if x not in summed + batch]
-    dot = functools.partial(jax.lax.dot_general, dimension_numbers=dimensions, preferred_element_type=dtype)
-    if a.dtype == dtype == jnp.bfloat16:
-        # Asked for a result of bfloat16, the CPU backend widens a and b first, and multiplies at half the rate. Others
-        # do not, and what they move between devices should be narrow.
-        exact = functools.partial(dot, preferred_element_type=jnp.float32)
-        out = jax.lax.platform_dependent(a, b, cpu=lambda a, b: exact(a, b).astype(dtype), default=dot)
+def dropped(x_BLD: Float[Array, "B *l D"], rate: Rate, key: Array, *, shared: bool) -> Float[Array, "B *l D"]:
+    """`x_BLD` after dropout as `Dropout` says."""
+    keep, shape = functools.partial(jax.random.bernoulli, p=1.0 - rate), x_BLD.shape
+    if shared:
+        keep_BLD = keep(key, shape=(shape[0], 1, shape[2]))
+    elif x_BLD.ndim == 4:  # attention weights [B, H, L, M]: each query draws by itself
+        keys_L = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(shape[2]))
+        keep_LMBH = jax.vmap(lambda key: keep(key, shape=(shape[3], *shape[:2])))(keys_L)
+        keep_BLD = keep_LMBH.transpose(2, 3, 0, 1)
     else:
-        out = dot(a, b)
-    return out.transpose([of_dot.index(letter) for letter in of_out])
-
-
-def _contract_forward(spec: str, dtype: DTypeLike, a: Any, b: Any) -> tuple[Array, tuple]:
-    # What is not differentiated, a frozen kernel, keeps nothing for its gradient.
-    kept = a.value if b.perturbed else None, b.value if a.perturbed else None
-    return _contract(spec, dtype, a.value, b.value), kept
-
-
-def _contract_backward(spec: str, dtype: DTypeLike, kept: tuple, gradient: Array) -> tuple:
-    of_a, of_b, of_out = spec.replace("->", ",").split(",")
-    a, b = kept
-    to_a = None if b is None else _contract(f"{of_out},{of_b}->{of_a}", b.dtype, gradient.astype(b.dtype), b)
-    to_b = None if a is None else _contract(f"{of_a},{of_out}->{of_b}", a.dtype, a, gradient.astype(a.dtype))
-    return to_a, to_b
-
-
-_contract.defvjp(_contract_forward, _contract_backward, symbolic_zeros=True)
-
-
-def product(x_BLI: Float[Array, "*b I"], w_IO: Float[Array, "I O"], dtype: DTypeLike) -> Float[Array, "*b O"]:
-    """x W in `dtype`: what `models/remat.py` may keep."""
-    rows = "ABCDE"[: x_BLI.ndim - 1]
-    return checkpoint_name(contract(f"{rows}I,IO->{rows}O", x_BLI, w_IO, dtype), PRODUCT)
+        keep_BLD = jnp.moveaxis(keep(key, shape=(*shape[1:-1], shape[0], shape[-1])), -2, 0)
+    return x_BLD * (keep_BLD / (1.0 - rate)).astype(x_BLD.dtype)
 
 
 class Dense(nn.Module):
-    """x W without bias, computed in `dtype`."""
+    """x W, computed in `dtype`, and with `biased` + b; T5 has no biases.
+
+    And what is tuned around W, where it is there: (z W + drop(z) lora_a lora_b + bias) * scale of z = x * input_scale.
+    """
 
     in_features: int
     out_features: int
     axes: tuple[str, str]
     kernel_init: nn.initializers.Initializer
     dtype: DTypeLike
+    biased: bool = False
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         self.kernel = self.param("kernel", init, (self.in_features, self.out_features))
+        if self.biased:
+            zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+            self.bias = self.param("bias", zeros, (self.out_features,))
 
-    def __call__(self, x_BLD: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
-        return product(x_BLD, self.kernel, self.dtype)
+    def __call__(self, x_BLI: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
+        x_BLI = times(x_BLI, leaf(self, "input_scale"))
+        y_BLO = product(x_BLI, self.kernel, self.dtype)
+        if (a_IR := leaf(self, "lora_a")) is not None:
+            if (rate := leaf(self, "lora_dropout")) is not None:
+                x_BLI = dropped(x_BLI, rate, self.make_rng("dropout"), shared=False)
+            low_BLR = product(x_BLI, a_IR, self.dtype)
+            y_BLO = y_BLO + product(low_BLR, leaf(self, "lora_b"), self.dtype)
+        return times(plus(y_BLO, leaf(self, "bias")), leaf(self, "scale"))
 
 
 class Attention(nn.Module):
@@ -188,6 +142,7 @@ class Attention(nn.Module):
     emb_dim: int
     dropout_rate: Rate
     dtype: DTypeLike
+    adapter_activation: str = "gelu"
 
     def setup(self) -> None:
         width = self.num_heads * self.head_dim
@@ -227,7 +182,7 @@ class Attention(nn.Module):
             # pass over [B, M, H] in place of one over [B, H, L, M].
             value_BMHK = value_BMHK * self._dropout_mask(*value_BMHK.shape[:3])[..., None]
         out_BLHK = contract("BHLM,BMHK->BLHK", weights_BHLM, value_BMHK, self.dtype)
-        return self.out(out_BLHK.reshape(*x_BLD.shape[:2], -1))
+        return adapted(self, self.out(out_BLHK.reshape(*x_BLD.shape[:2], -1)), self.adapter_activation)
 
     def absorbed_projections(
         self,
@@ -241,21 +196,50 @@ class Attention(nn.Module):
         q . (W_k x) = (W_k^T q) . x, and sum_m w_m (W_v x_m) = W_v (sum_m w_m x_m), so the projections are
         done for each of U queries in place of each of M attended positions.
         """
-        kernel_shape = (self.emb_dim, self.num_heads, self.head_dim)
-        key_DHK = self.key.kernel.astype(self.dtype).reshape(kernel_shape)
-        value_DHK = self.value.kernel.astype(self.dtype).reshape(kernel_shape)
-        attended_BMD = attended_BMD.astype(self.dtype)
-        query_BUHK = self._heads(self.query(x_BUD))
-        query_BUHD = contract("BUHK,DHK->BUHD", query_BUHK, key_DHK, self.dtype)
+        query_BUHD = self._by_keys(self._heads(self.query(x_BUD)))
         query_BUHD = nn.with_logical_constraint(query_BUHD, ("batch", "length", "heads", "embed"))
+        attended_BMD = attended_BMD.astype(self.dtype)
         logits_BHUM = contract("BUHD,BMD->BHUM", query_BUHD, attended_BMD, jnp.float32)
         weights_BHUM = jax.nn.softmax(logits_BHUM + bias, axis=-1).astype(self.dtype)
         if not deterministic and drops(self.dropout_rate):
             mask_BMH = self._dropout_mask(*attended_BMD.shape[:2], self.num_heads)
             weights_BHUM = weights_BHUM * jnp.swapaxes(mask_BMH, 1, 2)[:, :, None]
         mixed_BUHD = contract("BHUM,BMD->BUHD", weights_BHUM, attended_BMD, self.dtype)
-        out_BUHK = contract("BUHD,DHK->BUHK", mixed_BUHD, value_DHK, self.dtype)
-        return self.out(out_BUHK.reshape(*x_BUD.shape[:2], -1))
+        out_BUHK = self._values_of(mixed_BUHD, weights_BHUM)
+        return adapted(self, self.out(out_BUHK.reshape(*x_BUD.shape[:2], -1)), self.adapter_activation)
+
+    @property
+    def can_absorb(self) -> bool:
+        """Whether keys and values may be absorbed: what is dropped of their inputs, one by one, stands in the way."""
+        return leaf(self.key, "lora_dropout") is None and leaf(self.value, "lora_dropout") is None
+
+    def _by_keys(self, query_BUHK: Float[Array, "B U H K"]) -> Float[Array, "B U H D"]:
+        """What a query multiplies attended states by. A bias of keys, the same for all, does nothing."""
+        query_BUHK = times(query_BUHK, leaf(self.key, "scale"))
+        query_BUHD = contract("BUHK,DHK->BUHD", query_BUHK, self._by_head(self.key.kernel), self.dtype)
+        if (a_DR := leaf(self.key, "lora_a")) is not None:
+            b_RHK = self._by_head(leaf(self.key, "lora_b"))
+            low_BUHR = contract("BUHK,RHK->BUHR", query_BUHK, b_RHK, self.dtype)
+            query_BUHD = query_BUHD + contract("BUHR,DR->BUHD", low_BUHR, a_DR, self.dtype)
+        return times(query_BUHD, leaf(self.key, "input_scale"))
+
+    def _values_of(
+        self, mixed_BUHD: Float[Array, "B U H D"], weights_BHUM: Float[Array, "B H U M"]
+    ) -> Float[Array, "B U H K"]:
+        """Mixed values, of attended states that were mixed with these weights."""
+        mixed_BUHD = times(mixed_BUHD, leaf(self.value, "input_scale"))
+        out_BUHK = contract("BUHD,DHK->BUHK", mixed_BUHD, self._by_head(self.value.kernel), self.dtype)
+        if (a_DR := leaf(self.value, "lora_a")) is not None:
+            b_RHK = self._by_head(leaf(self.value, "lora_b"))
+            low_BUHR = contract("BUHD,DR->BUHR", mixed_BUHD, a_DR, self.dtype)
+            out_BUHK = out_BUHK + contract("BUHR,RHK->BUHK", low_BUHR, b_RHK, self.dtype)
+        if (bias_O := leaf(self.value, "bias")) is not None:
+            whole_BUH = jnp.swapaxes(weights_BHUM.sum(axis=-1), 1, 2)  # not 1 where weights were dropped
+            out_BUHK = out_BUHK + whole_BUH[..., None] * self._by_head(bias_O[None])[None]
+        return times(out_BUHK, leaf(self.value, "scale"))
+
+    def _by_head(self, kernel_IO: Float[Array, "I O"]) -> Float[Array, "I H K"]:
+        return kernel_IO.astype(self.dtype).reshape(len(kernel_IO), self.num_heads, self.head_dim)
 
     def _heads(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
         return x_BLD.reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)
@@ -279,6 +263,7 @@ class MLP(nn.Module):
     activations: tuple[str, ...]
     dropout_rate: Rate
     dtype: DTypeLike
+    adapter_activation: str = "gelu"
 
     @nn.compact
     def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
@@ -288,10 +273,11 @@ class MLP(nn.Module):
         for i, name in enumerate(self.activations):
             wi = "wi" if len(self.activations) == 1 else f"wi_{i}"
             hidden_BLF = Dense(width, self.mlp_dim, ("embed", "mlp"), init, self.dtype, name=wi)(x_BLD)
-            gates.append(_ACTIVATIONS[name](hidden_BLF))
+            gates.append(ACTIVATIONS[name](hidden_BLF))
         hidden_BLF = functools.reduce(jnp.multiply, gates)
         hidden_BLF = Dropout(self.dropout_rate)(hidden_BLF, deterministic)
-        return Dense(self.mlp_dim, width, ("mlp", "embed"), init, self.dtype, name="wo")(hidden_BLF)
+        out_BLD = Dense(self.mlp_dim, width, ("mlp", "embed"), init, self.dtype, name="wo")(hidden_BLF)
+        return adapted(self, out_BLD, self.adapter_activation)
 
 
 def relative_position_bucket(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from jax_prompts.models.layers import PRODUCT
+from jax_prompts.models.products import PRODUCT
 
 POLICIES = {
     "minimal": jax.checkpoint_policies.save_only_these_names(PRODUCT),  # products with weights

@@ -20,6 +20,7 @@ class T5Config:
       dtype: of activations; norms' statistics, softmax, logits are float32 whatever it is.
       scan_layers: stack the layers' parameters on axis 0 under `layers` and scan over them.
       remat: what a layer keeps for the backward pass (`models/remat.py`).
+      adapter_activation: of adapters that are tuned inside it (`models/tuned_leaves.py`).
     """
 
     vocab_size: int
@@ -37,6 +38,7 @@ class T5Config:
     dtype: Any = jnp.float32
     scan_layers: bool = False
     remat: str = "none"
+    adapter_activation: str = "gelu"
 
     def prompt_width(self, prompt_kind: str) -> int:
         """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`)."""

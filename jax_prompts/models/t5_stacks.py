@@ -19,11 +19,12 @@ from jax_prompts.models.layers import (
     RelativePositionBias,
     RMSNorm,
     prefers_absorbed_projections,
-    product,
     shard_batch,
 )
+from jax_prompts.models.products import product
 from jax_prompts.models.remat import rematerialized
 from jax_prompts.models.t5_config import T5Config
+from jax_prompts.models.tuned_leaves import leaf, plus
 
 Cache = dict[str, Any]
 KeysValues = tuple[Array, Array]
@@ -35,9 +36,11 @@ class EncoderLayer(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.pre_attention_layer_norm = RMSNorm(c.dtype)
-        self.attention = Attention(c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype)
+        self.attention = Attention(
+            c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype, c.adapter_activation
+        )
         self.pre_mlp_layer_norm = RMSNorm(c.dtype)
-        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
+        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype, c.adapter_activation)
         self.dropout = Dropout(c.dropout_rate)
 
     def __call__(
@@ -63,13 +66,15 @@ class DecoderLayer(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.pre_self_attention_layer_norm = RMSNorm(c.dtype)
-        self.self_attention = Attention(c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype)
+        self.self_attention = Attention(
+            c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype, c.adapter_activation
+        )
         self.pre_cross_attention_layer_norm = RMSNorm(c.dtype)
         self.encoder_decoder_attention = Attention(
-            c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype
+            c.num_heads, c.head_dim, c.emb_dim, c.dropout_rate, c.dtype, c.adapter_activation
         )
         self.pre_mlp_layer_norm = RMSNorm(c.dtype)
-        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype)
+        self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype, c.adapter_activation)
         self.dropout = Dropout(c.dropout_rate)
 
     def __call__(
@@ -99,7 +104,9 @@ class DecoderLayer(nn.Module):
         cross = self.encoder_decoder_attention
         if cache is not None and "cross" in cache:
             h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
-        elif cache is not None or _is_absorbed(self.config, prompts, y_BUD.shape[1], encoded_BLD):
+        elif cache is not None or (
+            cross.can_absorb and _is_absorbed(self.config, prompts, y_BUD.shape[1], encoded_BLD)
+        ):
             h_BUD = cross.absorbed_projections(h_BUD, encoded_BLD, cross_bias, deterministic)
         else:
             cross_kv = cross.keys_values(encoded_BLD, prompts, virtual_BL)
@@ -214,6 +221,9 @@ class Decoder(nn.Module):
         return self.dropout(self.decoder_norm(y_BUD), deterministic), cache
 
     def logits(self, y_BUD: Float[Array, "B U D"], embedding_VD: Array) -> Float[Array, "B U V"]:
+        return plus(self._unbiased_logits(y_BUD, embedding_VD), leaf(self, "logits_bias"))
+
+    def _unbiased_logits(self, y_BUD: Float[Array, "B U D"], embedding_VD: Array) -> Float[Array, "B U V"]:
         if not self.config.logits_via_embedding:
             return self.logits_dense(y_BUD)
         root = jnp.sqrt(self.config.emb_dim)

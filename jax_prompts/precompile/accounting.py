@@ -77,7 +77,7 @@ def account(setup: Setup) -> Account:
     model = setup.model
 
     def loss(tuned: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
-        params, prompt_PD = step.assemble(model, setup.method, tuned, frozen)
+        params, prompt_PD = step.assemble(model, setup.method, tuned, frozen, setup.run.leaves, training=True)
         return step.loss_sums(model, params, prompt_PD, batch, key, setup.run.training.z_loss)["loss_sum"]
 
     def first_member(tree: Any, rows: tuple[int, ...] = ()) -> Any:

@@ -13,8 +13,10 @@ from jax_prompts import partition
 from jax_prompts.inference.predict import make_loss_step, make_predict
 from jax_prompts.prompts import prompt_kind_of
 from jax_prompts.setup import Setup
+from jax_prompts.state import fold_tuned, for_evaluation
 from jax_prompts.step import dropout_keys
 from jax_prompts.train_step import whole_step
+from jax_prompts.tuned.leaves import flat, nested
 
 PROGRAMS = ("train", "eval", "decode")
 
@@ -32,7 +34,7 @@ def programs_of(setup: Setup) -> dict[str, Program]:
 
     Rows are as long as the settings allow. A run's evaluation has the parameters and prompts of all its members.
     """
-    data, members, method, mesh = setup.run.data, setup.run.training.members, setup.method, setup.mesh
+    data, members, mesh = setup.run.data, setup.run.training.members, setup.mesh
     model, tuned, frozen = setup.model, setup.tuned, setup.frozen
 
     def everywhere(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
@@ -62,12 +64,13 @@ def programs_of(setup: Setup) -> dict[str, Program]:
     keys_E = jax.eval_shape(lambda: dropout_keys(np.arange(members), 0))
     numbers_E = {name: everywhere(values.shape, values.dtype) for name, values in setup.numbers_E.items()}
     prompts_QW = None
-    if method is None:
+    if setup.run.tunes_model:
         params = jax.tree.map(first_member, tuned["model"])
     else:
-        params = {**frozen, **jax.tree.map(first_member, tuned.get("head", {}))}
-        width = model.config.prompt_width(prompt_kind_of(method))
-        prompts_QW = everywhere((members * method.length, width), jnp.float32)
+        params = _with_leaves(setup)
+        width = model.config.prompt_width(prompt_kind_of(setup.method))
+        rows = members * setup.prompt_length
+        prompts_QW = everywhere((rows, width), jnp.float32) if rows else None
     train_batch, eval_batch = batch(members, data.batch_size), batch(data.eval_batch_size)
     eval_inputs = eval_batch["encoder_input_tokens"]
     return {
@@ -90,3 +93,18 @@ def programs_of(setup: Setup) -> dict[str, Program]:
             data.eval_batch_size,
         ),
     }
+
+
+def _with_leaves(setup: Setup) -> Any:
+    """Shapes of the parameters of a model with what one member tuned inside it, which is on every device."""
+    everywhere = partition.replicated(setup.mesh)
+
+    def first(tuned: Any, frozen: Any) -> Any:
+        return for_evaluation(fold_tuned(setup, tuned), frozen)[0][0]
+
+    frozen = flat(setup.frozen)
+    shapes = flat(jax.eval_shape(first, setup.tuned, setup.frozen))
+    return nested({
+        path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=frozen[path].sharding if path in frozen else everywhere)
+        for path, x in shapes.items()
+    })  # fmt: skip

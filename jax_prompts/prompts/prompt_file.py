@@ -1,4 +1,8 @@
-"""Prompt files: safetensors with `prompt` float32 `[P, D]`, a BERT's `head/...`, string metadata; no pickle."""
+"""Prompt files: safetensors with `prompt` float32 `[P, D]`, leaves tuned inside the model, string metadata; no pickle.
+
+Leaves have the names of their places in the model, `encoder/layers_0/attention/query/lora_a`, `classifier/kernel`. A
+file of leaves alone has no `prompt`, and reads as one of no virtual tokens.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from jax_prompts.storage import files, json_text
 from jax_prompts.storage.files import PathOrUrl
 
 PROMPT_KINDS = ("input", "deep", "prefix")
-HEAD_PREFIX = "head/"
+PROMPT = "prompt"
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
 
@@ -40,6 +44,7 @@ class PromptMetadata:
 
     Attributes:
       method, settings: class name and fields of the method that was folded; see `settings_of`.
+      adapter_activation: of adapters among the leaves.
       prompt_kind: `input`, or of every layer `deep` (states) or `prefix` (keys and values), `models/layer_prompts.py`.
       base_model, model_fingerprint: name and weight fingerprint of the frozen model.
       tokenizer_fingerprint: fingerprint of the vocabulary.
@@ -51,6 +56,7 @@ class PromptMetadata:
 
     method: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    adapter_activation: str = ""
     prompt_kind: str = "input"
     base_model: str = ""
     model_fingerprint: str = ""
@@ -66,6 +72,7 @@ class PromptMetadata:
 
 _TEXT_FIELDS = (
     "method",
+    "adapter_activation",
     "prompt_kind",
     "base_model",
     "model_fingerprint",
@@ -100,7 +107,9 @@ _JSON_FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def settings_of(method: Any) -> dict[str, Any]:
-    """A method's own fields, for `PromptMetadata.settings`."""
+    """The fields of a prompt method or a kind of leaf, for `PromptMetadata.settings`; none of None."""
+    if method is None:
+        return {}
     names = [field.name for field in dataclasses.fields(method) if field.name not in ("parent", "name")]
     return {name: getattr(method, name) for name in names}
 
@@ -109,25 +118,25 @@ def save_prompt(
     path: PathOrUrl,
     prompt_PD: Float[np.ndarray, "P D"],
     metadata: PromptMetadata,
-    head: Mapping[str, np.ndarray] | None = None,
+    leaves: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes a prompt file whole or not at all; with several writers the last one to finish stays.
 
     Args:
       path: where.
-      prompt_PD: the folded prompt.
+      prompt_PD: the folded prompt; of no rows where leaves alone were tuned.
       metadata: where it came from.
-      head: arrays by name of a classifier tuned with it; kept as `head/NAME`.
+      leaves: arrays by name that were tuned inside the model.
 
     Raises:
       RunError: values that are not finite, or a directory or disk that cannot be written.
     """
     prompt_PD = np.ascontiguousarray(prompt_PD, dtype=np.float32)
-    if prompt_PD.ndim != 2 or not prompt_PD.size:
+    arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in (leaves or {}).items()}
+    if prompt_PD.ndim != 2 or not (prompt_PD.size or (arrays and not len(prompt_PD))):
         raise ConfigError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
-    arrays = {"prompt": prompt_PD}
-    for name, array in (head or {}).items():
-        arrays[HEAD_PREFIX + name] = np.ascontiguousarray(array, dtype=np.float32)
+    if prompt_PD.size:
+        arrays[PROMPT] = prompt_PD
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
     content = to_bytes(arrays, metadata_text(metadata))
@@ -186,7 +195,7 @@ def check_fits(
         raise ConfigError(
             f"{name} is a prompt of kind {prompt_kind!r}, which is none of {', '.join(PROMPT_KINDS)}"
         )
-    if prompt_width is not None and prompt_PD.shape[1] != prompt_width(prompt_kind):
+    if len(prompt_PD) and prompt_width is not None and prompt_PD.shape[1] != prompt_width(prompt_kind):
         raise ConfigError(
             f"{name} has width {prompt_PD.shape[1]} and the base model {prompt_width(prompt_kind)}: "
             f"use the base model it was tuned with{origin}"
@@ -202,8 +211,8 @@ def check_fits(
             )
 
 
-def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
-    """The arrays of the classifier that was tuned with a prompt, by name (none for a T5's), and the file's metadata.
+def load_leaves(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
+    """The arrays that were tuned inside the model, by name (none beside most prompts), and the file's metadata.
 
     Raises:
       ConfigError, RunError: as `load_prompt`.
@@ -212,23 +221,20 @@ def load_head(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds {name} that is not finite: use another prompt file")
-    head = {
-        name.removeprefix(HEAD_PREFIX): array
-        for name, array in arrays.items()
-        if name.startswith(HEAD_PREFIX)
-    }
-    return head, parse_metadata(path, text)
+    leaves = {name: array for name, array in arrays.items() if name != PROMPT}
+    return leaves, parse_metadata(path, text)
 
 
-def digest(prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata, head: Any) -> str:
+def digest(prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata, leaves: Any) -> str:
     """Tells prompts apart by what they answer with, wherever they come from.
 
     Args:
       prompt_PD, metadata: of `load_prompt`.
-      head: a BERT's classifier that was tuned with it, a tree of arrays; of a T5's prompt, empty.
+      leaves: arrays that were tuned inside the model, a tree.
     """
     found = hashlib.sha256(repr((metadata.prompt_kind, metadata.labels)).encode())
-    for path, array in jax.tree_util.tree_leaves_with_path({"prompt": prompt_PD, "head": head}):
+    found.update(metadata.adapter_activation.encode())
+    for path, array in jax.tree_util.tree_leaves_with_path({"prompt": prompt_PD, "leaves": leaves}):
         found.update(repr((jax.tree_util.keystr(path), array.shape)).encode())
         found.update(np.asarray(array, np.float32).tobytes())
     return found.hexdigest()[:16]
@@ -260,13 +266,14 @@ def parse_prompt(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P 
       RunError: as `load_prompt`.
     """
     arrays, text = _arrays(path, content)
-    if not np.isfinite(arrays["prompt"]).all():
+    prompt_PD = arrays.get(PROMPT, np.zeros((0, 0), np.float32))
+    if not np.isfinite(prompt_PD).all():
         raise RunError(f"{path} holds values that are not finite: use another prompt file")
-    return arrays["prompt"], parse_metadata(path, text)
+    return prompt_PD, parse_metadata(path, text)
 
 
 def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The prompt and its head by name, and the metadata's text."""
+    """The prompt, if there is one, and leaves by name, and the metadata's text."""
     if content.startswith(b"\x93NUMPY"):
         raise ConfigError(
             f"{path} is a NumPy array: t5x convert {path} NEW.safetensors makes it a prompt file"
@@ -283,17 +290,16 @@ def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dic
     if whole is False:
         raise RunError(f"{path} is damaged: its numbers are not those that were written; use another copy")
     text.pop(CHECKSUM, None)
-    if "prompt" not in found:
+    if PROMPT not in found and "method" not in text:
         raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")
-    dtype, shape = found["prompt"]["dtype"], found["prompt"]["shape"]
-    if dtype != "F32" or len(shape) != 2 or 0 in shape:
-        raise RunError(f"{path} holds prompt {dtype} {shape}, not F32 [P, D]: convert it first")
     arrays = {}
     for name, part in found.items():
-        if name == "prompt" or name.startswith(HEAD_PREFIX):
-            if part["dtype"] != "F32":
-                raise RunError(f"{path} holds {name} that is not float32: use another prompt file")
-            arrays[name] = np.frombuffer(part["data"], np.float32).reshape(part["shape"])
+        dtype, shape = part["dtype"], part["shape"]
+        if name == PROMPT and (dtype != "F32" or len(shape) != 2 or 0 in shape):
+            raise RunError(f"{path} holds prompt {dtype} {shape}, not F32 [P, D]: convert it first")
+        if dtype != "F32":
+            raise RunError(f"{path} holds {name} that is not float32: use another prompt file")
+        arrays[name] = np.frombuffer(part["data"], np.float32).reshape(shape)
     return arrays, text
 
 

@@ -92,7 +92,7 @@ class Evaluator:
         """Scores by task, of each member; without prompts, of the bare model.
 
         Args:
-          params_E: the parameters of each; a T5's are the same for all, so that one pass asks all of them.
+          params_E: the parameters of each; where they are the same tree for all, one pass asks all of them.
           prompts_EPD: the prompt of each.
         """
         results: list[dict[str, Scores]] = [{} for _ in params_E]
@@ -106,7 +106,7 @@ class Evaluator:
     def log_p(
         self,
         params_E: Sequence[Tree],
-        prompts_EPD: Float[Array, "E P D"],
+        prompts_EPD: Float[Array, "E P D"] | None,
         cache: TokenCache,
         examples_N: Int[np.ndarray, " N"],
         texts_NC: Sequence[Sequence[str]],
@@ -119,26 +119,28 @@ class Evaluator:
           examples_N: numbers of examples.
           texts_NC: C answers to each of them.
         """
-        (asked,) = self._asked(params_E, prompts_EPD, together=True)
-        arrays = self._targets(texts_NC)
-        members, batch_size = len(asked.members), self.data.eval_batch_size
+        arrays, batch_size = self._targets(texts_NC), self.data.eval_batch_size
+        found = []
+        for asked in self._asked(params_E, prompts_EPD, together=True):
+            members = len(asked.members)
 
-        def labels(index: Int[np.ndarray, " _"]) -> Batch:
-            rows_B = np.minimum(index[0] + np.arange(batch_size), len(examples_N) * members - 1)
-            return {name: x_NCU[rows_B // members].swapaxes(0, 1) for name, x_NCU in arrays.items()}
+            def labels(index: Int[np.ndarray, " _"], members: int = members) -> Batch:
+                rows_B = np.minimum(index[0] + np.arange(batch_size), len(examples_N) * members - 1)
+                return {name: x_NCU[rows_B // members].swapaxes(0, 1) for name, x_NCU in arrays.items()}
 
-        rows = self._log_p(asked, cache, "answers", labels, examples_N=examples_N)
-        return np.reshape(rows, (len(examples_N), members, -1))
+            rows = self._log_p(asked, cache, "answers", labels, examples_N=examples_N)
+            found.append(np.reshape(rows, (len(examples_N), members, -1)))
+        return np.concatenate(found, axis=1)
 
     def _asked(
         self, params_E: Sequence[Tree], prompts_EPD: Float[Array, "E P D"] | None, *, together: bool
     ) -> Iterator[_Asked]:
-        """The members, all of them in one pass or one after another: so those of a BERT, who have classifiers."""
+        """The members, all of them in one pass or one after another: so those who have leaves of their own."""
         members, length = (len(params_E), 0) if prompts_EPD is None else prompts_EPD.shape[:2]
         prompts_QD = None if prompts_EPD is None else prompts_EPD.reshape(members * length, -1)
         ids_Q = self.model.config.vocab_size + np.arange(members * length, dtype=np.int32)
         ids_EP = ids_Q.reshape(members, length)
-        if together and not isinstance(self.model, Bert):
+        if together and all(params is params_E[0] for params in params_E):
             yield _Asked(list(range(members)), params_E[0], prompts_QD, ids_EP)
         else:
             for member, params in enumerate(params_E):

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jax_prompts.base_models.build import with_adapters
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.ensemble import agreement, candidates_of, ensemble_of
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.prompt_set import PromptSet
 from jax_prompts.scoring.task_evaluator import Scores
+from jax_prompts.tuned.leaves import lay_in
 
 Tree = Any
 
@@ -55,18 +57,21 @@ class _Group:
     numbers: list[int]
     evaluator: Evaluator
     params_E: list[Tree]
-    prompts_EPD: Float[Array, "E P D"]
+    prompts_EPD: Float[Array, "E P D"] | None
 
     @classmethod
     def of(cls, evaluator: Evaluator, params: Tree, prompts: PromptSet, numbers: list[int]) -> _Group:
-        kind = prompts.metadata[numbers[0]].prompt_kind
+        metadata = prompts.metadata[numbers[0]]
+        model = with_adapters(evaluator.model, metadata.adapter_activation)
         own = dataclasses.replace(
             evaluator,
-            model=evaluator.model.clone(prompt_kind=kind),
+            model=model.clone(prompt_kind=metadata.prompt_kind),
             journal=evaluator.journal.of(asked=[prompts.files[number] for number in numbers]),
         )
-        params_E = [{**params, **prompts.heads[number]} for number in numbers]
-        return cls(numbers, own, params_E, jnp.stack([prompts.prompts[number] for number in numbers]))
+        params_E = [lay_in(params, prompts.leaves[number]) for number in numbers]
+        has_prompts = len(prompts.prompts[numbers[0]]) > 0
+        prompts_EPD = jnp.stack([prompts.prompts[number] for number in numbers]) if has_prompts else None
+        return cls(numbers, own, params_E, prompts_EPD)
 
     def log_p(
         self, cache: TokenCache, examples_N: np.ndarray, texts_NC: Sequence[Sequence[str]]

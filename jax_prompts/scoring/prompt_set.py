@@ -7,19 +7,17 @@ import functools
 import glob
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.classifier import load_classifier
+from jax_prompts.base_models.tuned_file import load_leaves_of
 from jax_prompts.errors import ConfigError
 from jax_prompts.prompts import PromptMetadata, load_prompt
 from jax_prompts.prompts.prompt_file import digest
 from jax_prompts.storage.home import with_home
-
-Tree = Any
+from jax_prompts.tuned.leaves import Leaves
 
 
 def prompt_files(patterns: Sequence[str]) -> list[str]:
@@ -51,13 +49,13 @@ class PromptSet:
       files: paths or URLs.
       prompts: `[P, W]` of each.
       metadata: where each came from.
-      heads: of a BERT, the classifier that each was tuned with; of a T5 empty.
+      leaves: what each tuned inside the model, by path; a BERT's classifier too.
     """
 
     files: list[str]
     prompts: list[Float[np.ndarray, "_ W"]]
     metadata: list[PromptMetadata]
-    heads: list[Tree]
+    leaves: list[Leaves]
 
     @classmethod
     def load(cls, files: Sequence[str], model: Model, labels: Sequence[str], **base: str) -> PromptSet:
@@ -70,18 +68,19 @@ class PromptSet:
           base: the fingerprints that `load_prompt` checks.
 
         Raises:
-          ConfigError, RunError: as `load_prompt` and `load_classifier`.
+          ConfigError, RunError: as `load_prompt` and `load_leaves_of`.
         """
         read = [load_prompt(file, prompt_width=model.config.prompt_width, **base) for file in files]
-        heads = [load_classifier(model, file, labels) for file in files]
-        return cls(list(files), [prompt for prompt, _ in read], [origin for _, origin in read], heads)
+        leaves = [load_leaves_of(model, file, labels) for file in files]
+        return cls(list(files), [prompt for prompt, _ in read], [origin for _, origin in read], leaves)
 
     @property
     def groups(self) -> list[list[int]]:
-        """Numbers of prompts of one kind and length."""
-        found: dict[tuple[str, int], list[int]] = {}
+        """Numbers of prompts that one model asks: of one kind and length, with adapters of one activation."""
+        found: dict[tuple[str, int, str], list[int]] = {}
         for number, (prompt_PW, origin) in enumerate(zip(self.prompts, self.metadata, strict=True)):
-            found.setdefault((origin.prompt_kind, len(prompt_PW)), []).append(number)
+            key = origin.prompt_kind, len(prompt_PW), origin.adapter_activation
+            found.setdefault(key, []).append(number)
         return list(found.values())
 
     @property
@@ -92,5 +91,5 @@ class PromptSet:
     @functools.cached_property
     def marks(self) -> dict[str, str]:
         """A digest of what each file answers with."""
-        every = zip(self.files, self.prompts, self.metadata, self.heads, strict=True)
-        return {file: digest(prompt_PW, origin, head) for file, prompt_PW, origin, head in every}
+        every = zip(self.files, self.prompts, self.metadata, self.leaves, strict=True)
+        return {file: digest(prompt_PW, origin, leaves) for file, prompt_PW, origin, leaves in every}

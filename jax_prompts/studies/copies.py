@@ -20,6 +20,7 @@ from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.prompt_set import prompt_files
 from jax_prompts.studies.prompt_inputs import read_prompts
+from jax_prompts.tuned.leaves import lay_in
 
 LENGTHS = tuple(range(1, 11))
 TOGETHER = 50  # prompts that one pass over the examples asks
@@ -57,7 +58,7 @@ def copies(
     evaluator = opened.evaluator(task)
     model = evaluator.model.clone(prompt_kind=prompt.metadata.prompt_kind)
     evaluator = dataclasses.replace(evaluator, model=model)
-    params = {**opened.params, **found.heads[0]}
+    params = lay_in(opened.params, found.leaves[0])
     ((whole, higher),) = _scores(evaluator, params, prompt.prompt_PD[None])
     scores = []
     for length in lengths:

@@ -83,7 +83,7 @@ def _words(run: TrainRun, steps: int) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "task": data.task,
         "model": run.model.name,
-        "method": type(method).__name__ if method is not None else "ModelTuning",
+        "method": run.method_name,
         "prompt_length": method.length if method is not None else 0,
         "initializer": type(run.initializer).__name__
         if run.initializer is not None

@@ -352,15 +352,15 @@ def test_what_is_no_prompt_is_one_line(unchecked, model, made, words):
 
 
 @pytest.mark.parametrize(
-    ("labels", "head", "words"),
+    ("labels", "leaves", "words"),
     [
         (["a"], {}, r"the prompt has labels \['a'\]: give a tuple"),
         (5, {}, "the prompt has labels 5: give a tuple"),
-        ((), 5, "the prompt has head 5"),
+        ((), 5, "the prompt has leaves 5"),
     ],
 )
-def test_parts_of_a_prompt_that_are_none_are_one_line(unchecked, model, labels, head, words):
-    prompt = Prompt(np.zeros((P, D)), PromptMetadata(labels=labels), head)
+def test_parts_of_a_prompt_that_are_none_are_one_line(unchecked, model, labels, leaves, words):
+    prompt = Prompt(np.zeros((P, D)), PromptMetadata(labels=labels), leaves)
     for ask in (model.predict, model.score_labels):
         with pytest.raises(ConfigError, match=words):
             ask(["a"], prompt=prompt)

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_prompts.models.layers import MASKED, Attention, contract, prefers_absorbed_projections
+from jax_prompts.models.layers import MASKED, Attention, prefers_absorbed_projections
+from jax_prompts.models.products import contract
 
 
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.3])

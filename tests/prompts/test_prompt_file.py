@@ -242,7 +242,7 @@ def test_the_same_prompt_gives_the_same_bytes(tmp_path):
         save_prompt(tmp_path / str(number), PROMPT_PD, again, dict(list(head.items())[backwards]))
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
     assert load_prompt(tmp_path / "0")[1].extra == extra
-    np.testing.assert_array_equal(load_file(tmp_path / "0")["head/kernel"], head["kernel"])
+    np.testing.assert_array_equal(load_file(tmp_path / "0")["kernel"], head["kernel"])
 
 
 def test_every_flipped_bit_of_the_numbers_is_noticed(path, tmp_path):

@@ -1,0 +1,21 @@
+"""Checks of settings that every kind of tuned leaf has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax_prompts.errors import ConfigError
+
+
+def check_at_least_1(setting: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{setting} is {value!r}: set it to a whole number of at least 1")
+
+
+def no_place(leaves: Any, wanted: str) -> ConfigError:
+    """What to raise of leaves that a model has no place for."""
+    name = type(leaves).__name__
+    return ConfigError(
+        f"{name} is tuned beside {wanted}, and this model has none: choose another TUNED, or a T5"
+    )

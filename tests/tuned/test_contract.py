@@ -1,0 +1,246 @@
+"""What every kind of tuned leaf keeps: one line of `KINDS` each."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_prompts import optim, partition
+from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.base_models.weights import abstract_weights, random_weights
+from jax_prompts.config import Optimizer
+from jax_prompts.errors import ConfigError
+from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.prompts import PromptMetadata, PromptTuning, init_members, load_prompt, save_prompt
+from jax_prompts.step import assemble, dropout_keys, make_train_step
+from jax_prompts.tuned import IA3, Adapter, BitFit, LoRA, fold_leaves, fresh_leaves
+from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
+
+CONFIG = T5Config(64, 16, 2, 2, 2, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
+V, D, B, SEEDS, STEPS = CONFIG.vocab_size, CONFIG.emb_dim, 8, (3, 4, 5), 3
+NONE = np.zeros((0, 0), np.float32)
+
+KINDS = {
+    "adapter": (Adapter(bottleneck=3),),
+    "adapter_drop": (Adapter(bottleneck=3, first_layer=1, cross_attention=True, activation="relu"),),
+    "bitfit": (BitFit(),),
+    "lora": (LoRA(rank=2, alpha=3.0, dropout=0.2),),
+    "lora_everywhere": (
+        LoRA(rank=2, targets=("query", "key", "value", "out", "wi_0", "wo", "logits_dense")),
+    ),
+    "ia3": (IA3(),),
+    "several": (LoRA(rank=2), IA3(), Adapter(bottleneck=3)),
+}
+COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one attention, 2 decoder layers of two
+    "adapter": 8 * (2 * 16 * 3 + 3 + 16) + 12 * 16,
+    "adapter_drop": 5 * (2 * 16 * 3 + 3 + 16) + 12 * 16,
+    "bitfit": 2 * (4 * 16 + 2 * 24 + 16 + 2 * 16) + 2 * (8 * 16 + 2 * 24 + 16 + 3 * 16) + 64,
+    "lora": 6 * 2 * 2 * 32,
+    "lora_everywhere": 6 * 4 * 2 * 32 + 4 * 2 * (40 + 40) + 2 * (16 + 64),
+    "ia3": 6 * 32 + 4 * 24,
+}
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    return nn.meta.unbox(random_weights(T5(CONFIG), jax.random.key(0)))
+
+
+def in_stacks(frozen):
+    """The same weights, their layers stacked."""
+
+    def stack(part):
+        layers = [part[f"layers_{i}"] for i in range(2)]
+        rest = {name: tree for name, tree in part.items() if not name.startswith("layers_")}
+        return {**rest, "layers": jax.tree.map(lambda *x: jnp.stack(x), *layers)}
+
+    return {**frozen, "encoder": stack(frozen["encoder"]), "decoder": stack(frozen["decoder"])}
+
+
+def boxes(model, frozen):
+    names = nn.get_partition_spec(abstract_weights(model))
+    return by_path(jax.tree.map(lambda x, axes: Boxed(x, tuple(axes)), frozen, names))
+
+
+def batch(members, length=2):
+    draw = np.random.default_rng(1)
+    virtual = np.broadcast_to(np.arange(V, V + length, dtype=np.int32), (members, B, length))
+    text, targets = (draw.integers(2, V, (members, B, size), dtype=np.int32) for size in (10, 3))
+    return {
+        "encoder_input_tokens": np.concatenate([virtual, text], axis=-1),
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (0, 0), (1, 0)))[..., :-1],
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": np.ones_like(targets),
+    }
+
+
+def tune(kinds, frozen, seeds, data, *, config=CONFIG, method=None, groups=None, mesh=None, rate=0.02):
+    """(start, end, losses [steps, E]) of a few steps."""
+    model = T5(config)
+    optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=rate), STEPS)
+    keys_E, boxed = jax.vmap(jax.random.key)(np.asarray(seeds)), boxes(model, frozen)
+    leaves = jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(kinds, boxed, key))))(keys_E)
+    tuned = {"model": leaves, **({"prompt": init_members(method, keys_E, D)} if method else {})}
+    opt_state = jax.vmap(optimizer.init)(tuned)
+    if mesh is not None:
+        everywhere = partition.replicated(mesh)
+        tuned, opt_state, frozen = jax.device_put((tuned, opt_state, frozen), everywhere)
+        data = jax.device_put(data, partition.batch_sharding(mesh, members=True))
+    step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum", kinds=kinds)
+    step, start, losses = jax.jit(step), jax.tree.map(np.asarray, tuned), []
+    for s in range(STEPS):
+        parts = [data] if groups is None else groups(data)
+        tuned, opt_state, metrics = step(tuned, opt_state, frozen, parts, dropout_keys(np.asarray(seeds), s))
+        losses.append(np.asarray(metrics["loss_sum"]))
+    assert step._cache_size() == 1
+    return start, jax.tree.map(np.asarray, tuned), np.stack(losses)
+
+
+def member(tree, e):
+    return jax.tree.map(lambda x: x[e : e + 1], tree)
+
+
+def first(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), tree)
+
+
+def close(a, b, atol=2e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=atol), a, b)
+
+
+def halves(data):
+    return [jax.tree.map(lambda x, i=i: x[:, i::2], data) for i in range(2)]
+
+
+def logits_of(model, params, data, prompt_PD=None):
+    rows = first(data)
+    arrays = rows["encoder_input_tokens"], rows["decoder_input_tokens"], prompt_PD
+    return jax.jit(lambda params: model.apply({"params": params}, *arrays))(params)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_contract(name, frozen, tmp_path):
+    kinds, model, method = KINDS[name], T5(CONFIG), PromptTuning(length=2)
+    before = jax.tree.map(np.asarray, frozen)
+    data = batch(len(SEEDS))
+    start, end, losses = tune(kinds, frozen, SEEDS, data, method=method)
+
+    # Only what is tuned changes, all of it, and there is as much as the docstring says.
+    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, frozen))
+    moved = jax.tree.map(lambda a, b: np.isfinite(b).all() and not np.array_equal(a, b), start, end)
+    still = [path for path, has_moved in flat(moved).items() if not has_moved]
+    # Biases of keys do nothing but for rounding, and those of rows that no token is seen with may stay at zero.
+    assert [path for path in still if not path.endswith("key/bias")] == []
+    assert np.isfinite(losses).all()
+    if name in COUNTS:
+        assert partition.parameter_count(first(end["model"])) == COUNTS[name]
+
+    # A file holds all that the model reads.
+    params, prompt_PD = assemble(model, method, first(end), frozen, kinds)
+    leaves = jax.tree.map(np.asarray, fold_leaves(kinds, flat(first(end["model"])), training=False))
+    metadata = PromptMetadata(method="some")
+    save_prompt(tmp_path / "both.safetensors", np.asarray(prompt_PD), metadata, leaves)
+    save_prompt(tmp_path / "alone.safetensors", NONE, metadata, leaves)
+    for file, rows in (("both", 2), ("alone", 0)):
+        path = tmp_path / f"{file}.safetensors"
+        loaded = lay_in(frozen, load_leaves_of(model, path))
+        loaded_PD = load_prompt(path, prompt_width=CONFIG.prompt_width)[0]
+        assert len(loaded_PD) == rows
+        jax.tree.map(np.testing.assert_array_equal, params, loaded)
+    np.testing.assert_array_equal(
+        logits_of(model, params, data, prompt_PD), logits_of(model, loaded, data, prompt_PD)
+    )
+    assert not np.allclose(logits_of(model, params, data), logits_of(model, frozen, data), atol=1e-3)
+
+    # Stacked layers are the same function, and have the same leaves.
+    scanned = T5(dataclasses.replace(CONFIG, scan_layers=True))
+    stacked = lay_in(in_stacks(frozen), leaves)
+    close(logits_of(model, params, data), logits_of(scanned, stacked, data))
+
+
+@pytest.mark.parametrize(
+    "name", ["lora", *(pytest.param(n, marks=pytest.mark.slow) for n in KINDS if n != "lora")]
+)
+def test_members_are_separate_runs_whatever_devices_layers_and_activations(name, frozen):
+    kinds = tuple(
+        dataclasses.replace(kind, dropout=0.0) if isinstance(kind, LoRA) else kind for kind in KINDS[name]
+    )
+    config = dataclasses.replace(CONFIG, dropout_rate=0.0)
+    data = batch(len(SEEDS), length=0)
+    _, end, losses = tune(kinds, frozen, SEEDS, data, config=config)
+    seed, rows = SEEDS[1:2], member(data, 1)
+
+    # Alone on eight devices; the layers stacked; activations recomputed; rows in groups.
+    assert jax.device_count() == 8
+    for weights, settings, options in (
+        (frozen, {}, {"mesh": partition.make_mesh({})}),
+        (in_stacks(frozen), {"scan_layers": True}, {}),
+        (frozen, {"remat": "full"}, {}),
+        (frozen, {}, {"groups": halves}),
+    ):
+        changed = dataclasses.replace(config, **settings)
+        _, alone, losses_alone = tune(kinds, weights, seed, rows, config=changed, **options)
+        np.testing.assert_allclose(losses[:, 1:2], losses_alone, rtol=1e-5)
+        if not any(
+            isinstance(kind, BitFit) for kind in kinds
+        ):  # Adam makes steps of rounding where keys have biases
+            close(member(end, 1), alone, atol=2e-4)
+
+    # bfloat16 activations: parameters stay float32, the loss is near.
+    narrow = dataclasses.replace(config, dtype=jnp.bfloat16)
+    _, end_narrow, losses_narrow = tune(kinds, frozen, seed, rows, config=narrow)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(end_narrow))
+    np.testing.assert_allclose(losses_narrow[0], losses_alone[0], rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", [LoRA(rank=2, targets=("key", "value", "wo")), IA3(), BitFit()])
+def test_absorbed_projections_are_the_same_function(kind, frozen, monkeypatch):
+    """Whose keys and values are never made, whatever is tuned beside them."""
+    boxed = boxes(T5(CONFIG), frozen)
+    leaves = nn.meta.unbox(kind.init(boxed, jax.random.key(1)))
+    leaves = {
+        path: x + 0.1 * jax.random.normal(jax.random.key(len(path)), x.shape) for path, x in leaves.items()
+    }
+    params, data = lay_in(frozen, kind.fold(leaves, training=False)), batch(1, length=0)
+    found = []
+    for absorbed in (True, False):
+        monkeypatch.setattr(
+            "jax_prompts.models.t5_stacks.prefers_absorbed_projections", lambda *_, a=absorbed: a
+        )
+        found.append(logits_of(T5(CONFIG), params, data))
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
+    other = T5Config(64, 24, 2, 3, 2, 8, 24, ("gelu", "linear"), logits_via_embedding=False)
+    leaves = LoRA(rank=2).init(boxes(T5(CONFIG), frozen), jax.random.key(0))
+    leaves = jax.tree.map(np.asarray, nn.meta.unbox(leaves))
+    save_prompt(tmp_path / "a", NONE, PromptMetadata(method="LoRA", base_model="tiny"), leaves)
+    with pytest.raises(ConfigError, match=r"a does not fit the model \(12 leaves.*tiny"):
+        load_leaves_of(T5(other), tmp_path / "a")
+    a = next(path for path in leaves if path.endswith("lora_a"))
+    one_less = {path: x for path, x in leaves.items() if path != a}
+    save_prompt(tmp_path / "b", NONE, PromptMetadata(method="LoRA"), one_less | {"encoder/up": np.ones(3)})
+    with pytest.raises(ConfigError, match=rf"\(2 leaves.*\+ encoder/up - {a}: use the"):
+        load_leaves_of(T5(CONFIG), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: LoRA(rank=17), r"LoRA.rank is 17 and .* is 16 by 16: set it to at most 16"),
+        (lambda: LoRA(targets=("qery",)), r"LoRA.targets names 'qery', .* did you mean query"),
+        (lambda: LoRA(targets="query"), "LoRA.targets is 'query': set it to a tuple"),
+        (lambda: LoRA(rank=0), "LoRA.rank is 0"),
+        (lambda: LoRA(dropout=1.0), "LoRA.dropout is 1.0"),
+        (lambda: Adapter(bottleneck=0), "Adapter.bottleneck is 0"),
+        (lambda: Adapter(activation="geloo"), r"Adapter.activation is 'geloo': set it to gelu"),
+        (lambda: Adapter(first_layer=2), "Adapter.first_layer is 2: the model has layers 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_line(frozen, made, words):
+    with pytest.raises(ConfigError, match=words):
+        made().init(boxes(T5(CONFIG), frozen), jax.random.key(0))
