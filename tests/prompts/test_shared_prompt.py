@@ -38,12 +38,13 @@ def test_explained_is_the_share_of_the_squared_norm_and_above_that_of_the_mean()
 
 
 def test_multiples_of_one_prompt_share_it():
-    """By hand: sources X, 3 X and -X are X with factors 1, 3 and -1, whose mean is 1."""
+    """By hand: sources X, 3 X and -X are one prompt with factors in the ratio 1, 3 and -1, the sign being of v."""
     x_PD = SHARED_PD[:3, :4]
     found = decompose(np.stack([x_PD, 3 * x_PD, -x_PD]))
     assert found.explained == pytest.approx(1)
     ratios_K = (found.u_KP[:, :1] * found.v_KD[:, :1])[:, 0]
     np.testing.assert_allclose(ratios_K / ratios_K[0], [1, 3, -1], rtol=1e-5)
+    assert (found.u_KP > 0).all() and (found.v_KD[2] < 0).all()
 
 
 @pytest.mark.parametrize("sources_KPD", [SHARED_PD[None], np.stack([SHARED_PD] * 3)], ids=["one", "equal"])
