@@ -35,6 +35,7 @@ from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.data.length_groups import group_count
 from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.prompts import (
+    MPT,
     Decomposed,
     Explosive,
     LSTMPrompt,
@@ -44,6 +45,7 @@ from jax_prompts.prompts import (
     PTuningMLP,
     RankProbe,
     Residual,
+    SuperPos,
     for_model,
     init_members,
     prompt_kind_of,
@@ -61,6 +63,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "decomposed": Decomposed,
     "rank_probe": RankProbe,
     "explosive": Explosive,
+    "superpos": SuperPos,
+    "mpt": MPT,
     "prefix": PerLayer,
     "prefix_mlp": functools.partial(PerLayer, hidden=512),
     "deep": functools.partial(PerLayer, kind="deep"),

@@ -49,7 +49,7 @@ def _neighbours(args: argparse.Namespace) -> dict[str, Any]:
 def _similarity(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.studies.similarity import similarity
 
-    return similarity(args.paths)
+    return similarity(args.paths, args.target)
 
 
 def _transfer(args: argparse.Namespace) -> dict[str, Any]:
@@ -100,6 +100,12 @@ def _output(parser: argparse.ArgumentParser) -> None:
 def _paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", type=path, metavar="PROMPT_OR_DIR", help=_PATHS)
     _output(parser)
+
+
+def _similarity_arguments(parser: argparse.ArgumentParser) -> None:
+    _paths(parser)
+    help = "rank the others by how like they are to this prompt: sources to start from"
+    parser.add_argument("--target", type=path, metavar="PROMPT_OR_DIR", help=help)
 
 
 def _check_output(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -171,9 +177,9 @@ STUDY = Command(
         ),
         Command(
             "similarity",
-            "cosines within prompts and between them",
+            "cosines within prompts and between them; which are most like another",
             _study(_similarity),
-            _paths,
+            _similarity_arguments,
             _check_output,
         ),
         Command(

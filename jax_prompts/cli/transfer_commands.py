@@ -13,11 +13,12 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.interop.exchange import convert_prompt, is_prompt
 
     prompt = is_prompt(args.source, args.target)
-    unused = ("--vocabulary", args.vocabulary) if prompt else ("--prompt_only", args.prompt_only)
-    if unused[1]:
-        raise ConfigError(f"{unused[0]} says nothing of a {'prompt' if prompt else 'model'}: leave it out")
+    flags = ("vocabulary",) if prompt else ("prompt_only", "task")
+    for flag in flags:
+        if getattr(args, flag) not in (None, False):
+            raise ConfigError(f"--{flag} says nothing of a {'prompt' if prompt else 'model'}: leave it out")
     if prompt:
-        return convert_prompt(args.source, args.target, prompt_only=args.prompt_only)
+        return convert_prompt(args.source, args.target, prompt_only=args.prompt_only, task=args.task)
     from jax_prompts.base_models.convert import convert_model
 
     return convert_model(args.source, args.target, args.vocabulary)
@@ -35,6 +36,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     add("target", type=path, metavar="TARGET", help="model: directory to write; prompt: NEW.safetensors")
     add("--vocabulary", type=path, metavar="FILE", help="model: in place of the one beside SOURCE")
     add("--prompt_only", action="store_true", help="prompt: without what was tuned beside it")
+    help = "prompt: of a PEFT adapter for several tasks, from 0"
+    add("--task", type=int, metavar="NUMBER", help=help)
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
@@ -56,7 +59,11 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="peft: Hugging Face name or folder; t5x: the model to prompt",
     )
-    add("--unfolded", action="store_true", help="peft: a P-Tuning prompt as P_TUNING, with its encoder")
+    add(
+        "--unfolded",
+        action="store_true",
+        help="peft: a P-Tuning or MPT prompt as PEFT's own type, with what made it",
+    )
 
 
 def _inspect(args: argparse.Namespace) -> dict[str, Any]:

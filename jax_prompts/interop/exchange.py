@@ -13,9 +13,10 @@ from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
-from jax_prompts.interop import npy, peft, peft_encoder, t5x_prompt
+from jax_prompts.interop import npy, peft, peft_encoder, peft_multitask, t5x_prompt
 from jax_prompts.interop.imported import ImportedPrompt
-from jax_prompts.prompts import PromptMetadata, load_leaves, load_prompt, save_prompt
+from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
+from jax_prompts.prompts import MPT, PromptMetadata, load_leaves, load_prompt, save_prompt
 from jax_prompts.storage.directories import atomic_directory
 from jax_prompts.storage.files import write_errors
 from jax_prompts.storage.home import local_path
@@ -29,21 +30,25 @@ def is_prompt(source: str, target: str) -> bool:
     return target.endswith(SUFFIX) or peft.is_adapter(path) or npy.is_array(path)
 
 
-def convert_prompt(source: str, target: str, *, prompt_only: bool = False) -> dict[str, Any]:
+def convert_prompt(
+    source: str, target: str, *, prompt_only: bool = False, task: int | None = None
+) -> dict[str, Any]:
     """Writes a prompt file from a PEFT adapter, a NumPy array or a T5X checkpoint with a prompt in it.
 
     Args:
       source: adapter folder, array or checkpoint.
       target: prompt file; one that is there is replaced.
       prompt_only: take the prompt without what was tuned beside it; the file's metadata says what was left out.
+      task: which prompt of a PEFT adapter for several tasks, from 0.
 
     Raises:
-      ConfigError: a source that is none of these, or more than a prompt; a target that is no prompt file.
+      ConfigError: a source that is none of these, or more than a prompt; a target that is no prompt file; a task that
+        the source has not.
       RunError: a damaged source, or a target that cannot be written.
     """
     if not target.endswith(SUFFIX):
         raise ConfigError(f"{source} is a prompt and {target} no prompt file: end it in {SUFFIX}")
-    kind, found = _read(source)
+    kind, found = _read(source, task)
     if found.left_out and not prompt_only:
         raise ConfigError(
             f"{source} holds more than a prompt: {'; '.join(found.left_out)}; --prompt_only takes the prompt without it"
@@ -65,10 +70,12 @@ def convert_prompt(source: str, target: str, *, prompt_only: bool = False) -> di
     }
 
 
-def _read(source: str) -> tuple[str, ImportedPrompt]:
+def _read(source: str, task: int | None) -> tuple[str, ImportedPrompt]:
     path = pathlib.Path(source)
     if peft.is_adapter(path):
-        return "peft", peft.read_adapter(path)
+        return "peft", peft.read_adapter(path, task)
+    if task is not None:
+        raise ConfigError(f"--task chooses a prompt of a PEFT adapter, and {source} is none: leave it out")
     if npy.is_array(path):
         return "npy", npy.read_array(path)
     if "://" in source or path.is_dir():
@@ -104,7 +111,8 @@ def export_prompt(
       target: where; a directory must not be there yet, a file is replaced.
       to: `peft`, `npy` or `t5x`.
       base_model: the frozen model: for PEFT its Hugging Face name or folder, for T5X the checkpoint to complete.
-      unfolded: of a P-Tuning prompt, as PEFT's P_TUNING adapter, with the encoder where the run has kept it.
+      unfolded: of a P-Tuning prompt, as PEFT's P_TUNING adapter, with the encoder where the run has kept it; of MPT as
+        MULTITASK_PROMPT_TUNING with the factors, which the run must have kept.
 
     Raises:
       ConfigError: no such prompt, or one that the other system cannot hold.
@@ -145,17 +153,28 @@ def _to_peft(
     base_model: str | None,
     unfolded: bool,
 ) -> dict[str, Any]:
-    kind, encoder = peft.PROMPT_TUNING, None
+    kind, tensors, encoder = peft.PROMPT_TUNING, None, None
     if unfolded:
-        method = peft_encoder.p_tuning_method(metadata)
-        kind = peft_encoder.p_tuning(method, prompt_PD.shape[1])
-        encoder = peft_encoder.tuned_encoder(pathlib.Path(prompt), prompt_PD, method, metadata.step)
-        if encoder is None:
-            _warn(f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}")
+        method = unfolded_method(metadata)
+        params = tuned_parameters(pathlib.Path(prompt), prompt_PD, method, metadata.step)
+        if isinstance(method, MPT):
+            if params is None:
+                raise ConfigError(
+                    f"{prompt}: no checkpoint of its step beside it, and the factors are nowhere else: leave "
+                    "--unfolded out, which writes the folded prompt as PROMPT_TUNING"
+                )
+            kind, tensors = peft_multitask.settings(method), peft_multitask.tensors(params)
+        else:
+            kind = peft_encoder.p_tuning(method, prompt_PD.shape[1])
+            encoder = None if params is None else peft_encoder.torch_names(params)
+            if encoder is None:
+                _warn(
+                    f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}"
+                )
     if base_model is None:
         _warn("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
     with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
-        peft.write_adapter(folder, prompt_PD, metadata, base_model, kind)
+        peft.write_adapter(folder, prompt_PD, metadata, base_model, kind, tensors)
         if encoder is not None:
             (folder / peft_encoder.FILE).write_bytes(to_bytes(encoder, {}))
     encoder_file = peft_encoder.FILE if encoder else None

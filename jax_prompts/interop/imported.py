@@ -51,7 +51,16 @@ def as_prompt(path: pathlib.Path, array: np.ndarray) -> Float[np.ndarray, "P D"]
     """
     if array.ndim != 2 or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
         raise RunError(f"{path} holds {array.dtype} {list(array.shape)}, not a prompt [P, D] of floats")
-    prompt_PD = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(prompt_PD).all():
+    return as_finite(path, array)
+
+
+def as_finite(path: pathlib.Path, array: np.ndarray) -> Float[np.ndarray, "..."]:
+    """The array in float32.
+
+    Raises:
+      RunError: a number that is not finite.
+    """
+    numbers = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(numbers).all():
         raise RunError(f"{path} holds values that are not finite: use another prompt")
-    return prompt_PD
+    return numbers

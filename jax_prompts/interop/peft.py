@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import CHECKSUM, open_safetensors, to_bytes
 from jax_prompts.formats.torch_bin import open_bin
+from jax_prompts.interop import peft_multitask
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata
@@ -28,11 +30,10 @@ WEIGHTS = "adapter_model.safetensors"
 _TENSOR = "prompt_embeddings"
 _MAX_CONFIG_BYTES = 2**20
 _DEPT = "PROMPT_TUNING_LORA"
-_FOLDED = ("PROMPT_TUNING", "P_TUNING", _DEPT)
+_FOLDED = ("PROMPT_TUNING", "P_TUNING", peft_multitask.TYPE, _DEPT)
 _AT_THE_INPUT = ("SEQ_2_SEQ_LM", "FEATURE_EXTRACTION", None)
 _OTHER_PROMPTS = {
     "PREFIX_TUNING": "its keys and values belong to the decoder's self-attention, where prompts here have none",
-    "MULTITASK_PROMPT_TUNING": "its prompt is a product with factors of one of several tasks",
     "CPT": "its prompt belongs to a decoder-only model",
     "CARTRIDGE": "its keys and values belong to a decoder-only model",
     "ADAPTION_PROMPT": "its prompts enter single layers through gates",
@@ -43,23 +44,30 @@ def is_adapter(path: pathlib.Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def read_adapter(folder: pathlib.Path) -> ImportedPrompt:
+def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPrompt:
     """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x.
 
+    Args:
+      folder: the adapter.
+      task: of MULTITASK_PROMPT_TUNING the task whose prompt it is, from 0; None: the only one.
+
     Raises:
-      ConfigError: an adapter of another kind, or of a model that has the prompt elsewhere.
+      ConfigError: an adapter of another kind, or of a model that has the prompt elsewhere; a task that it has not.
       RunError: a damaged file, or files that contradict each other.
     """
     config = _read_config(folder / CONFIG)
-    kind, task = config.get("peft_type"), config.get("task_type")
+    kind, task_type = config.get("peft_type"), config.get("task_type")
     if kind not in _FOLDED:
         reason = _OTHER_PROMPTS.get(str(kind), "it changes weights of the model")
         raise ConfigError(
-            f"{folder} is a {kind} adapter ({reason}): only {' and '.join(_FOLDED[:2])} are prompts at the input"
+            f"{folder} is a {kind} adapter ({reason}): only {', '.join(_FOLDED[:2])} and {_FOLDED[2]} are prompts at "
+            "the input"
         )
-    if task not in _AT_THE_INPUT:
+    if task is not None and kind != peft_multitask.TYPE:
+        raise ConfigError(f"--task says nothing of a {kind} adapter, which has one prompt: leave it out")
+    if task_type not in _AT_THE_INPUT:
         raise ConfigError(
-            f"{folder} is an adapter for {task}, where its prompt has another place than in a T5's encoder: "
+            f"{folder} is an adapter for {task_type}, where its prompt has another place than in a T5's encoder: "
             "use one for SEQ_2_SEQ_LM"
         )
     arrays, text = _open(folder)
@@ -69,12 +77,21 @@ def read_adapter(folder: pathlib.Path) -> ImportedPrompt:
     length = _length(folder, config, stored)
     own = "library_version" in text  # written here
     metadata = parse_metadata(folder, text) if own else _metadata(config, length)
-    unused = (f"rows {length} to {2 * length - 1}, which PEFT stores and no model reads",)
+    unused: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    if kind == peft_multitask.TYPE:
+        stored = peft_multitask.fold_task(folder, stored, arrays, task)
+    if len(stored) > length:
+        rows = f"rows {length} to {2 * length - 1}"
+        if kind == peft_multitask.TYPE:
+            left_out = (f"{rows} ({peft_multitask.DECODER_ROWS})",)
+        else:
+            unused = (f"{rows}, which PEFT stores and no model reads",)
     return ImportedPrompt(
         stored[:length],
         dataclasses.replace(metadata, prompt_kind="input"),
-        unused if len(stored) > length else (),
-        _left_out(config, arrays),
+        unused,
+        left_out + _left_out(config, arrays),
     )
 
 
@@ -84,6 +101,7 @@ def write_adapter(
     metadata: PromptMetadata,
     base_model: str | None,
     kind: dict[str, Any],
+    tensors: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes an adapter that PEFT loads with `PeftModel.from_pretrained`.
 
@@ -91,6 +109,7 @@ def write_adapter(
       folder: an empty directory.
       base_model: name or path of the frozen model for `AutoPeftModelForSeq2SeqLM`.
       kind: `peft_type` and the settings of that type.
+      tensors: that this type keeps in place of the folded prompt.
     """
     length, width = prompt_PD.shape
     config = {
@@ -109,7 +128,7 @@ def write_adapter(
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     text = metadata_text(metadata) | {"format": "pt"}
-    (folder / WEIGHTS).write_bytes(to_bytes({_TENSOR: prompt_PD}, text))
+    (folder / WEIGHTS).write_bytes(to_bytes(tensors or {_TENSOR: prompt_PD}, text))
 
 
 PROMPT_TUNING: dict[str, Any] = {
@@ -175,6 +194,8 @@ def _metadata(config: dict[str, Any], length: int) -> PromptMetadata:
         settings["hidden"] = config.get("encoder_hidden_size")
         if recurrent:
             settings["layers"] = config.get("encoder_num_layers")
+    if config["peft_type"] == peft_multitask.TYPE:
+        method, settings["rank"] = "MPT", config.get("num_ranks")
     base_model = config.get("base_model_name_or_path") or ""
     return PromptMetadata(method=method, settings=settings, base_model=str(base_model))
 

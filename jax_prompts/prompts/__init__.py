@@ -14,19 +14,23 @@ from jaxtyping import Array, Float
 
 from jax_prompts.prompts.decomposed import Decomposed, RankProbe
 from jax_prompts.prompts.explosive import Explosive
+from jax_prompts.prompts.from_files import FromFiles
 from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabulary, Text, Uniform
 from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.lstm import LSTMPrompt
+from jax_prompts.prompts.mpt import MPT
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from jax_prompts.prompts.per_layer import PerLayer, for_model, prompt_kind_of
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves, load_prompt, save_prompt
 from jax_prompts.prompts.prompt_tuning import PromptTuning
 from jax_prompts.prompts.residual import Residual
+from jax_prompts.prompts.superpos import SuperPos
 
 METHODS = (
-    PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive, PerLayer,
+    PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive, SuperPos, MPT,
+    PerLayer,
 )  # fmt: skip
-INITIALIZERS = (Uniform, SampledVocabulary, ClassLabels, Text, FromFile)
+INITIALIZERS = (Uniform, SampledVocabulary, ClassLabels, Text, FromFile, FromFiles)
 
 __all__ = [
     "INITIALIZERS",

@@ -84,9 +84,11 @@ class SampledVocabulary:
       first: draw from this many most frequent pieces (T5 numbers its pieces by frequency, so these are ids
         3 to 2 + first; all pieces if the vocabulary has fewer); 5,000 in Lester et al. None: the whole
         vocabulary with its sentinels, as in Residual Prompt Tuning.
+      repeat: draw pieces again where there are not enough; False: refuse, for rows that are summed up.
     """
 
     first: int | None = 5000
+    repeat: bool = True
 
     def __post_init__(self) -> None:
         if self.first is not None and self.first < 1:
@@ -101,6 +103,12 @@ class SampledVocabulary:
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             count = end - SPECIAL_IDS
+            if shape[0] > count and not self.repeat:
+                raise ConfigError(
+                    f"SampledVocabulary has {count} pieces to draw {shape[0]} different ones from: take fewer rows (of "
+                    "SuperPos, SuperPos.rows), more pieces (SampledVocabulary.first), or set SampledVocabulary.repeat "
+                    "= True"
+                )
             ids_P = SPECIAL_IDS + jax.random.choice(key, count, (shape[0],), replace=shape[0] > count)
             return _rows(base, ids_P, shape).astype(dtype)
 
@@ -175,8 +183,8 @@ class FromFile:
         prompt_PD, metadata = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
         if metadata.method not in ("", "PromptTuning"):
             warnings.warn(
-                f"{self.path} was folded from {metadata.method}, whose network is not in it: this starts a new run at "
-                "its vectors (to go on with the old run, give its MODEL_DIR)",
+                f"{self.path} was folded from {metadata.method}, whose parameters are not in it: this starts a new run "
+                "at its vectors (to go on with the old run, give its MODEL_DIR)",
                 SettingWarning,
                 stacklevel=2,
             )

@@ -15,6 +15,7 @@ from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5
 from jax_prompts.partition import parameter_count
 from jax_prompts.prompts import (
+    MPT,
     Decomposed,
     Explosive,
     LSTMPrompt,
@@ -25,6 +26,7 @@ from jax_prompts.prompts import (
     PTuningMLP,
     RankProbe,
     Residual,
+    SuperPos,
     for_model,
 )
 
@@ -40,6 +42,8 @@ METHODS: dict[str, Callable[[int], Method]] = {
     "decomposed": lambda P: Decomposed(P, rank=min(10, P)),
     "rank_probe": lambda P: RankProbe(P),
     "explosive": lambda P: Explosive(P),
+    "superpos": lambda P: SuperPos(P),
+    "mpt": lambda P: MPT(P),
     "prefix": lambda P: PerLayer(P, kind="prefix"),
     "prefix_mlp": lambda P: PerLayer(P, kind="prefix", hidden=512),
     "deep": lambda P: PerLayer(P, kind="deep"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from jax_prompts.studies.base_vocabulary import MARK
 
 Study = dict[str, Any]
 MOST_ROWS = 20  # of positions, members or pairs; the JSON has all
+_BEST = 3  # sources in a weighted mean
 _Rows = Sequence[Sequence[str]]
 
 
@@ -87,6 +89,27 @@ def _similarity(study: Study) -> None:
         _print(
             ("cosine of mean vectors", *names),
             [(name, *map(_number, row[:MOST_ROWS])) for name, row in matrix],
+        )
+    if ranking := study.get("ranking"):
+        _ranking(study["target"], ranking)
+
+
+def _ranking(target: Study, ranking: Sequence[Study]) -> None:
+    rows = [
+        (each["name"], each["task"], _number(each["mean_vectors"]), _number(each["mean_of_pairs"]))
+        for each in ranking
+    ]
+    _print(("source", "task", "mean vectors", "mean of pairs"), rows, f"most like {target['name']}", words=2)
+    log(
+        f"start from the first: --gin.INITIALIZER='@FromFile()' --gin.FromFile.path={shlex.quote(ranking[0]['file'])}"
+    )
+    best = [each for each in ranking[:_BEST] if each["mean_vectors"] > 0]
+    if len(best) > 1 and len({each["length"] for each in best}) == 1:
+        paths = shlex.quote(repr(tuple(each["file"] for each in best)))
+        weights = shlex.quote(repr(tuple(each["mean_vectors"] for each in best)))
+        log(
+            f"or the weighted mean of {len(best)}: --gin.INITIALIZER='@FromFiles()' --gin.FromFiles.paths={paths} "
+            f"--gin.FromFiles.weights={weights}"
         )
 
 

@@ -1,6 +1,7 @@
 """`t5x study ...` as typed, with the embedded model."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
+from jax_prompts.cli.arguments import parse
+from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.config import BaseModel
 from jax_prompts.main import main
-from jax_prompts.prompts import PromptMetadata, save_prompt
+from jax_prompts.prompts import FromFile, FromFiles, PromptMetadata, save_prompt
 from jax_prompts.results.find import find
 from jax_prompts.studies.base_vocabulary import open_vocabulary
 
@@ -150,6 +153,25 @@ def test_norms_beside_the_vocabulary_s(vocabulary, save, study):
 def test_studies_of_names_with_markup(save, study, capsys, name):
     found = study(name, save("[red]<b>\u202ex", np.ones((1, 4)), task="[bold]a"))
     assert found["prompts"][0]["task"] == "[bold]a"
+
+
+def test_what_to_start_from_can_be_typed(save, study, capsys):
+    """The flags that the ranking ends with make the initialisers that it names."""
+    draw = np.random.default_rng(0).normal(size=(3, 2, 192))
+    names = ("it's", "two words", "third")
+    files = [save(name, draw[0] + 0.3 * x) for name, x in zip(names, draw, strict=True)]
+    main(["study", "similarity", *files, f"--target={save('target', draw[0])}"])
+    out, err = capsys.readouterr()
+    ranking = json.loads(out.splitlines()[-1])["ranking"]
+    lines = [line.partition(": ")[2] for line in err.splitlines() if "--gin.INITIALIZER" in line]
+    made = [
+        resolve(parse(["train", "--gin_file=gin_configs/quickstart.gin", *shlex.split(line)]), "TrainRun")[
+            0
+        ].initializer
+        for line in lines
+    ]
+    ranked, weights = (tuple(each[key] for each in ranking) for key in ("file", "mean_vectors"))
+    assert made == [FromFile(ranked[0]), FromFiles(ranked, weights=weights)]
 
 
 def test_what_cannot_be_written(save, refused, tmp_path):

@@ -105,7 +105,7 @@ def test_only_p_tuning_has_an_encoder(tmp_path):
     file = tmp_path / "p.safetensors"
     for method in ("", "Residual"):
         save_prompt(file, np.ones((P, D), np.float32), PromptMetadata(method=method))
-        with pytest.raises(ConfigError, match="--unfolded is for prompts of PTuningMLP and PTuningLSTM"):
+        with pytest.raises(ConfigError, match="--unfolded is for prompts of PTuningMLP, PTuningLSTM and MPT"):
             export_prompt(str(file), str(tmp_path / "out"), to="peft", unfolded=True)
     save_prompt(file, np.ones((P, D), np.float32), PromptMetadata(method="PTuningMLP", settings={"size": 3}))
     with pytest.raises(RunError, match="settings"):

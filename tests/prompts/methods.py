@@ -1,6 +1,7 @@
 """Every method once, small: what the contract and the methods' own tests go through."""
 
 from jax_prompts.prompts import (
+    MPT,
     Decomposed,
     Explosive,
     LSTMPrompt,
@@ -10,6 +11,7 @@ from jax_prompts.prompts import (
     PTuningMLP,
     RankProbe,
     Residual,
+    SuperPos,
 )
 
 TABLE = {
@@ -42,4 +44,9 @@ TABLE = {
         skip=True,
         bias=True,
     ),
+    "superpos": SuperPos(length=4, rows=3),
+    "superpos_shared": SuperPos(length=4, rows=3, shared=True, softmax=True),
+    "mpt": MPT(length=4),
+    "mpt_rank_2": MPT(length=4, rank=2),
+    "mpt_as_peft": MPT(length=4, factors="normal"),
 }

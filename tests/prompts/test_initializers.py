@@ -186,6 +186,10 @@ def test_jit_vmap_and_eval_shape(initializer):
             ["99", "60", "vocabulary"],
         ),
         (lambda: SampledVocabulary().table_init(Base(BASE.embedding_VD, Letters(3))), ["vocabulary", "3"]),
+        (
+            lambda: SampledVocabulary(9, repeat=False).table_init(BASE)(KEY, (10, D)),
+            ["9 pieces", "10 different", "SuperPos.rows", "SampledVocabulary.repeat"],
+        ),
         (lambda: FromFile("/absent/p.safetensors").table_init(BASE), ["/absent/p.safetensors"]),
     ],
 )

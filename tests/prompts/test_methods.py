@@ -16,6 +16,7 @@ from jax_prompts import partition
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts import (
     METHODS,
+    MPT,
     Base,
     Decomposed,
     Explosive,
@@ -26,6 +27,7 @@ from jax_prompts.prompts import (
     PTuningMLP,
     RankProbe,
     Residual,
+    SuperPos,
     Uniform,
     fold,
     init_members,
@@ -153,6 +155,7 @@ def count(method, embed_dim):
         (Explosive(), (1_536, 2_304, 3_072)),
         (Explosive(length=10), (1_536, 2_304, 3_072)),
         (Explosive(passes=2), (1_536, 2_304, 3_072)),
+        (MPT(length=100), (51_812, 77_668, 103_524)),
     ],
 )
 def test_parameter_counts_of_the_papers(method, counts):
@@ -176,6 +179,10 @@ def test_parameter_count_formulas():
     assert count(PTuningLSTM(length=P, hidden=M), D) == P * D + lstm + (2 * M + D) * (2 * M + 1)
     assert count(Decomposed(length=P, rank=R), D) == R * (P + D)
     assert count(RankProbe(length=P), D) == P * P + P + P * D
+    S = 6
+    assert count(SuperPos(length=P, rows=S), D) == P * S * (D + 1)
+    assert count(SuperPos(length=P, rows=S, shared=True), D) == S * D + P * S
+    assert count(MPT(length=P, rank=R), D) == P * D + R * (P + D)
     assert count(Explosive(length=P, vectors=P, hidden=M), D) == P * D + 2 * D * M
     assert count(Explosive(hidden=M, norm=True, bias=True, passes=2, tied=False), D) == D + 2 * (
         2 * D * M + M + D + 2 * D
@@ -272,6 +279,68 @@ def test_explosive_is_linear_in_one_vector_and_repeats_it():
     np.testing.assert_allclose(doubled, 2 * prompt_PD, rtol=1e-5)
 
 
+def test_superpos_sums_up_rows_of_each_position():
+    method = SuperPos(length=2, rows=3)
+    rows_PSD = np.arange(24.0).reshape(2, 3, 4).astype(np.float32)
+    params = {"prompt": jnp.asarray(rows_PSD), "weights": jnp.array([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]])}
+    wanted_PD = [rows_PSD[0, 0] - rows_PSD[0, 2], rows_PSD[1, 0] / 2 + 2 * rows_PSD[1, 1]]
+    np.testing.assert_allclose(method.apply({"params": params}, 4), wanted_PD, rtol=1e-6)
+
+    method = SuperPos(length=2, rows=3, shared=True, softmax=True)
+    params = {
+        "prompt": params["prompt"][0],
+        "weights": jnp.log(jnp.array([[1.0, 2.0, 1.0], [5.0, 0.0, 5.0]])),
+    }
+    wanted_PD = [
+        (rows_PSD[0, 0] + 2 * rows_PSD[0, 1] + rows_PSD[0, 2]) / 4,
+        (rows_PSD[0, 0] + rows_PSD[0, 2]) / 2,
+    ]
+    np.testing.assert_allclose(method.apply({"params": params}, 4), wanted_PD, rtol=1e-5)
+
+
+def test_superpos_starts_from_the_same_rows_at_every_position_with_sums_as_long_as_a_row():
+    method = SuperPos(length=50, rows=128)
+    params = members(method, jax.random.split(jax.random.key(0), 2), 64)
+    rows_EPSD = params["prompt"]
+    np.testing.assert_array_equal(rows_EPSD, jnp.broadcast_to(rows_EPSD[:, :1], rows_EPSD.shape))
+    assert (rows_EPSD[0] != rows_EPSD[1]).any()
+    np.testing.assert_allclose(params["weights"].std(), 128**-0.5, rtol=0.03)
+    unrelated = nn.meta.unbox(method.init(jax.random.key(1), 64))["params"]  # of mean 0
+    length = np.linalg.norm(method.apply({"params": unrelated}, 64), axis=-1).mean()
+    np.testing.assert_allclose(length, np.linalg.norm(unrelated["prompt"][0], axis=-1).mean(), rtol=0.1)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_mpt_starts_at_its_shared_prompt_and_is_a_product(rank):
+    method = MPT(length=4, rank=rank)
+    params = nn.meta.unbox(method.init(jax.random.key(0), 9))["params"]
+    np.testing.assert_array_equal(method.apply({"params": params}, 9), params["prompt"])
+    draw = np.random.default_rng(0)
+    params = {name: jnp.asarray(draw.normal(size=x.shape), jnp.float32) for name, x in params.items()}
+    wanted_PD = params["prompt"] * (params["u"] @ params["v"])
+    np.testing.assert_allclose(method.apply({"params": params}, 9), wanted_PD, rtol=1e-4, atol=1e-6)
+
+
+def test_ranks_of_mpt_part():
+    """Two columns with the same gradient would stay one."""
+    method = MPT(length=4, rank=3)
+    params = nn.meta.unbox(method.init(jax.random.key(0), 9))["params"]
+    weights_PD = jax.random.normal(jax.random.key(1), (4, 9))
+    for _ in range(2):
+        grads = jax.grad(lambda p: jnp.sum(method.apply({"params": p}, 9) * weights_PD))(params)
+        params = jax.tree.map(lambda x, g: x - 0.1 * g, params, grads)
+    assert np.linalg.matrix_rank(params["u"] @ params["v"], tol=1e-3) == 3
+
+
+def test_mpt_starts_as_peft_does_near_zero():
+    method = MPT(length=100, factors="normal")
+    params = nn.meta.unbox(method.init(jax.random.key(0), 64))["params"]
+    np.testing.assert_allclose(params["prompt"].std(), 1.0, rtol=0.03)
+    for name in ("u", "v"):
+        np.testing.assert_allclose(params[name].std(), 0.02, rtol=0.25)
+    np.testing.assert_allclose(method.apply({"params": params}, 64).std(), 4e-4, rtol=0.4)
+
+
 def test_p_tuning_starts_from_a_standard_normal_table():
     params = nn.meta.unbox(PTuningMLP(length=100).init(jax.random.key(0), 64))["params"]
     np.testing.assert_allclose(params["prompt"].std(), 1.0, rtol=0.03)
@@ -335,6 +404,13 @@ def test_logical_axes():
         (lambda: RankProbe(length=0), ["RankProbe.length", "0"]),
         (lambda: Explosive(length=10, vectors=3), ["Explosive.length", "10", "Explosive.vectors", "3"]),
         (lambda: Explosive(hidden=0), ["Explosive.hidden", "0"]),
+        (lambda: SuperPos(length=0), ["SuperPos.length", "0"]),
+        (lambda: SuperPos(length=2, rows=0), ["SuperPos.rows", "0"]),
+        (lambda: MPT(length=0), ["MPT.length", "0"]),
+        (lambda: MPT(length=2, rank=1.5), ["MPT.rank", "1.5"]),
+        (lambda: MPT(length=2, factors="zeros"), ["MPT.factors", "zeros", "ones"]),
+        (lambda: MPT(length=2, rank=3).init(jax.random.key(0), 9), ["MPT.rank 3", "min(P, D) = 2"]),
+        (lambda: MPT(length=9, rank=5).init(jax.random.key(0), 4), ["MPT.rank 5", "min(P, D) = 4"]),
     ],
 )
 def test_wrong_settings_are_named(unchecked, make, words):

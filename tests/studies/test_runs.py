@@ -71,6 +71,50 @@ def test_similarity_says_nothing_of_what_cannot_be_compared(tmp_path):
     assert found["between"]["flattened"][0] == [1.0, None, None, None]
 
 
+def test_sources_are_ranked_by_a_targets_mean_vector(tmp_path):
+    """By hand: means (1, 1)/2 of the target, (1, 0), (0, -1) and (3, 3)."""
+    target = run_directory(tmp_path / "short", prompt_PD=np.eye(2), metrics=[])
+    sources = {"mnli": [[1.0, 0.0]], "qqp": [[0.0, -1.0]], "sst2": [[6.0, 0.0], [0.0, 6.0]]}
+    files = [prompt_file(tmp_path / f"{task}.safetensors", x, task=task) for task, x in sources.items()]
+    found = similarity(files, target)
+    assert found["target"]["name"] == "short" and len(found["prompts"]) == 3
+    half = round(0.5**0.5, 6)
+    assert [(each["task"], each["mean_vectors"]) for each in found["ranking"]] == [
+        ("sst2", 1.0), ("mnli", half), ("qqp", -half)
+    ]  # fmt: skip
+    assert [each["mean_of_pairs"] for each in found["ranking"]] == [0.5, 0.5, -0.5]
+    assert "ranking" not in similarity(files)
+
+
+@pytest.mark.parametrize(
+    ("prompt_PD", "metadata", "words"),
+    [
+        (np.ones((2, 3)), {}, "target.safetensors has width 2 and .*other.safetensors 3"),
+        (np.eye(2), {"model_fingerprint": "bbbb"}, r"base model aaaa \(t5\) and .*other.safetensors to bbbb"),
+        (np.eye(2), {"prompt_kind": "deep"}, "of kind input and .*other.safetensors of kind deep"),
+    ],
+)
+def test_sources_that_no_target_can_be_compared_with_are_named(tmp_path, prompt_PD, metadata, words):
+    target = prompt_file(
+        tmp_path / "target.safetensors", np.eye(2), model_fingerprint="aaaa", base_model="t5"
+    )
+    other = prompt_file(tmp_path / "other.safetensors", prompt_PD, **metadata)
+    with pytest.raises(ConfigError, match=words):
+        similarity([other], target)
+
+
+def test_a_target_is_one_prompt_and_no_source(tmp_path):
+    target = prompt_file(tmp_path / "target.safetensors", np.eye(2))
+    with pytest.raises(ConfigError, match="is the target and among the others"):
+        similarity([target], str(tmp_path / "." / "target.safetensors"))
+    with pytest.raises(ConfigError, match="does not exist"):
+        similarity([target], str(tmp_path / "absent"))
+    for name in ("a", "b"):
+        run_directory(tmp_path / "runs" / name, prompt_PD=np.eye(2))
+    with pytest.raises(ConfigError, match="holds 2 prompts: name the file of one"):
+        similarity([target], str(tmp_path / "runs"))
+
+
 def test_rank_over_training(tmp_path):
     lines = [
         {"step": 0, "rank": 2, "entropy_rank": 1.9, "positive_diagonal": 2, "negative_diagonal": 0},

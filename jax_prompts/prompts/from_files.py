@@ -1,0 +1,111 @@
+"""Starts from several tuned prompts of other tasks: their mean, or what they have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.prompts.init import Base
+from jax_prompts.prompts.layers import TableInit
+from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
+from jax_prompts.prompts.shared_prompt import decompose
+
+_COMBINE = ("mean", "shared")
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFiles:
+    """Several source prompts, put together; every member starts there. One alone is `FromFile`.
+
+    `mean` with weights in proportion to similarities is SPoT's weighted average of the prompts most like the target's
+    (Vu et al. 2022); `t5x study similarity --target` prints both. `shared` is the prompt that the sources have in
+    common up to a rank-1 matrix of each, times the mean factors (`prompts/shared_prompt.py`): a start for `MPT` without
+    its training on source tasks.
+
+    Attributes:
+      paths: prompt files of one length, width and base model.
+      combine: `mean` or `shared`.
+      weights: of a mean, one for each path in any unit; None: all count the same.
+
+    Raises:
+      ConfigError: no paths, one twice, other weights than paths, unknown `combine`.
+    """
+
+    paths: tuple[str, ...]
+    combine: str = "mean"
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.paths, str) or not self.paths or not all(isinstance(x, str) for x in self.paths):
+            raise ConfigError(f"FromFiles.paths is {self.paths!r}: set it to ('FILE', 'FILE', ...)")
+        if twice := [path for path in self.paths if self.paths.count(path) > 1]:
+            raise ConfigError(f"FromFiles.paths names {twice[0]} twice: leave one out")
+        if self.combine not in _COMBINE:
+            names = nearest(str(self.combine), _COMBINE)
+            raise ConfigError(f"FromFiles.combine is {self.combine!r}: set it to {names}")
+        if self.weights is not None:
+            self._check_weights(self.weights)
+
+    def _check_weights(self, weights: tuple[float, ...]) -> None:
+        if self.combine != "mean":
+            raise ConfigError("FromFiles.weights belong to FromFiles.combine = 'mean': leave them out")
+        numbers = isinstance(weights, tuple | list) and all(
+            isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in weights
+        )
+        if not numbers or len(weights) != len(self.paths) or not sum(weights) > 0:
+            raise ConfigError(
+                f"FromFiles.weights is {weights!r}: give each of the {len(self.paths)} paths a number, none below 0 "
+                "and one above"
+            )
+
+    def table_init(self, base: Base) -> TableInit:
+        start_PD = self._start(_read(self.paths, base.embedding_VD.shape[1]))
+
+        def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            if len(start_PD) != shape[0]:
+                raise ConfigError(
+                    f"FromFiles.paths {self.paths[0]} has {len(start_PD)} prompt tokens and PROMPT_LENGTH is "
+                    f"{shape[0]}: set PROMPT_LENGTH to {len(start_PD)}, or use other files"
+                )
+            return jnp.asarray(start_PD, dtype)
+
+        return init
+
+    def _start(self, sources_KPD: Float[np.ndarray, "K P D"]) -> Float[np.ndarray, "P D"]:
+        if self.combine == "mean":
+            return np.average(sources_KPD.astype(np.float64), axis=0, weights=self.weights)
+        return decompose(sources_KPD).start_PD
+
+
+def _read(paths: Sequence[str], width: int) -> Float[np.ndarray, "K P D"]:
+    """Prompts of one kind, length and, as far as is known, base model, of this width."""
+    read = [load_prompt(path, prompt_width=lambda _: width) for path in paths]
+    first_PD, first = read[0]
+    for path, (prompt_PD, metadata) in zip(paths, read, strict=True):
+        if len(prompt_PD) != len(first_PD):
+            raise ConfigError(
+                f"FromFiles.paths {path} has {len(prompt_PD)} prompt tokens and {paths[0]} {len(first_PD)}: "
+                "use prompts of one length"
+            )
+        check_same_origin(paths[0], first, path, metadata)
+    return np.stack([prompt_PD for prompt_PD, _ in read])
+
+
+def check_same_origin(a: str, of_a: PromptMetadata, b: str, of_b: PromptMetadata) -> None:
+    """Raises ConfigError where two prompts, of files a and b, are of other kinds or known base models."""
+    if of_a.prompt_kind != of_b.prompt_kind:
+        raise ConfigError(
+            f"{a} is a prompt of kind {of_a.prompt_kind} and {b} of kind {of_b.prompt_kind}: use prompts of one kind"
+        )
+    ours, theirs = of_a.model_fingerprint, of_b.model_fingerprint
+    if ours and theirs and ours != theirs:
+        raise ConfigError(
+            f"{a} belongs to base model {ours} ({of_a.base_model}) and {b} to {theirs} ({of_b.base_model}): "
+            "use prompts of one base model"
+        )
