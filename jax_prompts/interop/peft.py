@@ -173,8 +173,8 @@ def _slots(folder: pathlib.Path, config: dict[str, Any], stored: np.ndarray) -> 
         )
     if stored.shape != (length, layers * 2 * width):
         raise RunError(
-            f"{folder}: {CONFIG} says {length} virtual tokens with keys and values of width {width} at {layers} layers, "
-            f"and the file holds {list(stored.shape)}: use an adapter whose files belong together"
+            f"{folder}: {CONFIG} says {length} virtual tokens with keys and values of width {width} at {layers} "
+            f"layers, and the file holds {list(stored.shape)}: use an adapter whose files belong together"
         )
     return layers
 

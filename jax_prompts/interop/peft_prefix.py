@@ -1,9 +1,9 @@
 """PEFT's prefix tuning of a T5: keys and values in front of the decoder's self-attention, our kind `decoder_prefix`.
 
 An adapter has slots [P, S, 2, H, K], as many as the model has layers. PEFT hands them to a T5's decoder four arrays a
-layer, for self-attention and cross-attention, and then drops those of the cross-attention: layer i reads slot 2i mod S.
-So where S is even, half of the slots are read twice and the others never. Here layers are written twice each, S = 2N, of
-which PEFT gives each layer its own.
+layer, for self-attention and cross-attention, and drops those of the cross-attention: layer i reads slot 2i mod S. So
+where S is even, half of the slots are read twice and the others never. Adapters written here have S = 2N, each layer
+twice, of which PEFT gives each layer its own.
 
 N decoder layers, H heads of K, P virtual tokens, W = N*2*H*K.
 """
