@@ -20,12 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-# Which layers read a virtual token's numbers, of each prompt kind, in the order of these numbers.
-ENCODER, CROSS, DECODER = (
-    "encoder",
-    "cross",
-    "decoder",
-)  # self-attention, the decoder's cross-attention, and its own
+# The encoder's self-attention, the decoder's cross-attention, and its self-attention.
+ENCODER, CROSS, DECODER = "encoder", "cross", "decoder"
+# Which of them read a virtual token's numbers, of each prompt kind, in the order of these numbers.
 PLACES: dict[str, tuple[str, ...]] = {
     "input": (),
     "deep": (ENCODER,),

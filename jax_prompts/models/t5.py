@@ -103,11 +103,8 @@ class T5(nn.Module):
         )
         attended_BL = self._attended(encoder_input_tokens)
         encoded_BLD = self.encoder(x_BLD, prompts[ENCODER], virtual_BL, attended_BL, deterministic)
-        return (
-            encoded_BLD,
-            DecoderPrompts(prompts[CROSS], prompts[DECODER]),
-            VirtualTokens(virtual_BL, prefix_BP),
-        )
+        of_decoder = DecoderPrompts(prompts[CROSS], prompts[DECODER])
+        return encoded_BLD, of_decoder, VirtualTokens(virtual_BL, prefix_BP)
 
     def _attended(self, encoder_input_tokens: Int[Array, "B L"]) -> Bool[Array, "B L"]:
         """Which positions of the encoder are seen: all but padding and virtual tokens that are nothing there."""
