@@ -142,7 +142,7 @@ def test_answers_of_a_mixed_batch_are_those_of_its_rows(params, kind, way):
     assert not np.array_equal(answers_BU[0], answers_BU[2])
 
 
-@pytest.mark.parametrize("kind", ["decoder_deep", "full_prefix"])
+@pytest.mark.parametrize("kind", ["full_prefix", pytest.param("decoder_deep", marks=pytest.mark.slow)])
 def test_gradients_whatever_is_kept_scanned_or_rounded(params, kind):
     tokens_BL, decoder_BU = texts(range(V, V + P), range(V, V + P))
 
