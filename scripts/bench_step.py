@@ -67,6 +67,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "mpt": MPT,
     "prefix": PerLayer,
     "prefix_mlp": functools.partial(PerLayer, hidden=512),
+    "decoder_prefix": functools.partial(PerLayer, kind="decoder_prefix"),
+    "full_prefix": functools.partial(PerLayer, kind="full_prefix"),
     "deep": functools.partial(PerLayer, kind="deep"),
 }
 

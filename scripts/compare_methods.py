@@ -29,7 +29,11 @@ METHODS = {  # gin file: prompt length; None: the file's
     "explosive_star": 10,
     "prefix": 10,
     "prefix_mlp": 10,
+    "decoder_prefix": 10,
+    "full_prefix": 10,
     "deep": 10,
+    "decoder_deep": 10,
+    "full_deep": 10,
 }
 
 

@@ -43,6 +43,8 @@ METHODS = {
     "decomposed": Decomposed(5, rank=3),
     "explosive": Explosive(5),
     "prefix": PerLayer(5),
+    "full_prefix": PerLayer(5, kind="full_prefix"),
+    "decoder_deep": PerLayer(5, kind="decoder_deep"),
 }
 V, D, B, STEPS = CONFIG.vocab_size, CONFIG.emb_dim, 8, 20
 

@@ -82,6 +82,7 @@ METHODS = {
     "residual": Residual(P, hidden=8),
     "explosive": Explosive(length=P),
     "prefix": PerLayer(length=P, width=48),
+    "full_prefix": PerLayer(length=P, kind="full_prefix"),
 }
 
 

@@ -118,7 +118,7 @@ def make_model(
 
     Args:
       base: which model.
-      prompt_kind: what prompts are: `input`, `deep` or `prefix` (`models/layer_prompts.py`).
+      prompt_kind: what prompts are (`models/layer_prompts.py`).
       vocabulary: its [SEP] tells a BERT's segments apart; None: BERT's own.
       classes: of a BERT's classifier; 0: masked-LM head. A T5 answers with text.
 

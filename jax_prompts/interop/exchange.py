@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
-from jax_prompts.interop import npy, peft, peft_encoder, peft_multitask, t5x_prompt
+from jax_prompts.interop import npy, peft, peft_encoder, peft_multitask, peft_prefix, t5x_prompt
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
+from jax_prompts.models.sizes import SIZES
+from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import MPT, PromptMetadata, load_leaves, load_prompt, save_prompt
+from jax_prompts.prompts.prompt_file import check_fits
 from jax_prompts.storage.directories import atomic_directory
 from jax_prompts.storage.files import write_errors
 from jax_prompts.storage.home import local_path
@@ -88,8 +92,8 @@ def _read(source: str, task: int | None) -> tuple[str, ImportedPrompt]:
 
 # Why a prompt that is not rows in front of the input has no place elsewhere.
 _PER_LAYER = {
-    "peft": "PEFT's prefix tuning gives a T5 keys and values in the decoder's self-attention, and this prompt has "
-    "its own elsewhere",
+    "peft": "PEFT's prefix tuning gives a T5 keys and values in the decoder's self-attention alone, which is "
+    f"PerLayer.kind = {peft_prefix.KIND!r}",
     "npy": "the original code has prompts at the input alone",
     "t5x": "the original code has prompts at the input alone",
 }
@@ -121,7 +125,7 @@ def export_prompt(
     place = local_path(target, "TARGET")
     _check_file(prompt)
     prompt_PD, metadata = load_prompt(prompt)
-    if metadata.prompt_kind != "input":
+    if metadata.prompt_kind not in ("input", *([peft_prefix.KIND] if to == "peft" else [])):
         raise ConfigError(f"{prompt} is a prompt at every layer ({metadata.prompt_kind!r}): {_PER_LAYER[to]}")
     leaves, _ = load_leaves(prompt)
     if any(path.startswith("classifier/") for path in leaves):
@@ -153,7 +157,11 @@ def _to_peft(
     base_model: str | None,
     unfolded: bool,
 ) -> dict[str, Any]:
-    kind, tensors, encoder = peft.PROMPT_TUNING, None, None
+    kind, tensors, encoder, written = peft.PROMPT_TUNING, None, None, prompt_PD
+    if metadata.prompt_kind == peft_prefix.KIND:
+        config = _model_of(prompt, prompt_PD, metadata, base_model)
+        kind = peft_prefix.prefix_tuning(config)
+        written = peft_prefix.slots_of(prompt_PD, config.num_decoder_layers)
     if unfolded:
         method = unfolded_method(metadata)
         params = tuned_parameters(pathlib.Path(prompt), prompt_PD, method, metadata.step)
@@ -174,11 +182,37 @@ def _to_peft(
     if base_model is None:
         _warn("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
     with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
-        peft.write_adapter(folder, prompt_PD, metadata, base_model, kind, tensors)
+        peft.write_adapter(folder, written, metadata, base_model, kind, tensors)
         if encoder is not None:
             (folder / peft_encoder.FILE).write_bytes(to_bytes(encoder, {}))
     encoder_file = peft_encoder.FILE if encoder else None
     return {"peft_type": kind["peft_type"], "base_model": base_model, "encoder": encoder_file}
+
+
+def _model_of(
+    prompt: str, prompt_PW: Float[np.ndarray, "P W"], metadata: PromptMetadata, base_model: str | None
+) -> T5Config:
+    """Sizes of the base model: those that the run named, or of the folder that is given.
+
+    Raises:
+      ConfigError: neither is there, or the prompt is another model's.
+    """
+    config = SIZES.get(metadata.base_model.partition(" ")[0])
+    if config is None and base_model is not None and pathlib.Path(base_model).is_dir():
+        config = open_model(base_model).config
+    if not isinstance(config, T5Config):
+        raise ConfigError(
+            f"{prompt} does not say how many layers and heads its base model has: give --base_model=FOLDER of a T5"
+        )
+    check_fits(
+        prompt,
+        prompt_PW,
+        metadata,
+        prompt_width=config.prompt_width,
+        model_fingerprint=None,
+        tokenizer_fingerprint=None,
+    )
+    return config
 
 
 def _check_file(prompt: str) -> None:

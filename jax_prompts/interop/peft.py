@@ -1,7 +1,8 @@
 """Adapters of Hugging Face PEFT: a folder with `adapter_config.json` and the tensor `prompt_embeddings`.
 
-For its prompt tuning and its P-Tuning PEFT keeps the folded prompt. On encoder-decoder models it stores 2P rows
-unless told otherwise (`num_transformer_submodules`), of which the model is given the first P; P are written here.
+For its prompt tuning, its P-Tuning and its prefix tuning (`interop/peft_prefix.py`) PEFT keeps the folded prompt. On
+encoder-decoder models it stores 2P rows of the first two unless told otherwise (`num_transformer_submodules`), of which
+the model is given the first P; P are written here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import CHECKSUM, open_safetensors, to_bytes
 from jax_prompts.formats.torch_bin import open_bin
-from jax_prompts.interop import peft_multitask
+from jax_prompts.interop import peft_multitask, peft_prefix
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata
@@ -32,8 +33,8 @@ _MAX_CONFIG_BYTES = 2**20
 _DEPT = "PROMPT_TUNING_LORA"
 _FOLDED = ("PROMPT_TUNING", "P_TUNING", peft_multitask.TYPE, _DEPT)
 _AT_THE_INPUT = ("SEQ_2_SEQ_LM", "FEATURE_EXTRACTION", None)
+_PREFIX = "PREFIX_TUNING"
 _OTHER_PROMPTS = {
-    "PREFIX_TUNING": "its keys and values belong to the decoder's self-attention, where prompts here have none",
     "CPT": "its prompt belongs to a decoder-only model",
     "CARTRIDGE": "its keys and values belong to a decoder-only model",
     "ADAPTION_PROMPT": "its prompts enter single layers through gates",
@@ -57,15 +58,14 @@ def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPromp
     """
     config = _read_config(folder / CONFIG)
     kind, task_type = config.get("peft_type"), config.get("task_type")
-    if kind not in _FOLDED:
+    if kind not in (*_FOLDED, _PREFIX):
         reason = _OTHER_PROMPTS.get(str(kind), "it changes weights of the model")
         raise ConfigError(
-            f"{folder} is a {kind} adapter ({reason}): only {', '.join(_FOLDED[:2])} and {_FOLDED[2]} are prompts at "
-            "the input"
+            f"{folder} is a {kind} adapter ({reason}): only {', '.join(_FOLDED[:3])} and {_PREFIX} are prompts of a T5"
         )
     if task is not None and kind != peft_multitask.TYPE:
         raise ConfigError(f"--task says nothing of a {kind} adapter, which has one prompt: leave it out")
-    if task_type not in _AT_THE_INPUT:
+    if task_type not in (_AT_THE_INPUT if kind in _FOLDED else _AT_THE_INPUT[:1]):
         raise ConfigError(
             f"{folder} is an adapter for {task_type}, where its prompt has another place than in a T5's encoder: "
             "use one for SEQ_2_SEQ_LM"
@@ -74,25 +74,25 @@ def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPromp
     if _TENSOR not in arrays:
         raise RunError(f"{folder} holds no tensor {_TENSOR} (it has {', '.join(sorted(arrays)) or 'none'})")
     stored = as_prompt(folder, arrays.pop(_TENSOR)[...])
-    length = _length(folder, config, stored)
-    own = "library_version" in text  # written here
-    metadata = parse_metadata(folder, text) if own else _metadata(config, length)
-    unused: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    if kind == peft_multitask.TYPE:
-        stored = peft_multitask.fold_task(folder, stored, arrays, task)
-    if len(stored) > length:
-        rows = f"rows {length} to {2 * length - 1}"
+    if kind == _PREFIX:
+        prompt_kind, slots = peft_prefix.KIND, _slots(folder, config, stored)
+        prompt, unused = peft_prefix.of_layers(stored, slots)
+    else:
+        prompt_kind, length = "input", _length(folder, config, stored)
         if kind == peft_multitask.TYPE:
-            left_out = (f"{rows} ({peft_multitask.DECODER_ROWS})",)
-        else:
-            unused = (f"{rows}, which PEFT stores and no model reads",)
-    return ImportedPrompt(
-        stored[:length],
-        dataclasses.replace(metadata, prompt_kind="input"),
-        unused,
-        left_out + _left_out(config, arrays),
-    )
+            stored = peft_multitask.fold_task(folder, stored, arrays, task)
+        prompt, unused = stored[:length], ()
+        if len(stored) > length:
+            rows = f"rows {length} to {2 * length - 1}"
+            if kind == peft_multitask.TYPE:
+                left_out = (f"{rows} ({peft_multitask.DECODER_ROWS})",)
+            else:
+                unused = (f"{rows}, which PEFT stores and no model reads",)
+    own = "library_version" in text  # written here
+    metadata = parse_metadata(folder, text) if own else _metadata(config, len(prompt))
+    metadata = dataclasses.replace(metadata, prompt_kind=prompt_kind)
+    return ImportedPrompt(prompt, metadata, unused, left_out + _left_out(config, arrays))
 
 
 def write_adapter(
@@ -178,6 +178,22 @@ def _length(folder: pathlib.Path, config: dict[str, Any], stored: np.ndarray) ->
     return length
 
 
+def _slots(folder: pathlib.Path, config: dict[str, Any], stored: np.ndarray) -> int:
+    """Layers of which a prefix tuning adapter has keys and values, where settings and rows agree."""
+    names = "num_virtual_tokens", "num_layers", "token_dim"
+    length, layers, width = (_count(folder, config, name) for name in names)
+    if config.get("num_transformer_submodules") not in (2, None):
+        raise ConfigError(
+            f"{folder} is a {_PREFIX} adapter of one stack, which PEFT gives no T5: set num_transformer_submodules to 2"
+        )
+    if stored.shape != (length, layers * 2 * width):
+        raise RunError(
+            f"{folder}: {CONFIG} says {length} virtual tokens with keys and values of width {width} at {layers} "
+            f"layers, and the file holds {list(stored.shape)}: use an adapter whose files belong together"
+        )
+    return layers
+
+
 def _count(folder: pathlib.Path, config: dict[str, Any], name: str) -> int:
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -188,6 +204,11 @@ def _count(folder: pathlib.Path, config: dict[str, Any], name: str) -> int:
 def _metadata(config: dict[str, Any], length: int) -> PromptMetadata:
     """What the settings of an adapter tell."""
     method, settings = "PromptTuning", dict[str, Any](length=length)
+    if config["peft_type"] == _PREFIX:
+        method = "PerLayer"
+        settings |= {"kind": peft_prefix.KIND}
+        if config.get("prefix_projection"):
+            settings["hidden"] = config.get("encoder_hidden_size")
     if config["peft_type"] == "P_TUNING":
         recurrent = config.get("encoder_reparameterization_type") == "LSTM"
         method = "PTuningLSTM" if recurrent else "PTuningMLP"

@@ -16,7 +16,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens, input_prompts, layer_prompts_of
+from jax_prompts.errors import ConfigError
+from jax_prompts.models.layer_prompts import (
+    CROSS,
+    DECODER,
+    ENCODER,
+    PLACES,
+    LayerPrompts,
+    at_virtual_tokens,
+    input_prompts,
+    layer_prompts_of,
+    prompt_width,
+)
 from jax_prompts.models.layers import MASKED, Dense, Dropout, Embed, Rate, shard_batch
 from jax_prompts.models.products import contract
 from jax_prompts.models.remat import rematerialized
@@ -50,10 +61,22 @@ class BertConfig:
     def head_dim(self) -> int:
         return self.emb_dim // self.num_heads
 
+    @property
+    def prompted_layers(self) -> dict[str, int]:
+        """Layers of each place of `models/layer_prompts.py`: there is no decoder."""
+        return {ENCODER: self.num_layers, CROSS: 0}
+
     def prompt_width(self, prompt_kind: str) -> int:
-        """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`)."""
-        layers = self.num_layers * self.emb_dim
-        return {"input": self.emb_dim, "deep": layers, "prefix": 2 * layers}[prompt_kind]
+        """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`).
+
+        Raises:
+          ConfigError: a kind that belongs to a decoder.
+        """
+        if DECODER in PLACES[prompt_kind]:
+            raise ConfigError(
+                f"a BERT has no decoder for prompts of kind {prompt_kind!r}: use deep or prefix"
+            )
+        return prompt_width(prompt_kind, self.prompted_layers, self.emb_dim, self.emb_dim)
 
 
 def _dense(c: BertConfig, features: int, axes: tuple[str, str], width: int | None = None) -> Dense:
@@ -178,7 +201,7 @@ class Bert(nn.Module):
     ) -> Float[Array, "B L D"]:
         """The last hidden state; undefined at padding. Without `segments_BL` the first [SEP] ends segment 0."""
         c, length = self.config, tokens_BL.shape[1]
-        prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.num_layers, c.num_heads)
+        prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.prompted_layers, c.num_heads)[ENCODER]
         if segments_BL is None:
             separators_BL = tokens_BL == c.separator_id
             segments_BL = jnp.cumsum(separators_BL, axis=1) - separators_BL > 0

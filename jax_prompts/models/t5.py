@@ -10,30 +10,34 @@ Transformer"; T5.1.1 adds gated GELU (Shazeer 2020) and a separate output projec
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jax_prompts.models.layer_prompts import (
-    NO_LAYER_PROMPTS,
-    LayerPrompts,
+    CROSS,
+    DECODER,
+    ENCODER,
+    PLACES,
+    DecoderPrompts,
+    VirtualTokens,
     input_prompts,
     layer_prompts_of,
+    prefix_positions,
 )
 from jax_prompts.models.layers import Embed
 from jax_prompts.models.t5_config import T5Config
-from jax_prompts.models.t5_stacks import Cache, Decoder, Encoder, key_bias
+from jax_prompts.models.t5_stacks import Cache, Decoder, Encoder, key_bias, prefix_bias
 
 CACHE_BATCH_AXIS = -4  # of every array of a cache: keys and values [B, M, H, K], or stacked [N, B, M, H, K]
-Encoded = tuple[Float[Array, "B L D"], LayerPrompts, Int[Array, "B L"]]
+Encoded = tuple[Float[Array, "B L D"], DecoderPrompts, VirtualTokens]
 
 
 class T5(nn.Module):
     """Encoder and decoder around one embedding.
 
     `prompts_QW` are the rows of virtual tokens V .. V + Q - 1: of the kind `input`, W = D, their
-    embeddings; of `deep` and `prefix` what they are at every layer (`models/layer_prompts.py`), keys and values
-    those of the encoder's layers and then of the decoder's cross-attention.
+    embeddings; of other kinds what they are at every layer (`models/layer_prompts.py`). Where they are nothing to the
+    encoder, neither it nor the cross-attention sees where they stand.
     """
 
     config: T5Config
@@ -87,22 +91,27 @@ class T5(nn.Module):
         *,
         deterministic: bool = True,
     ) -> Encoded:
-        """The encoder's output after its final norm (undefined at padding), the cross-attention's rows, and where
-        virtual tokens stand."""
-        c, crossed = self.config, self.config.num_decoder_layers if self.prompt_kind == "prefix" else 0
-        prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.num_encoder_layers + crossed, c.num_heads)
-        encoder_prompts = jax.tree.map(lambda x: x[: c.num_encoder_layers], prompts)
-        cross_prompts = (
-            jax.tree.map(lambda x: x[c.num_encoder_layers :], prompts) if crossed else NO_LAYER_PROMPTS
-        )
-        virtual_BL = encoder_input_tokens - c.vocab_size
+        """The encoder's output after its final norm (undefined at padding), the decoder's prompts, and where virtual
+        tokens stand."""
+        c = self.config
+        prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.prompted_layers, c.num_heads)
+        virtual_BL, prefix_BP = encoder_input_tokens - c.vocab_size, None
+        if prompts_QW is not None and DECODER in PLACES[self.prompt_kind]:
+            prefix_BP = prefix_positions(virtual_BL, len(prompts_QW))
         x_BLD = self.token_embedder(
             encoder_input_tokens, input_prompts(prompts_QW, self.prompt_kind, c.emb_dim)
         )
-        encoded_BLD = self.encoder(
-            x_BLD, encoder_prompts, virtual_BL, encoder_input_tokens > 0, deterministic
-        )
-        return encoded_BLD, cross_prompts, virtual_BL
+        attended_BL = self._attended(encoder_input_tokens)
+        encoded_BLD = self.encoder(x_BLD, prompts[ENCODER], virtual_BL, attended_BL, deterministic)
+        of_decoder = DecoderPrompts(prompts[CROSS], prompts[DECODER])
+        return encoded_BLD, of_decoder, VirtualTokens(virtual_BL, prefix_BP)
+
+    def _attended(self, encoder_input_tokens: Int[Array, "B L"]) -> Bool[Array, "B L"]:
+        """Which positions of the encoder are seen: all but padding and virtual tokens that are nothing there."""
+        attended_BL = encoder_input_tokens > 0
+        if PLACES[self.prompt_kind] == (DECODER,):
+            attended_BL &= encoder_input_tokens < self.config.vocab_size
+        return attended_BL
 
     def decode(
         self,
@@ -113,10 +122,11 @@ class T5(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B U D"]:
         """The decoder's output at every target position, from what `encode` made of the same `encoder_input_tokens`."""
-        encoded_BLD, cross_prompts, virtual_BL = encoded
+        encoded_BLD, prompts, virtual = encoded
         y_BUD = self.token_embedder(decoder_input_tokens)
-        cross_bias = key_bias(encoder_input_tokens > 0)
-        return self.decoder(y_BUD, cross_prompts, encoded_BLD, virtual_BL, cross_bias, deterministic)[0]
+        cross_bias = key_bias(self._attended(encoder_input_tokens))
+        biases = cross_bias, prefix_bias(virtual)
+        return self.decoder(y_BUD, prompts, encoded_BLD, virtual, *biases, deterministic)[0]
 
     def start_decoding(
         self,
@@ -130,18 +140,19 @@ class T5(nn.Module):
         From what `encode` made of the same `encoder_input_tokens`. The batch is the axis `CACHE_BATCH_AXIS` of all
         arrays.
         """
-        encoded_BLD, cross_prompts, virtual_BL = encoded
-        layers = self.decoder.start_cache(cross_prompts, encoded_BLD, virtual_BL, max_length, hypotheses)
-        cache = {"layers": layers, "cross_bias": key_bias(encoder_input_tokens > 0)}
+        encoded_BLD, prompts, virtual = encoded
+        layers = self.decoder.start_cache(prompts, encoded_BLD, virtual, max_length, hypotheses)
+        cross_bias = key_bias(self._attended(encoder_input_tokens))
+        cache = {"layers": layers, "cross_bias": cross_bias, "prefix_bias": prefix_bias(virtual)}
         return cache if "cross" in layers else {**cache, "encoded": encoded_BLD[:, :, None]}
 
     def decode_step(
         self, token_B: Int[Array, " B"], cache: Cache, position: Int[Array, ""]
     ) -> tuple[Float[Array, "B V"], Cache]:
         """Float32 logits of the token after `token_B`, which stands at `position`; and the cache after it."""
-        y_B1D, cross_bias = self.token_embedder(token_B[:, None]), cache["cross_bias"]
+        y_B1D, biases = self.token_embedder(token_B[:, None]), (cache["cross_bias"], cache["prefix_bias"])
         encoded_BLD = cache["encoded"][:, :, 0] if "encoded" in cache else None
         y_B1D, layers = self.decoder(
-            y_B1D, NO_LAYER_PROMPTS, encoded_BLD, None, cross_bias, True, cache["layers"], position
+            y_B1D, DecoderPrompts(), encoded_BLD, VirtualTokens(), *biases, True, cache["layers"], position
         )
         return self.logits(y_B1D)[:, 0], {**cache, "layers": layers}

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jax_prompts.models import layer_prompts
 from jax_prompts.models.layers import Rate
 
 
@@ -40,11 +41,17 @@ class T5Config:
     remat: str = "none"
     adapter_activation: str = "gelu"
 
+    @property
+    def prompted_layers(self) -> dict[str, int]:
+        """Layers of each place of `models/layer_prompts.py`."""
+        decoder = self.num_decoder_layers
+        return {
+            layer_prompts.ENCODER: self.num_encoder_layers,
+            layer_prompts.CROSS: decoder,
+            layer_prompts.DECODER: decoder,
+        }
+
     def prompt_width(self, prompt_kind: str) -> int:
         """W, the numbers of one virtual token, for a prompt of this kind (`models/layer_prompts.py`)."""
-        layers = self.num_encoder_layers + self.num_decoder_layers
-        return {
-            "input": self.emb_dim,
-            "deep": self.num_encoder_layers * self.emb_dim,
-            "prefix": layers * 2 * self.num_heads * self.head_dim,
-        }[prompt_kind]
+        joined_kv = self.num_heads * self.head_dim
+        return layer_prompts.prompt_width(prompt_kind, self.prompted_layers, self.emb_dim, joined_kv)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_prompts.models.layer_prompts import LayerPrompts, at_virtual_tokens
+from jax_prompts.models.layer_prompts import DecoderPrompts, LayerPrompts, VirtualTokens, at_virtual_tokens
 from jax_prompts.models.layers import (
     MASKED,
     MLP,
@@ -81,9 +81,9 @@ class DecoderLayer(nn.Module):
         self,
         y_BUD: Array,
         cache: Cache | None,
-        prompts: LayerPrompts,
+        prompts: DecoderPrompts,
         encoded_BLD: Array | None,
-        virtual_BL: Array | None,
+        virtual: VirtualTokens,
         self_bias: Array,
         cross_bias: Array,
         position: Array | None,
@@ -91,13 +91,16 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Array, KeysValues | None]:
         """All target positions at once, or, with a cache, the one at `position`, and its key and value.
 
-        `encoded_BLD` is needed unless the cache has the cross-attention's keys and values.
+        `encoded_BLD` is needed unless the cache has the cross-attention's keys and values. Positions of a cache count
+        from the first of the prefix.
         """
         y_BUD = shard_batch(y_BUD)
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
         self_kv = new_kv = self.self_attention.keys_values(h_BUD)
         if cache is not None:
             self_kv = _written(cache["self"], new_kv, position)
+        elif virtual.prefix_BP is not None:
+            self_kv = _behind(self.prefix_keys_values(None, prompts.prefix, virtual)[1], new_kv)
         h_BUD = self.self_attention(h_BUD, self_kv, self_bias, deterministic)
         y_BUD = y_BUD.astype(h_BUD.dtype) + self.dropout(h_BUD, deterministic)
         h_BUD = self.pre_cross_attention_layer_norm(y_BUD)
@@ -105,20 +108,35 @@ class DecoderLayer(nn.Module):
         if cache is not None and "cross" in cache:
             h_BUD = cross(h_BUD, cache["cross"], cross_bias, deterministic)
         elif cache is not None or (
-            cross.can_absorb and _is_absorbed(self.config, prompts, y_BUD.shape[1], encoded_BLD)
+            cross.can_absorb and _is_absorbed(self.config, prompts.cross, y_BUD.shape[1], encoded_BLD)
         ):
             h_BUD = cross.absorbed_projections(h_BUD, encoded_BLD, cross_bias, deterministic)
         else:
-            cross_kv = cross.keys_values(encoded_BLD, prompts, virtual_BL)
+            cross_kv = cross.keys_values(encoded_BLD, prompts.cross, virtual.encoder_BL)
             h_BUD = cross(h_BUD, cross_kv, cross_bias, deterministic)
         y_BUD = y_BUD + self.dropout(h_BUD, deterministic)
         h_BUD = self.mlp(self.pre_mlp_layer_norm(y_BUD), deterministic)
         return y_BUD + self.dropout(h_BUD, deterministic), None if cache is None else new_kv
 
     def cross_keys_values(
-        self, _: None, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array
+        self, _: None, cross: LayerPrompts, encoded_BLD: Array, virtual: VirtualTokens
     ) -> tuple[None, KeysValues]:
-        return None, self.encoder_decoder_attention.keys_values(encoded_BLD, prompts, virtual_BL)
+        return None, self.encoder_decoder_attention.keys_values(encoded_BLD, cross, virtual.encoder_BL)
+
+    def prefix_keys_values(
+        self, _: None, prefix: LayerPrompts, virtual: VirtualTokens
+    ) -> tuple[None, KeysValues]:
+        """Keys and values [B, P, H, K] of the prefix; arbitrary where a row has no virtual token."""
+        if prefix.states_NQD is None:
+            rows_QHK = prefix.keys_NQHK, prefix.values_NQHK
+        else:
+            h_1QD = self.pre_self_attention_layer_norm(prefix.states_NQD[None])
+            key_1QHK, value_1QHK = self.self_attention.keys_values(h_1QD)
+            rows_QHK = key_1QHK[0], value_1QHK[0]
+        key_BPHK, value_BPHK = (
+            jnp.take(x, virtual.prefix_BP, axis=0, mode="clip").astype(self.config.dtype) for x in rows_QHK
+        )
+        return None, (key_BPHK, value_BPHK)
 
 
 def _stack(
@@ -134,6 +152,7 @@ def _stack(
         methods = {
             "__call__": dict(in_axes=(0, 0, *[nn.broadcast] * 6), **common),
             "cross_keys_values": dict(in_axes=(0, *[nn.broadcast] * 2), **common),
+            "prefix_keys_values": dict(in_axes=(0, nn.broadcast), **common),
         }
         return nn.scan(layer, methods=methods)(config)
     return nn.scan(layer, in_axes=(0, *[nn.broadcast] * 3), **common)(config)
@@ -191,22 +210,27 @@ class Decoder(nn.Module):
     def __call__(
         self,
         y_BUD: Array,
-        prompts: LayerPrompts,
+        prompts: DecoderPrompts,
         encoded_BLD: Array | None,
-        virtual_BL: Array | None,
+        virtual: VirtualTokens,
         cross_bias: Float[Array, "B 1 1 L"],
+        prefix_bias: Float[Array, "B 1 1 P"] | None,
         deterministic: bool,
         cache: Cache | None = None,
         position: Array | None = None,
     ) -> tuple[Float[Array, "B U D"], Cache | None]:
         """Hidden states at all target positions; with a cache, at `position`, and the cache after it."""
-        c = self.config
-        max_length = y_BUD.shape[1] if cache is None else jax.tree.leaves(cache["self"])[0].shape[-3]
-        key_U = jnp.arange(max_length)
-        query_U = key_U if position is None else position[None]
-        causal_UU = jnp.where(key_U[None, :] <= query_U[:, None], 0.0, MASKED)
-        self_bias = self.relpos_bias(query_U, key_U) + causal_UU[None, None]
-        shared = (encoded_BLD, virtual_BL, self_bias, cross_bias, position, deterministic)
+        c, prefix = self.config, 0 if prefix_bias is None else prefix_bias.shape[-1]
+        attended = prefix + y_BUD.shape[1] if cache is None else jax.tree.leaves(cache["self"])[0].shape[-3]
+        if position is not None and prefix:
+            position = prefix + position
+        key_M = jnp.arange(attended)
+        query_U = key_M[prefix:] if position is None else position[None]
+        causal_UM = jnp.where(key_M[None, :] <= query_U[:, None], 0.0, MASKED)
+        self_bias = self.relpos_bias(query_U, key_M) + causal_UM[None, None]
+        if prefix_bias is not None:
+            self_bias += jnp.pad(prefix_bias, (*[(0, 0)] * 3, (0, attended - prefix)))
+        shared = (encoded_BLD, virtual, self_bias, cross_bias, position, deterministic)
         y_BUD = self.dropout(y_BUD.astype(c.dtype), deterministic)
         if c.scan_layers:
             y_BUD, new_kv = self.layers(y_BUD, cache, prompts, *shared)
@@ -232,26 +256,34 @@ class Decoder(nn.Module):
         return product(y_BUD.astype(jnp.float32) / root, embedding_VD.T, jnp.float32)
 
     def start_cache(
-        self, prompts: LayerPrompts, encoded_BLD: Array, virtual_BL: Array, max_length: int, hypotheses: int
+        self,
+        prompts: DecoderPrompts,
+        encoded_BLD: Array,
+        virtual: VirtualTokens,
+        max_length: int,
+        hypotheses: int,
     ) -> Cache:
-        """Room for the keys and values of `max_length` tokens, and the cross-attention's where it has some, of every
-        layer."""
-        c, shared = self.config, (encoded_BLD, virtual_BL)
+        """Keys and values of the prefix with room for those of `max_length` tokens behind them, and the
+        cross-attention's where it has some, of every layer."""
+        c, shared = self.config, (encoded_BLD, virtual)
         room = (len(encoded_BLD), max_length, c.num_heads, c.head_dim)
         if c.scan_layers:
             room = (c.num_decoder_layers, *room)
         empty = jnp.zeros(room, c.dtype), jnp.zeros(room, c.dtype)
         own = empty if c.scan_layers else [empty] * c.num_decoder_layers
-        if _is_absorbed(c, prompts, hypotheses * max_length, encoded_BLD):
+        if virtual.prefix_BP is not None:
+            own = _behind(self._of_layers("prefix_keys_values", prompts.prefix, virtual), own)
+        if _is_absorbed(c, prompts.cross, hypotheses * max_length, encoded_BLD):
             return {"self": own}
-        if c.scan_layers:
-            cross = self.layers.cross_keys_values(None, prompts, *shared)[1]
-        else:
-            cross = [
-                layer.cross_keys_values(None, prompts.layer(i), *shared)[1]
-                for i, layer in enumerate(self.layers)
-            ]
-        return {"self": own, "cross": cross}
+        return {"self": own, "cross": self._of_layers("cross_keys_values", prompts.cross, *shared)}
+
+    def _of_layers(self, name: str, prompts: LayerPrompts, *shared: Any) -> Any:
+        """Keys and values that this method of each layer makes."""
+        if self.config.scan_layers:
+            return getattr(self.layers, name)(None, prompts, *shared)[1]
+        return [
+            getattr(layer, name)(None, prompts.layer(i), *shared)[1] for i, layer in enumerate(self.layers)
+        ]
 
 
 def _is_absorbed(config: T5Config, prompts: LayerPrompts, queries: int, encoded_BLD: Array) -> bool:
@@ -265,6 +297,15 @@ def _written(past: Any, new: Any, position: Array) -> Any:
     return jax.tree.map(
         lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y.astype(x.dtype), position, axis=-3), past, new
     )
+
+
+def _behind(prefix: Any, own: Any) -> Any:
+    """Keys and values [..., M, H, K] of a prefix, and behind them others."""
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=-3), prefix, own)
+
+
+def prefix_bias(virtual: VirtualTokens) -> Float[Array, "B 1 1 P"] | None:
+    return None if virtual.prefix_BP is None else key_bias(virtual.prefix_BP >= 0)
 
 
 def key_bias(valid_BL: Array) -> Float[Array, "B 1 1 L"]:

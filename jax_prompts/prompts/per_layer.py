@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.prompts.layers import ACTIVATIONS, TableInit, check_activation, check_size, dense, table
 
-_KINDS = ("prefix", "deep")
+KINDS = ("prefix", "decoder_prefix", "full_prefix", "deep", "decoder_deep", "full_deep")
 
 
 def prompt_kind_of(method: object) -> str:
@@ -29,14 +29,19 @@ def for_model(method: Any, prompt_width: Callable[[str], int]) -> Any:
 class PerLayer(nn.Module):
     """P rows of W numbers: for each virtual token its key and value, or its hidden state, at every layer.
 
-    Prefix tuning is `prefix`: of the encoder's self-attention and of the decoder's cross-attention, where
-    virtual tokens stand; the decoder's own self-attention has no virtual tokens and is left alone. Deep prompts
-    are `deep`: those that enter each encoder layer. Tuned parameters: P*W, or with a network
-    P*D + D*M + M + M*W + W, after which only [P, W] is kept.
+    Keys and values are prefix tuning: `prefix` has those of the encoder's self-attention and of the decoder's
+    cross-attention, where virtual tokens stand; `decoder_prefix` those in front of the decoder's self-attention alone,
+    as PEFT's prefix tuning of a T5; `full_prefix` all three, as the paper does. States are deep prompts: `deep` has
+    those that enter each encoder layer, `decoder_deep` each decoder layer, in front of the first target token, and
+    `full_deep` both. A BERT has `prefix` and `deep`.
+
+    With N encoder layers and as many of the decoder, H heads of K: W = 4*N*H*K of `prefix`, 2*N*H*K of
+    `decoder_prefix`, 6*N*H*K of `full_prefix`, N*D of `deep` and `decoder_deep`, 2*N*D of `full_deep`. Tuned
+    parameters: P*W, or with a network P*D + D*M + M + M*W + W, after which only [P, W] is kept.
 
     Attributes:
       length: P, the number of virtual tokens.
-      kind: `prefix` or `deep`.
+      kind: one of these names.
       hidden: M, of the network f(p W_down + b_down) W_up + b_up of a table [P, D]; None: no network.
       activation: f; tanh in the paper.
       scale: standard deviation of the table's start without network and initialiser. An initialiser's embeddings
@@ -58,14 +63,14 @@ class PerLayer(nn.Module):
     def __post_init__(self) -> None:
         check_size(self, "length", *(() if self.hidden is None else ("hidden",)))
         check_activation(self)
-        if self.kind not in _KINDS:
-            raise ConfigError(f"PerLayer.kind is {self.kind!r}: set it to {nearest(str(self.kind), _KINDS)}")
+        if self.kind not in KINDS:
+            raise ConfigError(f"PerLayer.kind is {self.kind!r}: set it to {nearest(str(self.kind), KINDS)}")
         super().__post_init__()
 
     @nn.compact
     def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P W"]:
         if self.hidden is None:
-            if table_init is not None and self.kind == "prefix":
+            if table_init is not None and self.kind.endswith("prefix"):
                 raise ConfigError(
                     "an initialiser gives embeddings, and keys and values without a network are none: "
                     "set INITIALIZER = None, or PerLayer.hidden"

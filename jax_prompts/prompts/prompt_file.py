@@ -22,10 +22,11 @@ from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.formats.safetensors import CHECKSUM, is_whole, to_bytes
+from jax_prompts.prompts.per_layer import KINDS
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.files import PathOrUrl
 
-PROMPT_KINDS = ("input", "deep", "prefix")
+PROMPT_KINDS = ("input", *KINDS)
 PROMPT = "prompt"
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
@@ -45,7 +46,8 @@ class PromptMetadata:
     Attributes:
       method, settings: class name and fields of the method that was folded; see `settings_of`.
       adapter_activation: of adapters among the leaves.
-      prompt_kind: `input`, or of every layer `deep` (states) or `prefix` (keys and values), `models/layer_prompts.py`.
+      prompt_kind: `input`, or what it is at every layer, such as `deep` (states) or `prefix` (keys and values):
+        `PerLayer.kind`.
       base_model, model_fingerprint: name and weight fingerprint of the frozen model.
       tokenizer_fingerprint: fingerprint of the vocabulary.
       task, labels: what it was tuned on, and the task's class labels.

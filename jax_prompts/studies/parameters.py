@@ -46,8 +46,12 @@ METHODS: dict[str, Callable[[int], Method]] = {
     "mpt": lambda P: MPT(P),
     "prefix": lambda P: PerLayer(P, kind="prefix"),
     "prefix_mlp": lambda P: PerLayer(P, kind="prefix", hidden=512),
+    "decoder_prefix": lambda P: PerLayer(P, kind="decoder_prefix"),
+    "full_prefix": lambda P: PerLayer(P, kind="full_prefix"),
     "deep": lambda P: PerLayer(P, kind="deep"),
     "deep_mlp": lambda P: PerLayer(P, kind="deep", hidden=512),
+    "decoder_deep": lambda P: PerLayer(P, kind="decoder_deep"),
+    "full_deep": lambda P: PerLayer(P, kind="full_deep"),
 }
 MODEL_TUNING = "model_tuning"
 LONGEST = 1 << 20  # tokens; above it networks of each position have more numbers than can be counted

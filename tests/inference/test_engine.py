@@ -171,10 +171,11 @@ def test_each_row_has_its_own_prompt(model, prompts):
         assert np.abs(np.delete(alone_NC - log_p_NC, row, axis=0)).min() > 1e-3
 
 
-def test_prompts_of_other_kinds_answer_in_one_call(model, prompts):
-    width = model._model.config.prompt_width("prefix")
+@pytest.mark.parametrize("kind", ["prefix", "decoder_prefix"])
+def test_prompts_of_other_kinds_answer_in_one_call(model, prompts, kind):
+    width = model._model.config.prompt_width(kind)
     rows = np.random.default_rng(5).normal(size=(P, width)).astype(np.float32)
-    deep = Prompt(rows, PromptMetadata(prompt_kind="prefix"))
+    deep = Prompt(rows, PromptMetadata(prompt_kind=kind))
     found_NC = model.score_labels(TEXTS, LABELS, [deep, prompts[0], None, deep])
     for prompt, rows in ((deep, [0, 3]), (prompts[0], [1]), (None, [2])):
         wanted_NC = model.score_labels(TEXTS, LABELS, prompt)

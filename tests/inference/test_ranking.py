@@ -75,6 +75,7 @@ def explicit(model, params, prompts_QD, prompt_ids, cache, vocabulary):
         ("input", True, 1),
         ("deep", False, 1),
         ("prefix", False, 2),
+        ("decoder_prefix", False, 2),
     ],
 )
 def test_scores_are_the_training_loss_of_each_label(vocabulary, prompt_kind, scan, members):

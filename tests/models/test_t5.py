@@ -267,7 +267,7 @@ def per_layer(prompt_kind, golden, **numerics):
     return model, jnp.asarray(prompts_QW), jnp.asarray(first_BL)
 
 
-@pytest.mark.parametrize("prompt_kind", KINDS)
+@pytest.mark.parametrize("prompt_kind", [*KINDS, "decoder_prefix", "full_deep"])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_per_layer_prompts_decode_as_they_are_taught(flaxformer, prompt_kind, scan_layers):
     params, _, golden = flaxformer

@@ -151,21 +151,6 @@ def test_what_peft_saves_is_read(pair, tmp_path, config, safe):
     compare(adapted, pair, load_prompt(tmp_path / "p.safetensors")[0])
 
 
-def test_prefix_tuning_is_not_ours(tmp_path):
-    """PEFT's prefix reaches the decoder's self-attention alone: the encoder's states stay what they were."""
-    config = peft.PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=P)
-    plain = random_t5(11, **CASES["v1.1"])
-    adapted = peft.get_peft_model(plain, config).eval()
-    adapted.save_pretrained(tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"PREFIX_TUNING adapter .*decoder's self-attention"):
-        convert_prompt(str(tmp_path / "a"), str(tmp_path / "p.safetensors"))
-    inputs = {"input_ids": torch.arange(3, 11)[None], "decoder_input_ids": torch.zeros(1, 2).long()}
-    with torch.no_grad():
-        bare, prefixed = plain(**inputs), adapted(**inputs)
-    torch.testing.assert_close(bare.encoder_last_hidden_state, prefixed.encoder_last_hidden_state)
-    assert (bare.logits - prefixed.logits).abs().max() > 0.01
-
-
 def test_lora_is_named(pair, tmp_path):
     adapted = peft.get_peft_model(base_of(pair), peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=2))
     adapted.save_pretrained(tmp_path / "a")

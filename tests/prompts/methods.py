@@ -17,6 +17,10 @@ from jax_prompts.prompts import (
 TABLE = {
     "prefix": PerLayer(length=4, width=48),
     "prefix_mlp": PerLayer(length=4, width=48, hidden=6),
+    "decoder_prefix": PerLayer(length=4, width=48, kind="decoder_prefix"),
+    "full_prefix": PerLayer(length=4, width=48, kind="full_prefix"),
+    "decoder_deep": PerLayer(length=4, width=48, kind="decoder_deep"),
+    "full_deep": PerLayer(length=4, width=48, kind="full_deep"),
     "deep": PerLayer(length=4, width=48, kind="deep"),
     "deep_mlp": PerLayer(length=4, width=48, kind="deep", hidden=6, activation="relu"),
     "prompt_tuning": PromptTuning(length=4),
