@@ -195,6 +195,8 @@ def _evaluate(
         "examples": {cache.task: len(cache) for cache in caches},
         "cut": cuts[role],
     }
+    if data.prompt_design.demonstrations:
+        summary["demonstrations"] = {cache.task: cache.demonstrations for cache in caches}
     for name, scores in results.items():
         reported = report(scores)
         warn_of_answers(reported.get("about_scores", {}), name)

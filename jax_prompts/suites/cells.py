@@ -134,10 +134,12 @@ def groups_of(cells: Sequence[Cell], most: int) -> list[Group]:
 
 
 def _can_share(a: Cell, b: Cell) -> bool:
+    data = a.run.data
+    apart = data.protocol == "dev_as_test" and not data.prompt_design.demonstrations
     return (
         a.run.method is not None
         and not sweep.separate(a.run, b.run)
-        and (a.run.data.protocol == "dev_as_test" or a.run.data == b.run.data)
+        and (apart or data == b.run.data)  # else who trains decides what all are chosen by
     )
 
 
