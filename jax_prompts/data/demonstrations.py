@@ -75,10 +75,10 @@ def check(pool: Pool, count: int, texts: Collection[str]) -> None:
 
 
 def drawn(pool: Pool, design: PromptDesign, count: int, text: str) -> list[Demonstration]:
-    """Demonstrations for a text, never the text itself; fewer of them are the first of these.
+    """Demonstrations for a text, never the text itself: another of its class stands in its place.
 
-    Classes take turns, in an order drawn for each round. The draw depends on the seed, the pool and, unless it is
-    fixed, the text alone: not on its place in a split or slice.
+    Classes take turns, in an order drawn for each round, so that fewer demonstrations are the first of more. The draw
+    depends on the seed, the pool and, unless it is fixed, the text: not on its place in a split or slice.
 
     Args:
       pool: has enough of them (`check`).
@@ -88,13 +88,16 @@ def drawn(pool: Pool, design: PromptDesign, count: int, text: str) -> list[Demon
     """
     own = () if design.fixed else hashlib.sha256(text.encode(errors="replace")).digest()[:16]
     bits = _raw_bits([design.seed, *own])
-    groups = [*pool.by_class.values()]
+    classes = [*pool.by_class]
     found: dict[str, Demonstration] = {}
+    class_of: dict[str, str] = {}
     while len(found) < count:
-        order = np.argsort([next(bits) for _ in groups], kind="stable")
-        for group in order[: count - len(found)]:
-            example = _another(groups[group], bits, {text, *found})
-            found[example.inputs] = example
+        order = np.argsort([next(bits) for _ in classes], kind="stable")
+        for number in order[: count - len(found)]:
+            example = _another(pool.by_class[classes[number]], bits, found)
+            found[example.inputs], class_of[example.inputs] = example, classes[number]
+    if text in found:
+        found[text] = _another(pool.by_class[class_of[text]], bits, found)
     return [*found.values()]
 
 

@@ -47,13 +47,14 @@ def check_design(data: Data, *, bert: bool) -> None:
         )
 
 
-def source_of(task: str, training: Sequence[TokenCache]) -> TokenCache:
+def source_of(task: str, training: Sequence[tuple[float, TokenCache]]) -> TokenCache:
     """The cache whose examples are shown to a task: its own or, of a mixture, that of the only task that trains.
 
     Raises:
       ConfigError: the task has no training examples, and several others of its mixture have.
     """
-    own = [cache for cache in training if cache.task == task] or training
+    caches = [cache for _, cache in training]
+    own = [cache for cache in caches if cache.task == task] or caches
     if len(own) != 1:
         raise ConfigError(
             f"{task} has no training examples that could be shown as DEMONSTRATIONS, and its mixture trains on "

@@ -36,19 +36,32 @@ def open_roles(
     """
     protocols.check(data)
     check_design(data, bert=isinstance(vocabulary, WordPiece))
+    found = _open_texts(data, vocabulary, roles, trains="train" in roles)
     if not data.prompt_design.changes_text or isinstance(vocabulary, WordPiece):
-        return _open_texts(data, vocabulary, roles, trains="train" in roles)
-    shows = data.prompt_design.demonstrations > 0
-    found = _open_texts(data, vocabulary, {*roles, "train"} if shows else roles, trains="train" in roles)
-    training = [cache for _, cache in found.get("train", [])]
+        return found
+    training: Caches | None = None
+    if data.prompt_design.demonstrations:
+        training = found["train"] if "train" in found else _shown(data, vocabulary)
     return {
         role: [
-            (rate, designed(cache, source_of(cache.task, training) if shows else None, data, vocabulary))
+            (
+                rate,
+                designed(
+                    cache, None if training is None else source_of(cache.task, training), data, vocabulary
+                ),
+            )
             for rate, cache in caches
         ]
         for role, caches in found.items()
-        if role in roles
     }
+
+
+def _shown(data: Data, vocabulary: Vocabulary) -> Caches:
+    """What would train, to be shown to those that do not."""
+    try:
+        return _open_texts(data, vocabulary, ["train"], trains=False)["train"]
+    except ConfigError as error:
+        raise ConfigError(f"DEMONSTRATIONS are training examples, and {error}") from error
 
 
 def _open_texts(
