@@ -368,6 +368,11 @@ class TrainRun:
     def __post_init__(self) -> None:
         expand_fields(self, "model_dir")
 
+    @property
+    def tunes_nothing(self) -> bool:
+        """Whether it only scores the bare model, as a row of a suite may."""
+        return self.method is None and self.training.steps == 0
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalRun:

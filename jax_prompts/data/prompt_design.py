@@ -63,19 +63,22 @@ def source_of(task: str, training: Sequence[tuple[float, TokenCache]]) -> TokenC
     return own[0]
 
 
-def designed(cache: TokenCache, source: TokenCache | None, data: Data, vocabulary: Vocabulary) -> TokenCache:
+def designed(
+    cache: TokenCache, training: Sequence[tuple[float, TokenCache]], data: Data, vocabulary: Vocabulary
+) -> TokenCache:
     """The cache with the prompt design in front of its texts; it is made where it is missing.
 
     Args:
       cache: of texts alone.
-      source: of the examples that may be shown; None where none are asked for.
+      training: what trains, with rates, texts alone; used where the design asks for demonstrations.
       data: names the design and the room for it.
-      vocabulary: of both caches.
+      vocabulary: of the caches.
 
     Raises:
       ConfigError: too few examples; no room; a task that makes its tokens by itself.
       RunError: the cache cannot be written.
     """
+    source = source_of(cache.task, training) if data.prompt_design.demonstrations else None
     parts = [_identity(cache), source and _identity(source)]
     design, length = data.prompt_design, data.task_feature_lengths["inputs"]
     key = [_FORMAT, *parts, dataclasses.asdict(design), vocabulary.fingerprint, length]

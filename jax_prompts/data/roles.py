@@ -12,7 +12,7 @@ from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.cache_key import cache_directory
 from jax_prompts.data.open import open_caches
-from jax_prompts.data.prompt_design import check_design, designed, source_of
+from jax_prompts.data.prompt_design import check_design, designed
 from jax_prompts.data.readable import check_labels
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -37,21 +37,11 @@ def open_roles(
     protocols.check(data)
     check_design(data, bert=isinstance(vocabulary, WordPiece))
     found = _open_texts(data, vocabulary, roles, trains="train" in roles)
-    if not data.prompt_design.changes_text or isinstance(vocabulary, WordPiece):
+    if not found or not data.prompt_design.changes_text or isinstance(vocabulary, WordPiece):
         return found
-    training: Caches | None = None
-    if data.prompt_design.demonstrations:
-        training = found["train"] if "train" in found else _shown(data, vocabulary)
+    training = found.get("train") or (_shown(data, vocabulary) if data.prompt_design.demonstrations else [])
     return {
-        role: [
-            (
-                rate,
-                designed(
-                    cache, None if training is None else source_of(cache.task, training), data, vocabulary
-                ),
-            )
-            for rate, cache in caches
-        ]
+        role: [(rate, designed(cache, training, data, vocabulary)) for rate, cache in caches]
         for role, caches in found.items()
     }
 
@@ -59,7 +49,7 @@ def open_roles(
 def _shown(data: Data, vocabulary: Vocabulary) -> Caches:
     """What would train, to be shown to those that do not."""
     try:
-        return _open_texts(data, vocabulary, ["train"], trains=False)["train"]
+        return _open_texts(data, vocabulary, ["train"], trains=False).get("train", [])
     except ConfigError as error:
         raise ConfigError(f"DEMONSTRATIONS are training examples, and {error}") from error
 

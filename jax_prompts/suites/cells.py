@@ -56,8 +56,9 @@ class Cell:
 
     def command(self) -> list[str]:
         """The command that runs this cell alone."""
-        files = [f"--gin_file={file}" for file in self.files]
-        return ["t5x", "train", *files, *(f"--gin.{binding}" for binding in self.bindings)]
+        name, own = ("eval", ["gin_configs/runs/eval.gin"]) if self.run.tunes_nothing else ("train", [])
+        files = [f"--gin_file={file}" for file in (*self.files, *own)]
+        return ["t5x", name, *files, *(f"--gin.{binding}" for binding in self.bindings)]
 
 
 @dataclasses.dataclass(frozen=True)
