@@ -13,7 +13,7 @@ import hashlib
 import json
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -106,6 +106,12 @@ def designed(
         _report(found)
         return found
     raise RunError(f"token cache {directory} does not stay readable: check its disk, or set CACHE_DIR")
+
+
+def demonstrations_of(caches: Iterable[TokenCache]) -> dict[str, Any]:
+    """`{"demonstrations": {task: how many}}` for records; empty where none were asked for."""
+    found = {cache.task: cache.demonstrations for cache in caches if cache.demonstrations is not None}
+    return {"demonstrations": found} if found else {}
 
 
 def _identity(cache: TokenCache) -> list[Any]:

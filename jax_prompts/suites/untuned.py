@@ -13,7 +13,7 @@ from jax_prompts.config import EvalRun, TrainRun
 from jax_prompts.data import protocols
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import text_length
-from jax_prompts.data.prompt_design import check_design
+from jax_prompts.data.prompt_design import check_design, demonstrations_of
 from jax_prompts.data.roles import open_roles, split_of
 from jax_prompts.evaluate import open_evaluation
 from jax_prompts.records import Records
@@ -52,6 +52,7 @@ def evaluate_untuned(run: TrainRun, config_text: str) -> dict[str, Any]:
             "task": data.task,
             **summarize(run, tracker, found["metrics"], tests, [run.training.seed], [prompt]),
             "cut": cuts,
+            **demonstrations_of(caches),
             "tuned_parameters": 0,
             "frozen_parameters": partition.parameter_count(opened.params),
             "wall_seconds": stopwatch.seconds()["wall_seconds"],
