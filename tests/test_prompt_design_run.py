@@ -37,7 +37,9 @@ def evaluated(tmp_path_factory):
         }
         main(arguments("eval", "models/micro", "runs/prompt_design", **settings))
         (file,) = (folder / "predictions").iterdir()
-        return json.loads((folder / "eval.json").read_text()), [*map(json.loads, file.read_text().splitlines())]
+        return json.loads((folder / "eval.json").read_text()), [
+            *map(json.loads, file.read_text().splitlines())
+        ]
 
     return run
 
