@@ -7,6 +7,7 @@ module receives them as plain values.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from jax_prompts.errors import ConfigError, nearest
@@ -97,6 +98,54 @@ class OwnTask:
 
 
 @dataclasses.dataclass(frozen=True)
+class PromptDesign:
+    """Text in front of every text that the model reads: prompt design, as Brown et al. 2020 have it.
+
+    Attributes:
+      demonstrations: training examples, with their answers, in front of each text; 0: none.
+      instruction: text in front of all; None: none.
+      seed: of the draw of demonstrations, whatever the seed of the run.
+      balanced: as many demonstrations of each class as of any other, or one more; of a task without classes any.
+      fixed: True: the same demonstrations for all texts; False: each text has a draw of its own.
+      template: how an answer follows its text; a text that waits for its answer ends where `{targets}` begins.
+      separator: what stands between instruction, demonstrations and text; T5's vocabulary reads line feeds as a space.
+    """
+
+    demonstrations: int = 0
+    instruction: str | None = None
+    seed: int = 0
+    balanced: bool = True
+    fixed: bool = False
+    template: str = "{inputs} {targets}"
+    separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        # What has another type is left to the check of types.
+        for name, value in (("DEMONSTRATIONS", self.demonstrations), ("DEMONSTRATIONS_SEED", self.seed)):
+            if isinstance(value, int) and value < 0:
+                raise ConfigError(f"{name} is {value}; it must be at least 0")
+        parts = re.split(r"(\{inputs\}|\{targets\})", str(self.template))
+        if parts[1::2] != ["{inputs}", "{targets}"]:
+            raise ConfigError(
+                f"PromptDesign.template is {self.template!r}: set it to text with {{inputs}} and then {{targets}}, "
+                "such as '{inputs} answer: {targets}'"
+            )
+
+    @property
+    def around(self) -> tuple[str, str, str]:
+        """The template's text before, between and behind `{inputs}` and `{targets}`."""
+        before, behind_inputs = self.template.split("{inputs}")
+        between, behind = behind_inputs.split("{targets}")
+        return before, between, behind
+
+    @property
+    def changes_text(self) -> bool:
+        """Whether texts read otherwise than the task makes them."""
+        before, between, _ = self.around
+        return bool(self.demonstrations or self.instruction or before or between.rstrip())
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Text of a run, and how it is cut into batches.
 
@@ -125,6 +174,7 @@ class Data:
       skip_bad_lines: leave out and list lines of data files that cannot be used, instead of stopping at the first.
       verbalizer: label of the task -> word that the model writes in its place, all labels; None: the labels.
       sentinel: targets begin with `<extra_id_0>`, as those of span corruption do; answers are scored without it.
+      prompt_design: what stands in front of every text.
       rank_classification: score every label too, and report `rank/...` beside the metrics of generated answers.
       bootstrap: resamples behind a 95 % interval of every metric; 0: no intervals.
     """
@@ -149,6 +199,7 @@ class Data:
     skip_bad_lines: bool = False
     verbalizer: dict[str, str] | None = None
     sentinel: bool = False
+    prompt_design: PromptDesign = PromptDesign()
     rank_classification: bool = False
     bootstrap: int = 0
 
@@ -338,6 +389,11 @@ class TrainRun:
         """What is tuned, by class names: `Residual`, `PromptTuning + LoRA`; `ModelTuning` of the whole model."""
         tuned = [*(() if self.method is None else (self.method,)), *self.leaves]
         return " + ".join(type(each).__name__ for each in tuned) or "ModelTuning"
+
+    @property
+    def tunes_nothing(self) -> bool:
+        """Whether it only scores the bare model, as a row of a suite may."""
+        return self.tunes_model and self.training.steps == 0
 
 
 @dataclasses.dataclass(frozen=True)

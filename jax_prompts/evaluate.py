@@ -19,6 +19,7 @@ from jax_prompts.config import Data, EvalRun
 from jax_prompts.data.cache import TokenCache, digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import text_length
+from jax_prompts.data.prompt_design import demonstrations_of
 from jax_prompts.data.roles import open_role, split_of
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -194,6 +195,7 @@ def _evaluate(
         "split": split,
         "examples": {cache.task: len(cache) for cache in caches},
         "cut": cuts[role],
+        **demonstrations_of(caches),
     }
     for name, scores in results.items():
         reported = report(scores)

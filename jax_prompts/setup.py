@@ -26,6 +26,7 @@ from jax_prompts.data import protocols
 from jax_prompts.data.cache_key import check_cache_dir
 from jax_prompts.data.layout import text_length
 from jax_prompts.data.length_groups import group_count
+from jax_prompts.data.prompt_design import check_design
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
@@ -270,6 +271,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         check_usable()
     text_length(run.data, prompt_length(run.method))
     protocols.check(run.data)
+    check_design(run.data, bert=False)
     check_cache_dir(run.data.cache_dir)
     decoding.check(run.decoding)
     partition.check_batch("BATCH_SIZE", run.data.batch_size, mesh, settings.microbatches)
@@ -298,6 +300,7 @@ def _check_bert(run: TrainRun, model: Bert, labels: Sequence[Labels | None]) -> 
         raise ConfigError(
             f"{run.data.task} mixes tasks with other labels, and a BERT has one classifier: choose one task"
         )
+    check_design(run.data, bert=True)
     length = text_length(run.data, prompt_length(run.method)) + prompt_length(run.method)
     if length > model.config.max_length:
         raise ConfigError(

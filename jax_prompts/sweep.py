@@ -149,6 +149,12 @@ def check(run: TrainRun) -> None:
                 f"SWEEP changes {', '.join(names)}, of which each value makes a program of its own: leave it out, and "
                 "start a run for each value"
             )
+        subset = {"Data.few_shot", "Data.few_shot_per_class", "Data.subset_seed"}
+        if run.data.prompt_design.demonstrations and subset & differences(first.run, variant.run):
+            raise ConfigError(
+                "SWEEP changes the examples that train, and with them the DEMONSTRATIONS in front of those that "
+                "choose: start a run for each value"
+            )
         if "Data.subset_seed" in differences(first.run, variant.run) and run.data.protocol != "dev_as_test":
             raise ConfigError(
                 f"SWEEP changes SUBSET_SEED, and with it the examples that PROTOCOL {run.data.protocol} chooses by: "

@@ -20,6 +20,7 @@ from jax_prompts.config import Data, TrainRun
 from jax_prompts.data.cache import digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import SpecialTokens
+from jax_prompts.data.prompt_design import demonstrations_of
 from jax_prompts.data.roles import (
     Caches,
     are_filled,
@@ -270,6 +271,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
         "task": data.task,
         **summarize(run, tracker, untuned_metrics, tests, setup.seeds_E.tolist(), files),
         "cut": cuts,
+        **demonstrations_of(caches["validation"]),
         "tuned_parameters": partition.parameter_count(setup.tuned),
         "frozen_parameters": partition.parameter_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),

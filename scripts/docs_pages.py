@@ -14,8 +14,8 @@ from jax_prompts.cli.macros import Macro, read_macros
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = (
-    config.BaseModel, config.Data, config.OwnTask, config.Optimizer, config.Decoding, config.Training,
-    config.TrainRun, config.EvalRun, config.InferRun, config.Suite,
+    config.BaseModel, config.Data, config.OwnTask, config.PromptDesign, config.Optimizer, config.Decoding,
+    config.Training, config.TrainRun, config.EvalRun, config.InferRun, config.Suite,
 )  # fmt: skip
 
 

@@ -126,6 +126,7 @@ def _register(gin: Any) -> None:
         config.BaseModel,
         config.Data,
         config.OwnTask,
+        config.PromptDesign,
         config.Optimizer,
         config.Decoding,
         config.Training,

@@ -7,13 +7,14 @@ lies, `fill.py` makes it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import functools
 import importlib
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from jaxtyping import Bool, Int
 
 from jax_prompts.data.cache_key import digest
 from jax_prompts.data.layout import RaggedTokens
-from jax_prompts.errors import RunError
+from jax_prompts.errors import RunError, system_reason
+from jax_prompts.storage.directories import atomic_directory
 
 
 class Unusable(Exception):
@@ -36,6 +38,7 @@ class TokenCache:
       task, split: where they come from.
       chooses: whether the task's scores choose the prompt, which those of every task of a mixture need not.
       index_N: of a subset, its rows' numbers in the whole split; None for all of it.
+      demonstrations: how many stand in front of its texts (`prompt_design.py`); None where none were asked for.
       labels: the task's class labels as targets spell them, or None.
       label_counts: rows of each label; empty without labels.
       longest_inputs, longest_targets: in tokens, end of sentence included.
@@ -45,13 +48,20 @@ class TokenCache:
       bad_lines: how many lines of the files were left out, and the first of them.
     """
 
-    def __init__(self, directory: pathlib.Path, package: str, chooses: bool = True) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        package: str,
+        chooses: bool = True,
+        index_N: Int[np.ndarray, " N"] | None = None,
+    ) -> None:
         """Opens a cache.
 
         Args:
           directory: the cache.
           package: the only package whose functions the cache may name as postprocessor and metrics.
           chooses: see the class.
+          index_N: see the class; of a cache that was made of some rows of a split.
 
         Raises:
           Unusable: absent or damaged.
@@ -66,7 +76,7 @@ class TokenCache:
             batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
             self.task: str = info["task"]
             self.split: str = info["split"]
-            self.index_N: Int[np.ndarray, " N"] | None = None
+            self.demonstrations: dict[str, Any] | None = info.get("demonstrations")
             self.labels: tuple[str, ...] | None = None if info["labels"] is None else tuple(info["labels"])
             self.label_counts: dict[str, int] = info["label_counts"]
             self.longest_inputs: int = info["longest"]["inputs"]
@@ -80,13 +90,15 @@ class TokenCache:
             raise Unusable("") from error
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise Unusable(f"damaged ({type(error).__name__})") from error
+        self.index_N = index_N
+        self._rows_N: Int[np.ndarray, " N"] | None = None  # of a subset, in the file
         self._batches = batches
         self._first_rows = np.cumsum([0, *(batch.num_rows for batch in batches)])
         self._inputs = [_Lists(batch.column("inputs")) for batch in batches]
         self._targets = [_Lists(batch.column("targets")) for batch in batches]
 
     def __len__(self) -> int:
-        return int(self._first_rows[-1]) if self.index_N is None else len(self.index_N)
+        return int(self._first_rows[-1]) if self._rows_N is None else len(self._rows_N)
 
     def subset(self, index_K: Int[np.ndarray, " K"]) -> TokenCache:
         """A view of the rows numbered `index_K`, in that order; tokens are shared."""
@@ -94,8 +106,9 @@ class TokenCache:
         for name in ("first_rows", "input_lengths_N"):  # properties that do not hold for a part
             view.__dict__.pop(name, None)
         view.index_N = index_K if self.index_N is None else self.index_N[index_K]
+        view._rows_N = index_K if self._rows_N is None else self._rows_N[index_K]
         view.longest_inputs, view.longest_targets = (
-            int(np.concatenate([lists.lengths for lists in column])[view.index_N].max(initial=0))
+            int(np.concatenate([lists.lengths for lists in column])[view._rows_N].max(initial=0))
             for column in (self._inputs, self._targets)
         )
         if self.labels is not None:
@@ -111,14 +124,14 @@ class TokenCache:
         if inputs_length is not None:
             lengths_N = np.concatenate([lists.lengths for lists in self._inputs])
             cut["inputs"] = cut["inputs"] | (lengths_N > inputs_length)
-        chosen = slice(None) if self.index_N is None else self.index_N
+        chosen = slice(None) if self._rows_N is None else self._rows_N
         return {name: int(cut_N[chosen].sum()) for name, cut_N in cut.items()}
 
     @functools.cached_property
     def input_lengths_N(self) -> Int[np.ndarray, " N"]:
         """Tokens of each row's inputs, end of sentence included."""
         lengths = np.concatenate([lists.lengths for lists in self._inputs])
-        return lengths if self.index_N is None else lengths[self.index_N]
+        return lengths if self._rows_N is None else lengths[self._rows_N]
 
     def _column(self, name: str) -> Bool[np.ndarray, " N"]:
         """A column of the whole split."""
@@ -127,7 +140,20 @@ class TokenCache:
     def texts(self, name: str) -> list[str]:
         """`inputs_pretokenized`, `targets_pretokenized` or `example` (the task's other fields, JSON) of each row."""
         column = pa.chunked_array([batch.column(name) for batch in self._batches])
-        return (column if self.index_N is None else column.take(pa.array(self.index_N))).to_pylist()
+        return (column if self._rows_N is None else column.take(pa.array(self._rows_N))).to_pylist()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the file's columns."""
+        return self._batches[0].schema
+
+    def record_batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """All columns of the file, at most so many `rows` at once."""
+        table = pa.Table.from_batches(self._batches)
+        for first in range(0, len(self), rows):
+            chosen = np.arange(len(self))[first : first + rows]
+            part = table.take(pa.array(chosen if self._rows_N is None else self._rows_N[chosen]))
+            yield from part.combine_chunks().to_batches()
 
     @functools.cached_property
     def first_rows(self) -> Int[np.ndarray, " N"]:
@@ -185,7 +211,7 @@ class TokenCache:
         return [self._function(spec) for spec in self._functions["metrics"]]
 
     def _locate(self, index: int) -> tuple[int, int]:
-        index = index if self.index_N is None else int(self.index_N[index])
+        index = index if self._rows_N is None else int(self._rows_N[index])
         batch = int(np.searchsorted(self._first_rows, index, side="right")) - 1
         return batch, index - int(self._first_rows[batch])
 
@@ -220,6 +246,18 @@ class _Lists:
 
     def __getitem__(self, row: int) -> Int[np.ndarray, " N"]:
         return self._values[self._offsets[row] : self._offsets[row + 1]]
+
+
+@contextlib.contextmanager
+def new_cache(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.Path]:
+    """`atomic_directory`; a disk that cannot be written is a RunError."""
+    try:
+        with atomic_directory(place, usable) as temporary:
+            yield temporary
+    except OSError as error:
+        raise RunError(
+            f"token cache {place} cannot be written ({system_reason(error)}): free space, or set CACHE_DIR"
+        ) from error
 
 
 def digests(caches: Iterable[TokenCache]) -> dict[str, str]:

@@ -36,12 +36,14 @@ def cache_directory(data: Data, split: str, vocabulary: Vocabulary | WordPiece) 
     settings = [data.task_feature_lengths, data.verbalizer, own, data.skip_bad_lines, data.sentinel]
     key = [FORMAT, vocabulary.fingerprint, code_fingerprint(data.task_module), *settings]
 
-    def directory(name: str) -> pathlib.Path:
-        text = json.dumps([name, split, *key], sort_keys=True)
-        plain = re.sub(r"[^\w.-]+", "_", f"{name}-{split}").strip("_")
-        return cache_root(data.cache_dir) / f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return lambda name: keyed_directory(data.cache_dir, name, split, key)
 
-    return directory
+
+def keyed_directory(cache_dir: str | None, name: str, split: str, key: list[Any]) -> pathlib.Path:
+    """The directory of what is made of a task's split with a key, plain JSON."""
+    text = json.dumps([name, split, *key], sort_keys=True)
+    plain = re.sub(r"[^\w.-]+", "_", f"{name}-{split}").strip("_")
+    return cache_root(cache_dir) / f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def cache_root(cache_dir: str | None) -> pathlib.Path:

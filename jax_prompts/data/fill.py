@@ -25,14 +25,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jax_prompts.config import Data
 from jax_prompts.data import hub_files, protocols
+from jax_prompts.data.cache import new_cache
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
-from jax_prompts.errors import ConfigError, RunError, first_line, nearest, system_reason
-from jax_prompts.storage.directories import atomic_directory
+from jax_prompts.errors import ConfigError, RunError, first_line, nearest
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import SHOWN, all_bad, skipping
 
@@ -101,7 +101,7 @@ def fill(
         if usable(task.name):
             continue
         with (
-            _new_cache(directory(task.name), lambda name=task.name: usable(name)) as temporary,
+            new_cache(directory(task.name), lambda name=task.name: usable(name)) as temporary,
             _one_line(task.name),
             skipping(data.skip_bad_lines) as skipped,
         ):
@@ -109,7 +109,7 @@ def fill(
             check_tfds_access(task, split)
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
-        with _new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
+        with new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
             parts = [
                 (task.name, float(provider.get_rate(task)), chooses(provider.name, task.name))
                 for task in tasks
@@ -365,18 +365,6 @@ def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[d
         for batch in batches:
             yield batch
             progress.advance(bar, BATCH_ROWS)
-
-
-@contextlib.contextmanager
-def _new_cache(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.Path]:
-    """`atomic_directory`; a disk that cannot be written is a RunError."""
-    try:
-        with atomic_directory(place, usable) as temporary:
-            yield temporary
-    except OSError as error:
-        raise RunError(
-            f"token cache {place} cannot be written ({system_reason(error)}): free space, or set CACHE_DIR"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.cache_key import cache_directory
 from jax_prompts.data.open import open_caches
+from jax_prompts.data.prompt_design import check_design, designed
 from jax_prompts.data.readable import check_labels
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
@@ -27,18 +28,43 @@ def open_roles(
 ) -> dict[str, Caches]:
     """The (rate, cache) pairs of those `roles` that the protocol has, each task by its own sizes.
 
+    Demonstrations are of the examples that train: never of those that choose or test, and with FEW_SHOT of that subset.
+
     Raises:
-      ConfigError: see `open_caches` and `protocols`; a few-shot subset that cannot be drawn.
+      ConfigError: see `open_caches`, `protocols` and `prompt_design`; a few-shot subset that cannot be drawn.
       RunError: see `open_caches`.
     """
     protocols.check(data)
+    check_design(data, bert=isinstance(vocabulary, WordPiece))
+    found = _open_texts(data, vocabulary, roles, trains="train" in roles)
+    if not found or not data.prompt_design.changes_text or isinstance(vocabulary, WordPiece):
+        return found
+    training = found.get("train") or (_shown(data, vocabulary) if data.prompt_design.demonstrations else [])
+    return {
+        role: [(rate, designed(cache, training, data, vocabulary)) for rate, cache in caches]
+        for role, caches in found.items()
+    }
+
+
+def _shown(data: Data, vocabulary: Vocabulary) -> Caches:
+    """What would train, to be shown to those that do not."""
+    try:
+        return _open_texts(data, vocabulary, ["train"], trains=False).get("train", [])
+    except ConfigError as error:
+        raise ConfigError(f"DEMONSTRATIONS are training examples, and {error}") from error
+
+
+def _open_texts(
+    data: Data, vocabulary: Vocabulary | WordPiece, roles: Collection[str], *, trains: bool
+) -> dict[str, Caches]:
+    """`open_roles` of texts as the tasks make them; `trains`: whether a model is to learn their labels."""
     if data.protocol == "dev_as_test":
         splits = {role: split_of(data, role) for role in ("train", "validation") if role in roles}
         found = {role: open_caches(data, split, vocabulary) for role, split in splits.items()}
     else:
         found = {role: caches for role, caches in _divided(data, vocabulary).items() if role in roles}
     for _, cache in itertools.chain(*found.values()):
-        _check_labels(cache, vocabulary, data, trains="train" in found)
+        _check_labels(cache, vocabulary, data, trains=trains)
     if "train" in found:
         found["train"] = [(rate, _few_shot(data, cache)) for rate, cache in found["train"]]
     for role, caches in found.items():

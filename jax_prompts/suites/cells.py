@@ -56,8 +56,9 @@ class Cell:
 
     def command(self) -> list[str]:
         """The command that runs this cell alone."""
-        files = [f"--gin_file={file}" for file in self.files]
-        return ["t5x", "train", *files, *(f"--gin.{binding}" for binding in self.bindings)]
+        name, own = ("eval", ["gin_configs/runs/eval.gin"]) if self.run.tunes_nothing else ("train", [])
+        files = [f"--gin_file={file}" for file in (*self.files, *own)]
+        return ["t5x", name, *files, *(f"--gin.{binding}" for binding in self.bindings)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +135,12 @@ def groups_of(cells: Sequence[Cell], most: int) -> list[Group]:
 
 
 def _can_share(a: Cell, b: Cell) -> bool:
+    data = a.run.data
+    apart = data.protocol == "dev_as_test" and not data.prompt_design.demonstrations
     return (
         a.run.method is not None
         and not sweep.separate(a.run, b.run)
-        and (a.run.data.protocol == "dev_as_test" or a.run.data == b.run.data)
+        and (apart or data == b.run.data)  # else who trains decides what all are chosen by
     )
 
 

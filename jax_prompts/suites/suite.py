@@ -17,6 +17,7 @@ from jax_prompts.storage import files, json_text
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of
 from jax_prompts.suites.halving import show_plan
+from jax_prompts.suites.untuned import count_untuned
 from jax_prompts.suites.worker import work
 from jax_prompts.task_check import check_task
 
@@ -79,12 +80,13 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     counted: list[tuple[Any, dict[str, Any]]] = []
 
     def count(cell: Cell) -> dict[str, Any]:
-        key = (cell.run.model, cell.run.method, cell.run.data, cell.run.optimizer.name)
+        run = cell.run
+        key = (run.model, run.method, run.data, run.optimizer.name, run.tunes_nothing)
         for known, report in counted:
             if known == key:
                 return report
         try:
-            report = dry_run(cell.run)
+            report = count_untuned(run) if run.tunes_nothing else dry_run(run)
         except ConfigError as error:
             wrong.setdefault(str(error), []).append(cell.name)
             report = {}
@@ -98,7 +100,7 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
             report = count(cell)
             if not report:
                 continue
-            flops = _step_flops(report)
+            flops = 0 if cell.run.tunes_nothing else _step_flops(report)
             steps = cell.run.training.steps
             listed.append(
                 {

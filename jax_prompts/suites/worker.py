@@ -19,6 +19,7 @@ import jax
 from jax_prompts import memory, partition
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.config import Suite, TrainRun
+from jax_prompts.data import protocols
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, Preempted, RunError, first_line, is_out_of_memory
@@ -29,6 +30,7 @@ from jax_prompts.storage import files, run_lock
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cell_files import hand_out
 from jax_prompts.suites.cells import Cell, Group, groups_of
+from jax_prompts.suites.untuned import evaluate_untuned
 from jax_prompts.sweep import Variant
 from jax_prompts.train import train
 
@@ -95,7 +97,8 @@ def _check_data(suite: Suite, cells: Sequence[Cell]) -> None:
     needs: list[tuple[Any, list[Cell]]] = []
     for cell in cells:
         if states.summary_of(cell) is None:
-            own = (cell.run.model.vocabulary, cell.run.model.checkpoint, cell.run.data)
+            run = cell.run
+            own = (run.model.vocabulary, run.model.checkpoint, run.data, run.tunes_nothing)
             sharing = next((sharing for known, sharing in needs if known == own), None)
             if sharing is None:
                 needs.append((own, [cell]))
@@ -105,7 +108,8 @@ def _check_data(suite: Suite, cells: Sequence[Cell]) -> None:
     for _, sharing in needs:
         run = sharing[0].run
         try:
-            roles = open_roles(run.data, make_vocabulary(run.model))
+            wanted = protocols.ROLES[1:] if run.tunes_nothing else protocols.ROLES
+            roles = open_roles(run.data, make_vocabulary(run.model), wanted)
             caches = [cache for _, cache in roles.get("test", roles["validation"])]
             for column in dict.fromkeys(cell.column for cell in sharing):
                 task, name = table.wanted(suite, column)
@@ -176,7 +180,8 @@ def _run_together(group: Group, root: pathlib.Path) -> None:
     if all(states.summary_of(cell) is not None for cell in group.cells):
         return
     if len(group.cells) == 1:
-        train(group.cells[0].run, group.cells[0].config_text)
+        (cell,) = group.cells
+        (evaluate_untuned if cell.run.tunes_nothing else train)(cell.run, cell.config_text)
         return
     run, text = _together(group.cells, str(root / "groups" / group.name))
     try:
