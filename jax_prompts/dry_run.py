@@ -6,7 +6,7 @@ from typing import Any
 
 from jax_prompts import model_dir, partition
 from jax_prompts.base_models.classifier import CLASSIFIER
-from jax_prompts.config import TrainRun
+from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
 from jax_prompts.task_check import check_task
 

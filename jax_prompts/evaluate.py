@@ -15,7 +15,7 @@ from jax_prompts import decoding, interrupts, memory, model_dir, partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
-from jax_prompts.config import Data, EvalRun
+from jax_prompts.config import Data
 from jax_prompts.data.cache import TokenCache, digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import text_length
@@ -27,6 +27,7 @@ from jax_prompts.distributed import processes
 from jax_prompts.errors import ConfigError, Preempted
 from jax_prompts.models.bert import Bert
 from jax_prompts.records import Records
+from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.journal import NOTHING_KEPT, Journal

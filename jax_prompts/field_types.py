@@ -20,7 +20,7 @@ _NAMES = {
     "Initializer": Initializer,
     "TunedLeaves": TunedLeaves,
     "Variant": Variant,
-}  # config.py imports them for type checkers only
+}  # runs.py imports them for type checkers only
 _WORDS = {
     int: "a whole number",
     float: "a number",

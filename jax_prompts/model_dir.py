@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from jax_prompts import optim, records
-from jax_prompts.config import TrainRun
 from jax_prompts.distributed.processes import primary
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
+from jax_prompts.runs import TrainRun
 from jax_prompts.storage import run_lock
 from jax_prompts.storage.directories import check_possible, directory_for, instead_of_directory
 from jax_prompts.storage.home import local_path

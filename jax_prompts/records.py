@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from jax_prompts.config import TrainRun
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, Preempted, RunError, system_reason
+from jax_prompts.runs import TrainRun
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.directories import make_directory
 from jax_prompts.watching import hparams

@@ -21,7 +21,6 @@ from jax_prompts import decoding, optim, partition, sweep
 from jax_prompts.base_models.build import Model, make_model, with_adapters
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.weights import abstract_weights
-from jax_prompts.config import TrainRun
 from jax_prompts.data import protocols
 from jax_prompts.data.cache_key import check_cache_dir
 from jax_prompts.data.layout import text_length
@@ -32,6 +31,7 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
+from jax_prompts.runs import TrainRun
 from jax_prompts.tuned import adapter_activation, fresh_leaves
 from jax_prompts.tuned.leaves import by_path, nested
 from jax_prompts.watching.profiler import check_window

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from jax_prompts.config import Optimizer, TrainRun
+from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
+from jax_prompts.runs import TrainRun
 
 Settings = dict[str, Any]
 Numbers = dict[str, Float[Array, "*E"]]

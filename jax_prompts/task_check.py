@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jax_prompts.config import TrainRun
 from jax_prompts.data.cache import unchanged
 from jax_prompts.display import log
+from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.best_tracker import check_metric
 from jax_prompts.scoring.task_evaluator import metric_names
 

@@ -16,7 +16,7 @@ from jax_prompts import best, memory, model_dir, optim, partition
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.batches import batches_of
 from jax_prompts.checkpoint import Checkpoints
-from jax_prompts.config import Data, TrainRun
+from jax_prompts.config import Data
 from jax_prompts.data.cache import digests
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import SpecialTokens
@@ -41,6 +41,7 @@ from jax_prompts.members import ActiveMembers
 from jax_prompts.metric_accumulator import MetricAccumulator
 from jax_prompts.prompts.described import describe
 from jax_prompts.records import Records
+from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks
 from jax_prompts.scoring.evaluator import Evaluator

@@ -28,7 +28,7 @@ from peers.peer import Peer, rows_of
 from jax_prompts import partition
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.batches import batches_of
-from jax_prompts.config import BaseModel, Data, Optimizer, Training, TrainRun
+from jax_prompts.config import BaseModel, Data, Optimizer, Training
 from jax_prompts.cpu import restart_with_huge_pages
 from jax_prompts.data.layout import SpecialTokens
 from jax_prompts.data.length_groups import planned
@@ -37,6 +37,7 @@ from jax_prompts.data.sampler import needed_lengths
 from jax_prompts.length_plan import LengthPlan, plan_training
 from jax_prompts.models.flops import encoder_flops
 from jax_prompts.prompts import PromptTuning
+from jax_prompts.runs import TrainRun
 from jax_prompts.setup import Setup, set_up
 from jax_prompts.state import initial_state
 from jax_prompts.step import dropout_keys

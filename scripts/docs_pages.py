@@ -9,13 +9,13 @@ import re
 import shutil
 import sys
 
-from jax_prompts import config
+from jax_prompts import config, runs
 from jax_prompts.cli.macros import Macro, read_macros
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = (
     config.BaseModel, config.Data, config.OwnTask, config.PromptDesign, config.Optimizer, config.Decoding,
-    config.Training, config.TrainRun, config.EvalRun, config.InferRun, config.Suite,
+    config.Training, runs.TrainRun, runs.EvalRun, runs.InferRun, runs.Suite,
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def _macro_table(macros: list[Macro]) -> str:
 
 
 def fields() -> str:
-    """The classes of config.py, a table of fields for each."""
+    """The classes of config.py and runs.py, a table of fields for each."""
     set_by = {field: macro.name for macro in read_macros() for field in macro.fields}
     return "\n\n".join(_class_section(made, set_by) for made in CLASSES)
 

@@ -58,7 +58,8 @@ def anchors(page):
 def generated(page):
     """Anchors of what the site puts into a page (scripts/docs_pages.py)."""
     text = page.read_text()
-    classes = re.findall(r"^class (\w+)", (ROOT / "jax_prompts" / "config.py").read_text(), re.MULTILINE)
+    settings = "".join((ROOT / "jax_prompts" / f"{name}.py").read_text() for name in ("config", "runs"))
+    classes = re.findall(r"^class (\w+)", settings, re.MULTILINE)
     return {name.lower() for name in classes} if "{{ fields }}" in text else set()
 
 

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from jax_prompts import config, main, prompts
+from jax_prompts import main, prompts, runs
 from jax_prompts.cli import arguments
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.commands import COMMANDS
@@ -194,11 +194,11 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
     ):
         main.main(argv)
         assert json.loads(capsys.readouterr().out)["called"] in calls
-    assert isinstance(calls["train"][0], config.TrainRun)
+    assert isinstance(calls["train"][0], runs.TrainRun)
     assert "MODEL_DIR = 'runs/quickstart'" in calls["train"][1]
     assert calls["dry_run"][0].model_dir == "never"
     assert calls["eval"][0].prompt_files == ("a", "b")
-    assert isinstance(calls["infer"][0], config.InferRun)
+    assert isinstance(calls["infer"][0], runs.InferRun)
     assert calls["infer"][1:] == ({"a": "b"}, "i", "-", {"resume": False, "skip_bad_lines": False})
     main.main(["pretrain", "--gin_file=gin_configs/micro_pretrain.gin"])
     assert calls["train"][0].method is None

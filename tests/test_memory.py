@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import pytest
 
 from jax_prompts import memory, partition
-from jax_prompts.config import BaseModel, Data, Decoding, Optimizer, Training, TrainRun
+from jax_prompts.config import BaseModel, Data, Decoding, Optimizer, Training
 from jax_prompts.errors import ConfigError
 from jax_prompts.precompile.programs import programs_of
 from jax_prompts.prompts import PromptTuning
+from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
 
 LENGTHS = {"inputs": 128, "targets": 16}

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from jax_prompts import config, model_dir
+from jax_prompts import config, model_dir, runs
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.errors import ConfigError, RunError
@@ -26,7 +26,7 @@ TrainRun.model_dir = %MODEL_DIR
 
 
 def run_in(directory, steps=24, **optimizer):
-    return config.TrainRun(
+    return runs.TrainRun(
         model_dir=str(directory),
         model=config.BaseModel(None, "asset:micro", None),
         data=config.Data("task", "tasks.registry", {"inputs": 8, "targets": 2}, 8),

@@ -3,8 +3,9 @@
 import pytest
 
 from jax_prompts import records
-from jax_prompts.config import BaseModel, Data, Optimizer, Training, TrainRun
+from jax_prompts.config import BaseModel, Data, Optimizer, Training
 from jax_prompts.errors import ConfigError
+from jax_prompts.runs import TrainRun
 
 
 def run(directory, **training):

@@ -1,4 +1,4 @@
-"""Makes the settings of a run (`config.py`) of gin files and flags: the only module that knows gin."""
+"""Makes the settings of a run (`runs.py`) of gin files and flags: the only module that knows gin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from jax_prompts import config
+from jax_prompts import config, runs
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, first_line, nearest
 from jax_prompts.storage.home import with_home
@@ -131,8 +131,8 @@ def _register(gin: Any) -> None:
         config.Decoding,
         config.Training,
     ]
-    runs = [config.TrainRun, config.EvalRun, config.InferRun, config.Suite]
-    for made in (*settings, *runs, *prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS):
+    whole = [runs.TrainRun, runs.EvalRun, runs.InferRun, runs.Suite]
+    for made in (*settings, *whole, *prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration
             gin.external_configurable(_constructor(made), name=made.__name__)
             _REGISTERED.add(made.__name__)
@@ -315,7 +315,7 @@ def _setting(gin: Any, field: str) -> str:
     return macros[0] if macros else field
 
 
-def _with_variants(gin: Any, run: config.TrainRun) -> config.TrainRun:
+def _with_variants(gin: Any, run: runs.TrainRun) -> runs.TrainRun:
     """A run with the members of its sweep, each as what gin makes of its settings.
 
     Raises:

@@ -22,7 +22,7 @@ class Macro(NamedTuple):
       section: the heading that it stands under.
       default: as gin writes it; None where there is none and a file or flag has to set it.
       meaning: what it does and in which unit; empty where its line has no comment.
-      fields: `Class.field` of `config.py` that take their value from it.
+      fields: `Class.field` of `config.py` or `runs.py` that take their value from it.
     """
 
     name: str

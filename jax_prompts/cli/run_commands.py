@@ -8,8 +8,8 @@ from typing import Any
 
 from jax_prompts.cli.command import Command, named_files, path
 from jax_prompts.cli.gin_settings import resolve
-from jax_prompts.config import TrainRun
 from jax_prompts.errors import ConfigError
+from jax_prompts.runs import TrainRun
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from jax_prompts import interrupts
-from jax_prompts.config import InferRun
 from jax_prompts.data.layout import check_lengths
 from jax_prompts.display import LineDisplay, log
 from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, system_reason
@@ -23,6 +22,7 @@ from jax_prompts.inference.engine import Engine, Prompt
 from jax_prompts.inference.output import Output, Row, open_output
 from jax_prompts.inference.requests import BadLine, Request, chunks, read_requests
 from jax_prompts.prompts.prompt_file import digest
+from jax_prompts.runs import InferRun
 
 CHUNK_BATCHES = 32  # sorted by length together, and written together
 SHOWN = 10  # bad lines listed; the rest is counted

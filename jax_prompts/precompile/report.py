@@ -16,11 +16,11 @@ from typing import Any
 import jax
 
 from jax_prompts import partition
-from jax_prompts.config import TrainRun
 from jax_prompts.display import log, print_table
 from jax_prompts.precompile.chips import CHIPS, GIB, Chip, memory_of, open_lines, topology_devices
 from jax_prompts.precompile.hlo_statistics import Statistics, statistics
 from jax_prompts.precompile.programs import PROGRAMS, programs_of
+from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
 
 ASSUMPTIONS = (

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jax_prompts.config import TrainRun
+from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.averages import WAYS, TaskMetrics, deviation
 from jax_prompts.scoring.best_tracker import BestTracker, generated, metric_name, selection_metric
 from jax_prompts.sweep import alike, without_seed

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.config import EvalRun
 from jax_prompts.data.roles import split_of
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError
 from jax_prompts.evaluate import open_evaluation
+from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.prompt_set import prompt_files

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_prompts.config import EvalRun
 from jax_prompts.errors import ConfigError
 from jax_prompts.evaluate import evaluate_run
+from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.scoring.prompt_set import prompt_files
 from jax_prompts.studies.prompt_inputs import NamedPrompt, read_prompts

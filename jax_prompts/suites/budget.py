@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from jax_prompts.config import Suite
+from jax_prompts.runs import Suite
 from jax_prompts.suites import states
 from jax_prompts.suites.cells import Cell, groups_of
 from jax_prompts.suites.table import Option, option_of

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax_prompts import sweep
-from jax_prompts.config import Suite, TrainRun
 from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.runs import Suite, TrainRun
 
 MakeRun = Callable[[Sequence[str], Sequence[str]], tuple[TrainRun, str]]
 Values = dict[str, Any]

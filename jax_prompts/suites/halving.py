@@ -13,10 +13,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax_prompts.config import Suite
 from jax_prompts.display import log, print_table
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.results.endings import command, show_lines
+from jax_prompts.runs import Suite
 from jax_prompts.storage import files, json_text
 from jax_prompts.suites import states
 from jax_prompts.suites.budget import MEASURED_STEPS, Budget, InMinutes, InSteps

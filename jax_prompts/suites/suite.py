@@ -8,11 +8,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from jax_prompts.config import Suite
 from jax_prompts.display import print_table
 from jax_prompts.dry_run import dry_run
 from jax_prompts.errors import ConfigError
 from jax_prompts.results.endings import command, few, show_lines
+from jax_prompts.runs import Suite
 from jax_prompts.storage import files, json_text
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of

@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from jax_prompts.config import Suite
 from jax_prompts.errors import ConfigError
+from jax_prompts.runs import Suite
 from jax_prompts.scoring.averages import TaskMetrics, deviation
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.suites.cells import Cell

@@ -9,7 +9,6 @@ from typing import Any
 from jax_prompts import model_dir, partition
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.weights import abstract_weights
-from jax_prompts.config import EvalRun, TrainRun
 from jax_prompts.data import protocols
 from jax_prompts.data.cuts import count_cuts
 from jax_prompts.data.layout import text_length
@@ -17,6 +16,7 @@ from jax_prompts.data.prompt_design import check_design, demonstrations_of
 from jax_prompts.data.roles import open_roles, split_of
 from jax_prompts.evaluate import open_evaluation
 from jax_prompts.records import Records
+from jax_prompts.runs import EvalRun, TrainRun
 from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks
 from jax_prompts.scoring.summary import summarize
 from jax_prompts.scoring.task_evaluator import check_metrics, report

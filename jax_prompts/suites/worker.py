@@ -18,12 +18,12 @@ import jax
 
 from jax_prompts import memory, partition
 from jax_prompts.base_models.build import make_vocabulary
-from jax_prompts.config import Suite, TrainRun
 from jax_prompts.data import protocols
 from jax_prompts.data.roles import open_roles
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, Preempted, RunError, first_line, is_out_of_memory
 from jax_prompts.results.endings import number_text
+from jax_prompts.runs import Suite, TrainRun
 from jax_prompts.scoring.task_evaluator import check_metric_of
 from jax_prompts.setup import set_up
 from jax_prompts.storage import files, run_lock

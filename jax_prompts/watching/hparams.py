@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jax_prompts import sweep
-from jax_prompts.config import TrainRun
 from jax_prompts.errors import printable
+from jax_prompts.runs import TrainRun
 
 Value = str | int | float | bool
 Settings = dict[str, Value]

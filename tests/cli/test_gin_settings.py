@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from jax_prompts import config, field_types, prompts
+from jax_prompts import config, field_types, prompts, runs
 from jax_prompts.cli import gin_settings
 from jax_prompts.cli.arguments import parse
 from jax_prompts.errors import ConfigError, nearest
@@ -256,7 +256,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(flag, words):
 
 
 def test_every_dictionary_has_an_example():
-    for made in (config.BaseModel, config.OwnTask, config.Data, config.Training, config.InferRun):
+    for made in (config.BaseModel, config.OwnTask, config.Data, config.Training, runs.InferRun):
         for field in dataclasses.fields(made):
             if "dict[" in str(field.type):
                 wrong = dataclasses.make_dataclass(made.__name__, [(field.name, dict[str, int])])(None)

@@ -19,7 +19,7 @@ import jax_prompts
 from jax_prompts import ConfigError, Decoding, Prompt, PromptStore, length_plan, load_model
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models.weights import random_weights, save_model
-from jax_prompts.config import BaseModel, Data, InferRun
+from jax_prompts.config import BaseModel, Data
 from jax_prompts.data.layout import RaggedTokens
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import SettingWarning
@@ -28,6 +28,7 @@ from jax_prompts.main import main
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import PromptMetadata, save_prompt
+from jax_prompts.runs import InferRun
 from jax_prompts.scoring.evaluator import Evaluator
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -13,11 +13,12 @@ import sys
 import numpy as np
 import pytest
 
-from jax_prompts.config import BaseModel, Decoding, InferRun
+from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning
 from jax_prompts.inference import infer
 from jax_prompts.inference.engine import Answer, Prompt
 from jax_prompts.inference.infer import infer_file
+from jax_prompts.runs import InferRun
 
 LINES = [f"line {number}" for number in range(11)]
 CHUNK = 4  # lines

@@ -6,7 +6,8 @@ import types
 import pytest
 
 from jax_prompts.best import metadata_of, scored
-from jax_prompts.config import BaseModel, Data, Optimizer, Training, TrainRun
+from jax_prompts.config import BaseModel, Data, Optimizer, Training
+from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.best_tracker import BestTracker, metric_name, selection_metric
 from jax_prompts.scoring.summary import summarize
 

@@ -1,4 +1,4 @@
-"""What the site's tables hold: every field of config.py with its meaning, default and macro."""
+"""What the site's tables hold: every field of settings with its meaning, default and macro."""
 
 import dataclasses
 import inspect

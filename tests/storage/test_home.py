@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from jax_prompts.cli.arguments import parse
-from jax_prompts.config import BaseModel, Data, EvalRun, OwnTask, TrainRun
+from jax_prompts.config import BaseModel, Data, OwnTask
 from jax_prompts.errors import ConfigError
+from jax_prompts.runs import EvalRun, TrainRun
 from jax_prompts.storage import files
 from jax_prompts.storage.home import with_home
 
