@@ -83,11 +83,10 @@ def contributing() -> str:
 
 
 def _default(field: dataclasses.Field) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return f"`{field.default_factory()!r}`"
-    if dataclasses.is_dataclass(field.default):
-        return f"`{type(field.default).__name__}()`"
-    return "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
+    made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if dataclasses.is_dataclass(made):
+        return f"`{type(made).__name__}()`"
+    return "required" if made is dataclasses.MISSING else f"`{made!r}`"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

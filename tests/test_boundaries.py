@@ -120,7 +120,7 @@ def test_one_module_knows_each_who_watches(library):
 
 
 def test_who_watches_knows_no_run():
-    below = {"config", "display", "errors", "sweep", "distributed.processes", "storage.files"}
+    below = {"config", "runs", "display", "errors", "sweep", "distributed.processes", "storage.files"}
     for module in modules("jax_prompts.watching"):
         assert ours(module) <= {*modules("jax_prompts.watching"), *(f"jax_prompts.{name}" for name in below)}
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jax_prompts import config
+from jax_prompts import config, runs
 from jax_prompts.cli import macros
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
@@ -41,7 +41,8 @@ def test_fields_are_fields_of_the_classes(found):
     for macro in found.values():
         for field in macro.fields:
             name, _, part = field.partition(".")
-            assert part in getattr(config, name).__dataclass_fields__, field
+            made = getattr(runs, name, None) or getattr(config, name)
+            assert part in made.__dataclass_fields__, field
 
 
 def test_help_shows_every_macro_within_the_width_of_a_terminal(found):

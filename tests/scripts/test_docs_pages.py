@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from jax_prompts import config
+from jax_prompts import config, runs
 from jax_prompts.cli.macros import read_macros
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,7 +21,11 @@ def pages(monkeypatch):
 
 
 def settings():
-    return [made for _, made in inspect.getmembers(config, dataclasses.is_dataclass)]
+    found = {
+        *inspect.getmembers(config, dataclasses.is_dataclass),
+        *inspect.getmembers(runs, dataclasses.is_dataclass),
+    }
+    return [made for _, made in sorted(found)]
 
 
 @pytest.mark.parametrize("made", settings(), ids=lambda made: made.__name__)
