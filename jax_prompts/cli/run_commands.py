@@ -14,7 +14,7 @@ from jax_prompts.runs import TrainRun
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     run, text = resolve(args, "TrainRun")
-    if args.command == "pretrain" and run.method is not None:
+    if args.command == "pretrain" and not run.tunes_model:
         raise ConfigError(
             "t5x pretrain trains the whole model, and PROMPT is set; "
             "add --gin_file=gin_configs/runs/pretrain.gin, or use t5x train"

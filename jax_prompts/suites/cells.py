@@ -138,7 +138,7 @@ def _can_share(a: Cell, b: Cell) -> bool:
     data = a.run.data
     apart = data.protocol == "dev_as_test" and not data.prompt_design.demonstrations
     return (
-        a.run.method is not None
+        not a.run.tunes_model
         and not sweep.separate(a.run, b.run)
         and (apart or data == b.run.data)  # else who trains decides what all are chosen by
     )

@@ -81,7 +81,7 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
 
     def count(cell: Cell) -> dict[str, Any]:
         run = cell.run
-        key = (run.model, run.method, run.data, run.optimizer.name, run.tunes_nothing)
+        key = (run.model, run.method, run.tuned, run.data, run.optimizer.name, run.tunes_nothing)
         for known, report in counted:
             if known == key:
                 return report
