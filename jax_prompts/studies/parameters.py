@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from jax_prompts.base_models.build import make_model
@@ -29,6 +31,8 @@ from jax_prompts.prompts import (
     SuperPos,
     for_model,
 )
+from jax_prompts.tuned import IA3, Adapter, BitFit, LoRA, TunedLeaves
+from jax_prompts.tuned.leaves import by_path
 
 # A method of each file of gin_configs/prompts, of P virtual tokens.
 METHODS: dict[str, Callable[[int], Method]] = {
@@ -53,12 +57,20 @@ METHODS: dict[str, Callable[[int], Method]] = {
     "decoder_deep": lambda P: PerLayer(P, kind="decoder_deep"),
     "full_deep": lambda P: PerLayer(P, kind="full_deep"),
 }
+# The leaves of each file of gin_configs/tuned.
+LEAVES: dict[str, TunedLeaves] = {
+    "adapter": Adapter(),
+    "adapter_drop": Adapter(first_layer=5),
+    "bitfit": BitFit(),
+    "lora": LoRA(),
+    "ia3": IA3(),
+}
 MODEL_TUNING = "model_tuning"
 LONGEST = 1 << 20  # tokens; above it networks of each position have more numbers than can be counted
 
 
 def parameters(lengths: Sequence[int] = (100,)) -> dict[str, Any]:
-    """Tuned parameters of every method with prompts of these lengths, on every size of T5 and T5.1.1.
+    """Tuned parameters of every method, prompts of these lengths or leaves, on every size of T5 and T5.1.1.
 
     `kept` is what a prompt file holds after folding; `percent` is of the model's parameters.
 
@@ -79,15 +91,24 @@ def parameters(lengths: Sequence[int] = (100,)) -> dict[str, Any]:
     }
 
 
-def _of_model(name: str, model: T5, lengths: Sequence[int]) -> dict[str, Any]:
+def _of_model(model_name: str, model: T5, lengths: Sequence[int]) -> dict[str, Any]:
     whole = parameter_count(abstract_weights(model))
     rows = [_row(MODEL_TUNING, None, whole, whole, whole)]
+    for name, kind in LEAVES.items():
+        leaves, folded = jax.eval_shape(functools.partial(_leaves, kind), abstract_weights(model))
+        rows.append(_row(name, None, parameter_count(leaves), parameter_count(folded), whole))
     for method_name, make in METHODS.items():
         for P in lengths:
             method = for_model(make(P), model.config.prompt_width)
             kept = P * model.config.prompt_width(getattr(method, "kind", "input"))
             rows.append(_row(method_name, P, tuned_parameters(method, model.config.emb_dim), kept, whole))
-    return {"model": name, "width": model.config.emb_dim, "parameters": whole, "methods": rows}
+    return {"model": model_name, "width": model.config.emb_dim, "parameters": whole, "methods": rows}
+
+
+def _leaves(kind: TunedLeaves, weights: Any) -> tuple[Any, Any]:
+    """Fresh leaves, and what a file holds of them."""
+    leaves = nn.meta.unbox(kind.init(by_path(weights), jax.random.key(0)))
+    return leaves, kind.fold(leaves, training=False)
 
 
 def tuned_parameters(method: Method, embed_dim: int) -> int:

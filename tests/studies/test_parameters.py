@@ -7,7 +7,7 @@ import pytest
 
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.errors import ConfigError
-from jax_prompts.studies.parameters import METHODS, parameters
+from jax_prompts.studies.parameters import LEAVES, METHODS, parameters
 
 GIN = pathlib.Path(__file__).parents[2] / "gin_configs"
 
@@ -36,19 +36,28 @@ def test_counts_of_the_papers(found):
     _, of = rows(found, "t5_1_0_base")
     assert of["explosive", 10]["tuned"] == 2_304  # EPT, abstract: 2.3K
     assert of["residual", 10]["kept"] == 7_680
+    counts = {name: of[name, None]["tuned"] for name in LEAVES}
+    assert counts == {  # Asai et al. 2022, table 1: 1.9M, 1.1M, 280K; PEFT's LoRA
+        "adapter": 1_855_104,
+        "adapter_drop": 1_101_984,
+        "bitfit": 280_932,
+        "lora": 884_736,
+        "ia3": 129_024,
+    }
 
 
 def test_every_size_and_method_is_counted(found):
     assert len(found["models"]) == 10
     for model in found["models"]:
-        assert len(model["methods"]) == 1 + 2 * len(METHODS)
+        assert len(model["methods"]) == 1 + len(LEAVES) + 2 * len(METHODS)
         assert all(row["tuned"] > 0 for row in model["methods"])
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", [*sorted(METHODS), *sorted(LEAVES)])
 def test_methods_are_those_of_the_gin_files(name):
     """`explosive_star` is `explosive` at another length."""
-    files = [GIN / "models/micro.gin", GIN / "prompts" / f"{name}.gin", GIN / "recipes/lester2021.gin"]
+    room = "prompts" if name in METHODS else "tuned"
+    files = [GIN / "models/micro.gin", GIN / room / f"{name}.gin", GIN / "recipes/lester2021.gin"]
     bindings = ["MODEL_DIR=x", "MIXTURE_OR_TASK_NAME=x", "PROMPT_LENGTH=20"]
     args = argparse.Namespace(
         command="train",
@@ -57,7 +66,8 @@ def test_methods_are_those_of_the_gin_files(name):
         gin_search_paths="",
         tfds_data_dir=None,
     )
-    assert resolve(args, "TrainRun")[0].method == METHODS[name](20)
+    run = resolve(args, "TrainRun")[0]
+    assert (run.method, run.tuned) == ((METHODS[name](20), None) if name in METHODS else (None, LEAVES[name]))
 
 
 def test_every_gin_file_is_counted():
