@@ -18,9 +18,10 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,8 +29,8 @@ from benchmark import in_turns, matrix_product_rate
 from peers.peer import Peer
 
 from jax_prompts import optim
-from jax_prompts.base_models.build import make_model
-from jax_prompts.base_models.weights import load_weights
+from jax_prompts.base_models.build import Model, make_model
+from jax_prompts.base_models.weights import abstract_weights, load_weights
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.data.length_groups import group_count
@@ -39,6 +40,7 @@ from jax_prompts.prompts import (
     Decomposed,
     Explosive,
     LSTMPrompt,
+    Method,
     PerLayer,
     PromptTuning,
     PTuningLSTM,
@@ -51,6 +53,9 @@ from jax_prompts.prompts import (
     prompt_kind_of,
 )
 from jax_prompts.step import dropout_keys, make_step_parts
+from jax_prompts.studies.parameters import LEAVES
+from jax_prompts.tuned import TunedLeaves, fresh_leaves
+from jax_prompts.tuned.leaves import Boxed, by_path, nested
 
 METHODS: dict[str, Callable[..., Any]] = {
     "prompt_tuning": PromptTuning,
@@ -83,23 +88,34 @@ def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.nda
     )
 
 
+def fresh(model: Model, method: Method | None, kinds: Sequence[TunedLeaves], frozen: Any, keys_E: Any) -> Any:
+    """What members tune, before the first step."""
+    names = nn.get_partition_spec(abstract_weights(model))
+    boxed = by_path(jax.tree.map(lambda x, axes: Boxed(x, tuple(axes)), frozen, names))
+
+    def begin() -> Any:
+        leaves = jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(kinds, boxed, key))))(keys_E)
+        prompt = method and init_members(method, keys_E, model.config.emb_dim)
+        return {"model": leaves} if prompt is None else {"prompt": prompt}
+
+    return jax.jit(begin)()
+
+
 def prepare(
     args: argparse.Namespace, base: BaseModel, frozen: Any, name: str
 ) -> tuple[Callable[[], float], dict]:
     """A function that takes one step of a method, and what compiling it said."""
-    model = make_model(base, prompt_kind=prompt_kind_of(METHODS[name](length=1)))
-    method = for_model(METHODS[name](length=args.prompt), model.config.prompt_width)
-    rows = model.config.vocab_size
+    make, kinds = METHODS.get(name), (LEAVES[name],) if name in LEAVES else ()
+    model = make_model(base, prompt_kind=prompt_kind_of(make and make(length=1)))
+    method = for_model(make and make(length=args.prompt), model.config.prompt_width)
+    rows, length = model.config.vocab_size, 0 if method is None else args.prompt
     seeds_E = jnp.arange(args.members)
-    keys_E = jax.vmap(jax.random.key)(seeds_E)
-    tuned = {"prompt": jax.jit(lambda: init_members(method, keys_E, model.config.emb_dim))()}
+    tuned = fresh(model, method, kinds, frozen, jax.vmap(jax.random.key)(seeds_E))
     optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3), args.steps)
     state = (tuned, jax.jit(jax.vmap(optimizer.init))(tuned))
 
     text, targets = random_rows(args, rows)
-    prompt = np.broadcast_to(
-        np.arange(rows, rows + args.prompt, dtype=np.int32), (*text.shape[:2], args.prompt)
-    )
+    prompt = np.broadcast_to(np.arange(rows, rows + length, dtype=np.int32), (*text.shape[:2], length))
     batch = {
         "encoder_input_tokens": np.concatenate([prompt, text], axis=-1),
         "decoder_input_tokens": np.pad(targets, ((0, 0), (0, 0), (1, 0)))[..., :-1],
@@ -111,7 +127,7 @@ def prepare(
         {name: np.split(array, count, axis=1)[group] for name, array in batch.items()} for group in range(count)
     ])  # fmt: skip
     key_E = dropout_keys(seeds_E, 0)
-    parts = make_step_parts(model, method, optimizer, z_loss=1e-4, normalization="sum")
+    parts = make_step_parts(model, method, optimizer, z_loss=1e-4, normalization="sum", kinds=kinds)
     options, begin = compiler_options(), jax.jit(parts.begin)
     start = time.perf_counter()
     add = jax.jit(parts.add, donate_argnums=0, compiler_options=options)
@@ -149,7 +165,7 @@ def peers_of(args: argparse.Namespace) -> dict[str, Peer]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is computed."""
     parser.add_argument("--size", default="t5_1_1_small")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["prompt_tuning"])
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *LEAVES], default=["prompt_tuning"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument("--targets", type=int, default=8)
