@@ -14,8 +14,9 @@ from jax_prompts.base_models.weights import abstract_weights, random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.prompts import PromptMetadata, PromptTuning, init_members, load_prompt, save_prompt
-from jax_prompts.step import assemble, dropout_keys, make_train_step
+from jax_prompts.step import assemble, dropout_keys, loss_sums, make_train_step
 from jax_prompts.tuned import IA3, Adapter, BitFit, LoRA, fold_leaves, fresh_leaves
 from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
 
@@ -194,6 +195,36 @@ def test_members_are_separate_runs_whatever_devices_layers_and_activations(name,
     _, end_narrow, losses_narrow = tune(kinds, frozen, seed, rows, config=narrow)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(end_narrow))
     np.testing.assert_allclose(losses_narrow[0], losses_alone[0], rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (LoRA(rank=1),),
+        *(pytest.param((kind,), marks=pytest.mark.slow) for kind in (Adapter(bottleneck=1), BitFit(), IA3())),
+    ],
+    ids=str,
+)
+def test_no_gradient_of_a_frozen_matrix_is_computed(kinds):
+    """Counted by products, of which the leaves' own are a few per cent."""
+    config = dataclasses.replace(CONFIG, emb_dim=128, mlp_dim=256, head_dim=64, vocab_size=256)
+    model, key = T5(config), jax.random.key(0)
+    frozen = nn.meta.unbox(jax.eval_shape(lambda: random_weights(model, key)))
+    leaves = jax.eval_shape(
+        lambda frozen: nn.meta.unbox(nested(fresh_leaves(kinds, boxes(model, frozen), key))), frozen
+    )
+
+    def loss(leaves, frozen):
+        params, _ = assemble(model, None, {"model": leaves}, frozen, kinds, training=True)
+        return loss_sums(model, params, None, first(batch(1, length=0)), key)["loss_sum"]
+
+    def products(function):
+        return matrix_flops(jax.make_jaxpr(function)(leaves, frozen).jaxpr)
+
+    forward, ours = products(loss), products(jax.grad(loss))
+    everything = products(jax.grad(loss, argnums=(0, 1)))
+    assert 1.8 < ours / forward < 2.3
+    assert everything > 1.25 * ours
 
 
 @pytest.mark.parametrize("kind", [LoRA(rank=2, targets=("key", "value", "wo")), IA3(), BitFit()])
