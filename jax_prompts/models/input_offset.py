@@ -3,9 +3,9 @@
     input_offset/{a, b}                   DePT: row t of A B to the t-th text token, A [T, R], B [R, D]
     input_offset/{down, up}/{kernel, bias} ADePT: relu(e W_down + b_down) W_up + b_up to a text token of embedding e
 
-Text is what is neither padding nor a virtual token. The t-th text token is counted in its own row, so that what a batch
-is padded to, and which prompts stand in front, change nothing. The decoder's input, of the same table, has none. Letters
-as in `models/t5.py`; R rank.
+Text is what is neither padding nor a virtual token. The t-th text token is counted in its own row, so that what a
+batch is padded to, and which prompts stand in front, change nothing. The decoder's input, of the same table, has none.
+Letters as in `models/t5.py`; R rank.
 """
 
 from __future__ import annotations

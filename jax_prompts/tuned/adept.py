@@ -41,7 +41,7 @@ class ADePT:
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh network for a T5 with these weights."""
         if (D := input_width(weights)) is None:
-            raise no_place(self, "the input of an encoder with a decoder")
+            raise no_place(self, "embeddings of a T5's input")
         if (R := self.rank) > D:
             raise ConfigError(f"ADePT.rank is {R} and embeddings have {D} numbers: set it to at most {D}")
         zeros, leaves = nn.initializers.zeros, dict[str, Boxed]()

@@ -49,7 +49,7 @@ class DePT:
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh pair for a T5 with these weights."""
         if (width := input_width(weights)) is None:
-            raise no_place(self, "the input of an encoder with a decoder")
+            raise no_place(self, "embeddings of a T5's input")
         if self.rank > min(self.max_length, width):
             raise ConfigError(
                 f"DePT.rank is {self.rank} and the offsets are {self.max_length} by {width}: set it to at most "
