@@ -14,6 +14,7 @@ from jax_prompts.models.input_offset import with_offsets
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.tuned import ADePT, DePT
+from jax_prompts.tuned.dept import check_text_length
 from jax_prompts.tuned.leaves import by_path, lay_in, nested
 
 CONFIG = T5Config(64, 16, 2, 2, 2, 8, 24, ("gelu", "linear"), logits_via_embedding=False)
@@ -143,6 +144,14 @@ def test_leaves_that_the_model_cannot_read_are_one_line(leaves, words):
     arrays = {f"input_offset/{name}": np.zeros(shape, np.float32) for name, shape in leaves.items()}
     with pytest.raises(ConfigError, match=words):
         check_leaves("p", T5(CONFIG), arrays, METADATA)
+
+
+def test_texts_longer_than_their_offsets_are_refused_before_training():
+    check_text_length((ADePT(rank=2), DePT(rank=2, max_length=5)), 5)
+    with pytest.raises(
+        ConfigError, match="DePT.max_length is 5 and TASK_FEATURE_LENGTHS inputs .* have 6 tokens"
+    ):
+        check_text_length((ADePT(rank=2), DePT(rank=2, max_length=5)), 6)
 
 
 def test_a_bert_has_no_place_for_them():
