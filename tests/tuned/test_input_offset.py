@@ -149,7 +149,7 @@ def test_leaves_that_the_model_cannot_read_are_one_line(leaves, words):
 def test_texts_longer_than_their_offsets_are_refused_before_training():
     check_text_length((ADePT(rank=2), DePT(rank=2, max_length=5)), 5)
     with pytest.raises(
-        ConfigError, match="DePT.max_length is 5 and TASK_FEATURE_LENGTHS inputs .* have 6 tokens"
+        ConfigError, match=r"DePT.max_length is 5 and TASK_FEATURE_LENGTHS inputs .* have 6 tokens"
     ):
         check_text_length((ADePT(rank=2), DePT(rank=2, max_length=5)), 6)
 
