@@ -33,6 +33,7 @@ from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
 from jax_prompts.runs import TrainRun
 from jax_prompts.tuned import adapter_activation, fresh_leaves
+from jax_prompts.tuned.dept import check_text_length
 from jax_prompts.tuned.leaves import by_path, nested
 from jax_prompts.watching.profiler import check_window
 from jax_prompts.watching.weights_and_biases import check_usable
@@ -269,7 +270,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         _check_restoring(run)
     if settings.wandb:
         check_usable()
-    text_length(run.data, prompt_length(run.method))
+    check_text_length(run.leaves, text_length(run.data, prompt_length(run.method)))
     protocols.check(run.data)
     check_design(run.data, bert=False)
     check_cache_dir(run.data.cache_dir)

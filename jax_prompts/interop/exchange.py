@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
-from jax_prompts.interop import npy, peft, peft_encoder, peft_multitask, peft_prefix, t5x_prompt
+from jax_prompts.interop import npy, peft, peft_dept, peft_encoder, peft_multitask, peft_prefix, t5x_prompt
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
 from jax_prompts.models.sizes import SIZES
@@ -53,6 +54,8 @@ def convert_prompt(
     if not target.endswith(SUFFIX):
         raise ConfigError(f"{source} is a prompt and {target} no prompt file: end it in {SUFFIX}")
     kind, found = _read(source, task)
+    if prompt_only:
+        found = _without_leaves(found)
     if found.left_out and not prompt_only:
         raise ConfigError(
             f"{source} holds more than a prompt: {'; '.join(found.left_out)}; --prompt_only takes the prompt without it"
@@ -63,12 +66,13 @@ def convert_prompt(
     if found.left_out:
         extra = metadata.extra | {"left_out": json.dumps(found.left_out)}
         metadata = dataclasses.replace(metadata, extra=extra)
-    save_prompt(target, found.prompt_PD, metadata)
+    save_prompt(target, found.prompt_PD, metadata, found.leaves)
     return {
         "prompt": target,
         "from": kind,
         "length": found.prompt_PD.shape[0],
         "width": found.prompt_PD.shape[1],
+        "leaves": {path: list(array.shape) for path, array in found.leaves.items()},
         "unused": found.unused,
         "left_out": found.left_out,
     }
@@ -88,6 +92,16 @@ def _read(source: str, task: int | None) -> tuple[str, ImportedPrompt]:
         f"{source} is no prompt of another system: give a PEFT adapter's folder (with {peft.CONFIG}), "
         "a NumPy array, or a T5X checkpoint"
     )
+
+
+def _without_leaves(found: ImportedPrompt) -> ImportedPrompt:
+    if not found.leaves:
+        return found
+    words = (f"{path} {list(array.shape)} (tuned inside the model)" for path, array in found.leaves.items())
+    method, *others = found.metadata.method.split(" + ")
+    settings = {name: value for name, value in found.metadata.settings.items() if name not in others}
+    metadata = dataclasses.replace(found.metadata, method=method, settings=settings)
+    return found._replace(metadata=metadata, left_out=(*found.left_out, *words), leaves={})
 
 
 # Why a prompt that is not rows in front of the input has no place elsewhere.
@@ -130,7 +144,8 @@ def export_prompt(
     leaves, _ = load_leaves(prompt)
     if any(path.startswith("classifier/") for path in leaves):
         raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
-    if leaves:
+    beside_prompt = len(prompt_PD) > 0 and metadata.prompt_kind == "input"
+    if leaves and not (to == "peft" and beside_prompt and peft_dept.is_offset(leaves)):
         raise ConfigError(
             f"{prompt} holds leaves that were tuned inside the model ({metadata.method}): {_LEAVES[to]}"
         )
@@ -139,7 +154,8 @@ def export_prompt(
     if base_model is not None and to == "npy":
         raise ConfigError("--base_model says nothing to --to=npy: leave it out")
     if to == "peft":
-        kind = _to_peft(prompt, target, prompt_PD, metadata, base_model or _loadable(metadata), unfolded)
+        base_model = base_model or _loadable(metadata)
+        kind = _to_peft(prompt, target, prompt_PD, metadata, leaves, base_model, unfolded)
     elif to == "t5x":
         t5x_prompt.write_prompted(target, prompt_PD, metadata, base_model)
         kind = {"base_model": base_model}
@@ -154,6 +170,7 @@ def _to_peft(
     target: str,
     prompt_PD: Float[np.ndarray, "P D"],
     metadata: PromptMetadata,
+    leaves: Mapping[str, np.ndarray],
     base_model: str | None,
     unfolded: bool,
 ) -> dict[str, Any]:
@@ -162,6 +179,8 @@ def _to_peft(
         config = _model_of(prompt, prompt_PD, metadata, base_model)
         kind = peft_prefix.prefix_tuning(config)
         written = peft_prefix.slots_of(prompt_PD, config.num_decoder_layers)
+    if leaves:
+        kind, tensors = peft_dept.settings(leaves), peft_dept.tensors(leaves, prompt_PD)
     if unfolded:
         method = unfolded_method(metadata)
         params = tuned_parameters(pathlib.Path(prompt), prompt_PD, method, metadata.step)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import stat
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -22,13 +24,15 @@ class ImportedPrompt(NamedTuple):
       prompt_PD: float32.
       metadata: what is known of where it came from.
       unused: what was stored beside it and has no effect, in words.
-      left_out: what was tuned with it and is no prompt, in words.
+      left_out: what was tuned with it and has no place here, in words.
+      leaves: what was tuned inside the model, by path, as it reads them.
     """
 
     prompt_PD: Float[np.ndarray, "P D"]
     metadata: PromptMetadata
     unused: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    leaves: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def check_file(path: pathlib.Path, limit: int = MAX_BYTES) -> None:

@@ -21,17 +21,17 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import CHECKSUM, open_safetensors, to_bytes
 from jax_prompts.formats.torch_bin import open_bin
-from jax_prompts.interop import peft_multitask, peft_prefix
+from jax_prompts.interop import peft_dept, peft_multitask, peft_prefix
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
-from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata
+from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata, settings_of
+from jax_prompts.tuned.dept import DePT
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _TENSOR = "prompt_embeddings"
 _MAX_CONFIG_BYTES = 2**20
-_DEPT = "PROMPT_TUNING_LORA"
-_FOLDED = ("PROMPT_TUNING", "P_TUNING", peft_multitask.TYPE, _DEPT)
+_FOLDED = ("PROMPT_TUNING", "P_TUNING", peft_multitask.TYPE, peft_dept.TYPE)
 _AT_THE_INPUT = ("SEQ_2_SEQ_LM", "FEATURE_EXTRACTION", None)
 _PREFIX = "PREFIX_TUNING"
 _OTHER_PROMPTS = {
@@ -46,7 +46,7 @@ def is_adapter(path: pathlib.Path) -> bool:
 
 
 def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPrompt:
-    """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x.
+    """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x, with its offset.
 
     Args:
       folder: the adapter.
@@ -74,7 +74,9 @@ def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPromp
     if _TENSOR not in arrays:
         raise RunError(f"{folder} holds no tensor {_TENSOR} (it has {', '.join(sorted(arrays)) or 'none'})")
     stored = as_prompt(folder, arrays.pop(_TENSOR)[...])
-    left_out: tuple[str, ...] = ()
+    left_out, leaves, offset = tuple[str, ...](), dict[str, np.ndarray](), None
+    if kind == peft_dept.TYPE:
+        leaves, offset = peft_dept.take_offset(folder, config, arrays)
     if kind == _PREFIX:
         prompt_kind, slots = peft_prefix.KIND, _slots(folder, config, stored)
         prompt, unused = peft_prefix.of_layers(stored, slots)
@@ -90,9 +92,10 @@ def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPromp
             else:
                 unused = (f"{rows}, which PEFT stores and no model reads",)
     own = "library_version" in text  # written here
-    metadata = parse_metadata(folder, text) if own else _metadata(config, len(prompt))
+    metadata = parse_metadata(folder, text) if own else _metadata(config, len(prompt), offset)
     metadata = dataclasses.replace(metadata, prompt_kind=prompt_kind)
-    return ImportedPrompt(prompt, metadata, unused, left_out + _left_out(config, arrays))
+    left_out += _left_out(config, arrays, lacks_offset=kind == peft_dept.TYPE and not leaves)
+    return ImportedPrompt(prompt, metadata, unused, left_out, leaves)
 
 
 def write_adapter(
@@ -201,7 +204,7 @@ def _count(folder: pathlib.Path, config: dict[str, Any], name: str) -> int:
     return value
 
 
-def _metadata(config: dict[str, Any], length: int) -> PromptMetadata:
+def _metadata(config: dict[str, Any], length: int, offset: DePT | None) -> PromptMetadata:
     """What the settings of an adapter tell."""
     method, settings = "PromptTuning", dict[str, Any](length=length)
     if config["peft_type"] == _PREFIX:
@@ -217,14 +220,18 @@ def _metadata(config: dict[str, Any], length: int) -> PromptMetadata:
             settings["layers"] = config.get("encoder_num_layers")
     if config["peft_type"] == peft_multitask.TYPE:
         method, settings["rank"] = "MPT", config.get("num_ranks")
+    if offset is not None:
+        method, settings["DePT"] = "PromptTuning + DePT", settings_of(offset)
     base_model = config.get("base_model_name_or_path") or ""
     return PromptMetadata(method=method, settings=settings, base_model=str(base_model))
 
 
-def _left_out(config: dict[str, Any], others: ArraySource) -> tuple[str, ...]:
-    """What was tuned beside the prompt, in words; DePT (Shi & Lipani 2024) adds A B to the input's embeddings."""
-    dept = config["peft_type"] == _DEPT
-    why = "DePT's update of the input embeddings" if dept else "tuned beside the prompt"
-    if dept and not others:
-        return (f"{why}, of rank {config.get('r')}, which the file does not hold",)
-    return tuple(f"{name} {list(array.shape)} ({why})" for name, array in sorted(others.items()))
+def _left_out(config: dict[str, Any], others: ArraySource, *, lacks_offset: bool) -> tuple[str, ...]:
+    """What was tuned beside the prompt and is not taken, in words."""
+    found = [
+        f"{name} {list(array.shape)} (tuned beside the prompt)" for name, array in sorted(others.items())
+    ]
+    if lacks_offset:
+        rank = config.get("r")
+        found.append(f"DePT's offset on the input's embeddings, of rank {rank}, which the file does not hold")
+    return tuple(found)

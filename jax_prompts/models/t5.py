@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jax_prompts.models.input_offset import with_offsets
 from jax_prompts.models.layer_prompts import (
     CROSS,
     DECODER,
@@ -101,6 +102,7 @@ class T5(nn.Module):
         x_BLD = self.token_embedder(
             encoder_input_tokens, input_prompts(prompts_QW, self.prompt_kind, c.emb_dim)
         )
+        x_BLD = with_offsets(self, x_BLD, encoder_input_tokens, c.vocab_size)
         attended_BL = self._attended(encoder_input_tokens)
         encoded_BLD = self.encoder(x_BLD, prompts[ENCODER], virtual_BL, attended_BL, deterministic)
         of_decoder = DecoderPrompts(prompts[CROSS], prompts[DECODER])

@@ -15,12 +15,14 @@ from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.tuned.adapter import Adapter
+from jax_prompts.tuned.adept import ADePT
 from jax_prompts.tuned.bitfit import BitFit
+from jax_prompts.tuned.dept import DePT
 from jax_prompts.tuned.ia3 import IA3
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights
 from jax_prompts.tuned.lora import LoRA
 
-KINDS = (Adapter, BitFit, LoRA, IA3)
+KINDS = (Adapter, BitFit, LoRA, IA3, DePT, ADePT)
 
 __all__ = [
     "KINDS",

@@ -22,6 +22,8 @@ Boxed = nn.LogicallyPartitioned  # an array, or its shape, with the names of its
 Weights = Mapping[str, Boxed]  # of a frozen model, by path
 Leaves = dict[str, Any]  # arrays by path
 
+INPUT_OFFSET = "input_offset"  # in front of leaves that `models/input_offset.py` reads
+
 _LAYER = re.compile(r"((?:.*/)?)layers_(\d+)(/.*)")
 _STACK = re.compile(r"((?:.*/)?)layers(/.*)")
 _SCALES = ("/scale", "/input_scale")
@@ -56,6 +58,13 @@ def layer_of(path: str) -> int | None:
 def projections(weights: Weights) -> dict[str, Boxed]:
     """The kernels [I, O] of a model's projections by the path of each, `encoder/layers_0/attention/query`."""
     return {path.removesuffix("/kernel"): box for path, box in weights.items() if path.endswith("/kernel")}
+
+
+def input_width(weights: Weights) -> int | None:
+    """D of a T5, the numbers of an embedding of its encoder's input; None of a model that is none."""
+    if "decoder/decoder_norm/scale" not in weights:
+        return None
+    return weights["token_embedder/embedding"].value.shape[1]
 
 
 def drawn(
@@ -128,15 +137,30 @@ def misfits(leaves: Mapping[str, Any], weights: Weights) -> Iterator[str]:
             beside = path.removesuffix(end) + other
             if path.endswith(end) and beside not in leaves:
                 yield f"- {beside}"
+    for path, leaf in leaves.items():
+        for end, other in _PRODUCTS.items():
+            beside = path.removesuffix(end) + other
+            if path.endswith(end) and beside in leaves and leaf.shape[-1:] != leaves[beside].shape[:1]:
+                yield f"{path} {list(leaf.shape)} beside + {beside} {list(leaves[beside].shape)}"
 
 
+# Each of which needs the other; of networks all four leaves do, in a circle.
 _PAIRS = {
     "/lora_a": "/lora_b",
     "/lora_b": "/lora_a",
-    "/adapter/down/kernel": "/adapter/up/kernel",
-    "/adapter/up/kernel": "/adapter/down/kernel",
-    "/adapter/down/bias": "/adapter/down/kernel",
-    "/adapter/up/bias": "/adapter/up/kernel",
+    f"{INPUT_OFFSET}/a": f"{INPUT_OFFSET}/b",
+    f"{INPUT_OFFSET}/b": f"{INPUT_OFFSET}/a",
+    "/down/kernel": "/down/bias",
+    "/down/bias": "/up/kernel",
+    "/up/kernel": "/up/bias",
+    "/up/bias": "/down/kernel",
+}
+# The first's last axis is the second's first one.
+_PRODUCTS = {
+    "/lora_a": "/lora_b",
+    f"{INPUT_OFFSET}/a": f"{INPUT_OFFSET}/b",
+    "/down/kernel": "/up/kernel",
+    "/down/bias": "/up/kernel",
 }
 
 
@@ -158,14 +182,31 @@ def _wanted(path: str, shape: tuple[int, ...], weights: Weights) -> tuple[int, .
         }.get(name)
     if name == "bias" and (scale := weights.get(f"{parent}/scale")):
         return scale.value.shape
+    if path.startswith(f"{INPUT_OFFSET}/"):
+        if (width := input_width(weights)) is None:
+            return None
+        place, pair = (
+            path.removeprefix(f"{INPUT_OFFSET}/"),
+            {"a": _sizes(shape), "b": (_sizes(shape)[0], width)},
+        )
+        return pair.get(place) or _of_network(place, shape, width)
     sublayer, _, place = path.rpartition("/adapter/")
     out = weights.get(f"{sublayer}/out/kernel") or weights.get(f"{sublayer}/wo/kernel")
-    if out is None:
-        return None
-    width = out.value.shape[1]
+    return None if out is None else _of_network(place, shape, out.value.shape[1])
+
+
+def _of_network(place: str, shape: tuple[int, ...], width: int) -> tuple[int, ...] | None:
+    """The shape of a part of a network from `width` numbers to a rank of its own and back."""
+    first, second = _sizes(shape)
     return {
-        "down/kernel": (width, *shape[1:2]),
-        "down/bias": shape[:1],
-        "up/kernel": (*shape[:1], width),
+        "down/kernel": (width, second),
+        "down/bias": (first,),
+        "up/kernel": (first, width),
         "up/bias": (width,),
     }.get(place)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The first two sizes, at least 1, and 1 where there is none."""
+    first, second, *_ = (*(max(size, 1) for size in shape), 1, 1)
+    return first, second

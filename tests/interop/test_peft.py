@@ -18,7 +18,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.interop import peft
 from jax_prompts.interop.exchange import convert_prompt, export_prompt
 from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
+from jax_prompts.prompts import PromptMetadata, load_leaves, load_prompt, save_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore::jax_prompts.errors.SettingWarning")
 
@@ -130,29 +130,72 @@ def test_half_precision_is_read_as_it_is(tmp_path, dtype):
     np.testing.assert_array_equal(peft.read_adapter(folder).prompt_PD, half_PD.astype(np.float32))
 
 
-def test_depts_update_is_named_and_left_out_only_when_told_to(shared, tmp_path):
-    folder, target = (
-        shared / "data" / "pretrained_prompts" / "dept_t5_base" / "cola",
-        tmp_path / "p.safetensors",
-    )
-    with pytest.raises(
-        ConfigError, match=r"lora_embedding_A \[256, 15\] \(DePT's .*lora_embedding_B .*--prompt_only"
-    ):
-        convert_prompt(str(folder), str(target))
-    assert not target.exists()
-    with pytest.warns(UserWarning, match="left out prompt_encoder.lora_embedding_A"):
-        convert_prompt(str(folder), str(target), prompt_only=True)
-    prompt_PD, metadata = load_prompt(target)
-    with zipfile.ZipFile(folder / "adapter_model.bin") as archive:
-        stored = np.frombuffer(archive.read("adapter_model/data/0"), np.float32).reshape(80, 768)
-    np.testing.assert_array_equal(prompt_PD, stored)
-    assert len(json.loads(metadata.extra["left_out"])) == 2 and metadata.base_model == "t5-base"
+def dept(shared, name):
+    return str(shared / "data" / "pretrained_prompts" / "dept_t5_base" / name)
 
 
-def test_depts_update_is_missed_where_the_file_has_none(shared, tmp_path):
-    folder = shared / "data" / "pretrained_prompts" / "dept_t5_base" / "nq"
-    with pytest.raises(ConfigError, match="of rank 24, which the file does not hold"):
-        convert_prompt(str(folder), str(tmp_path / "p.safetensors"))
+def test_depts_adapters_are_read_whole_and_written_back_exactly(shared, tmp_path):
+    first, again = tmp_path / "p.safetensors", tmp_path / "again.safetensors"
+    found = convert_prompt(dept(shared, "cola"), str(first))
+    assert found["leaves"] == {"input_offset/a": [256, 15], "input_offset/b": [15, 768]}
+    with zipfile.ZipFile(pathlib.Path(dept(shared, "cola")) / "adapter_model.bin") as archive:
+        prompt_PD, a_TR, b_RD = (
+            np.frombuffer(archive.read(f"adapter_model/data/{number}"), np.float32).reshape(shape)
+            for number, shape in enumerate([(80, 768), (256, 15), (15, 768)])
+        )
+    leaves, metadata = load_leaves(first)
+    np.testing.assert_array_equal(load_prompt(first)[0], prompt_PD)
+    np.testing.assert_array_equal(leaves["input_offset/a"], a_TR)
+    np.testing.assert_allclose(leaves["input_offset/b"], b_RD * 8 / np.sqrt(15), rtol=1e-6)
+    assert metadata.method == "PromptTuning + DePT" and metadata.base_model == "t5-base"
+    assert metadata.settings == {"length": 80, "DePT": {"rank": 15, "alpha": 8.0, "max_length": 256}}
+    assert export_prompt(str(first), str(tmp_path / "out"), to="peft")["peft_type"] == "PROMPT_TUNING_LORA"
+    convert_prompt(str(tmp_path / "out"), str(again))
+    assert first.read_bytes() == again.read_bytes()
+    for to in ("npy", "t5x"):
+        with pytest.raises(ConfigError, match="holds leaves that were tuned inside"):
+            export_prompt(str(first), str(tmp_path / to), to=to)
+
+
+def test_depts_offset_is_left_out_when_told_to(shared, tmp_path):
+    target = tmp_path / "p.safetensors"
+    with pytest.warns(UserWarning, match=r"left out input_offset/a \[256, 15\]"):
+        convert_prompt(dept(shared, "cola"), str(target), prompt_only=True)
+    leaves, metadata = load_leaves(target)
+    assert leaves == {} and len(load_prompt(target)[0]) == 80
+    assert len(json.loads(metadata.extra["left_out"])) == 2
+    assert (metadata.method, metadata.settings) == ("PromptTuning", {"length": 80})
+
+
+def test_depts_offset_is_missed_where_the_file_has_none(shared, tmp_path):
+    with pytest.raises(ConfigError, match="of rank 24, which the file does not hold; --prompt_only"):
+        convert_prompt(dept(shared, "nq"), str(tmp_path / "p.safetensors"))
+
+
+PAIR = {"prompt_encoder.lora_embedding_A": np.ones((7, 2), np.float32),
+        "prompt_encoder.lora_embedding_B": np.ones((2, D), np.float32)}  # fmt: skip
+DEPT = {"peft_type": "PROMPT_TUNING_LORA", "max_length": 7, "r": 2, "lora_alpha": 3}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "changes", "words"),
+    [
+        ({"prompt_encoder.lora_embedding_B": None}, {}, "lora_embedding_A without the other of the pair"),
+        ({}, {"max_length": 8}, "A [7, 2] and B [2, 32], and its settings say max_length 8, r 2"),
+        ({}, {"r": "absent"}, "r None"),
+        ({}, {"r": [2]}, "r [2]"),
+        ({}, {"lora_alpha": "8"}, "lora_alpha '8', which is no number"),
+        ({}, {"lora_alpha": float("nan")}, "lora_alpha nan"),
+        ({"prompt_encoder.lora_embedding_B": np.ones((3, D), np.float32)}, {}, "B [3, 32]"),
+        ({"prompt_encoder.lora_embedding_A": np.full((7, 2), np.inf, np.float32)}, {}, "not finite"),
+    ],
+)
+def test_a_dept_adapter_whose_files_contradict_each_other_is_refused(tmp_path, tensors, changes, words):
+    tensors = {"prompt_embeddings": PROMPT_PD} | PAIR | tensors
+    tensors = {name: array for name, array in tensors.items() if array is not None}
+    with pytest.raises(RunError) as caught:
+        peft.read_adapter(adapter(tmp_path / "a", tensors, **(DEPT | changes)))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

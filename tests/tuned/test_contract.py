@@ -17,7 +17,7 @@ from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.prompts import PromptMetadata, PromptTuning, init_members, load_prompt, save_prompt
 from jax_prompts.step import assemble, dropout_keys, loss_sums, make_train_step
-from jax_prompts.tuned import IA3, Adapter, BitFit, LoRA, fold_leaves, fresh_leaves
+from jax_prompts.tuned import IA3, Adapter, ADePT, BitFit, DePT, LoRA, fold_leaves, fresh_leaves
 from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
 
 CONFIG = T5Config(64, 16, 2, 2, 2, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
@@ -33,6 +33,9 @@ KINDS = {
         LoRA(rank=2, targets=("query", "key", "value", "out", "wi_0", "wo", "logits_dense")),
     ),
     "ia3": (IA3(),),
+    "dept": (DePT(rank=3, max_length=12),),
+    "adept": (ADePT(rank=3, dropout=0.2),),
+    "dept_and_adept": (DePT(rank=2, max_length=7), ADePT(rank=3)),
     "several": (LoRA(rank=2), IA3(), Adapter(bottleneck=3)),
 }
 COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one attention, 2 decoder layers of two
@@ -42,6 +45,8 @@ COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one atten
     "lora": 6 * 2 * 2 * 32,
     "lora_everywhere": 6 * 4 * 2 * 32 + 4 * 2 * (40 + 40) + 2 * (16 + 64),
     "ia3": 6 * 32 + 4 * 24,
+    "dept": 3 * (12 + 16),
+    "adept": 2 * 16 * 3 + 3 + 16,
 }
 
 
@@ -167,7 +172,8 @@ def test_contract(name, frozen, tmp_path):
 )
 def test_members_are_separate_runs_whatever_devices_layers_and_activations(name, frozen):
     kinds = tuple(
-        dataclasses.replace(kind, dropout=0.0) if isinstance(kind, LoRA) else kind for kind in KINDS[name]
+        dataclasses.replace(kind, dropout=0.0) if isinstance(kind, LoRA | ADePT) else kind
+        for kind in KINDS[name]
     )
     config = dataclasses.replace(CONFIG, dropout_rate=0.0)
     data = batch(len(SEEDS), length=0)
@@ -267,6 +273,14 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
         (lambda: LoRA(targets="query"), "LoRA.targets is 'query': set it to a tuple"),
         (lambda: LoRA(rank=0), "LoRA.rank is 0"),
         (lambda: LoRA(dropout=1.0), "LoRA.dropout is 1.0"),
+        (
+            lambda: DePT(rank=17, max_length=30),
+            r"DePT.rank is 17 and the offsets are 30 by 16: set it to at most 16",
+        ),
+        (lambda: DePT(rank=8, max_length=7), r"DePT.rank is 8 .* 7 by 16: set it to at most 7"),
+        (lambda: DePT(max_length=0), "DePT.max_length is 0"),
+        (lambda: ADePT(rank=17), "ADePT.rank is 17 and embeddings have 16 numbers: set it to at most 16"),
+        (lambda: ADePT(dropout=-0.1), "ADePT.dropout is -0.1"),
         (lambda: Adapter(bottleneck=0), "Adapter.bottleneck is 0"),
         (lambda: Adapter(activation="geloo"), r"Adapter.activation is 'geloo': set it to gelu"),
         (lambda: Adapter(first_layer=2), "Adapter.first_layer is 2: the model has layers 0 to 1"),
