@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jax_prompts.models.row_prompts import ATTENTION, ROUTER
+
 Tree = Any
 Boxed = nn.LogicallyPartitioned  # an array, or its shape, with the names of its axes
 Weights = Mapping[str, Boxed]  # of a frozen model, by path
@@ -137,6 +139,13 @@ _PAIRS = {
     "/adapter/up/kernel": "/adapter/down/kernel",
     "/adapter/down/bias": "/adapter/down/kernel",
     "/adapter/up/bias": "/adapter/up/kernel",
+    "input_router/kernel": "input_router/prompt",
+    "input_router/prompt": "input_router/kernel",
+    "input_attention/sources": "input_attention/down/kernel",
+    "input_attention/down/kernel": "input_attention/up/kernel",
+    "input_attention/up/kernel": "input_attention/norm/scale",
+    "input_attention/norm/scale": "input_attention/norm/bias",
+    "input_attention/norm/bias": "input_attention/sources",
 }
 
 
@@ -147,6 +156,8 @@ def _wanted(path: str, shape: tuple[int, ...], weights: Weights) -> tuple[int, .
     parent, _, name = path.rpartition("/")
     if path == "decoder/logits_bias":
         return (weights["token_embedder/embedding"].value.shape[0],)
+    if parent.partition("/")[0] in (ROUTER, ATTENTION):
+        return _wanted_of_rows(path, shape, weights)
     if kernel := weights.get(f"{parent}/kernel"):
         fan_in, fan_out = kernel.value.shape
         return {
@@ -169,3 +180,19 @@ def _wanted(path: str, shape: tuple[int, ...], weights: Weights) -> tuple[int, .
         "up/kernel": (*shape[:1], width),
         "up/bias": (width,),
     }.get(place)
+
+
+def _wanted_of_rows(path: str, shape: tuple[int, ...], weights: Weights) -> tuple[int, ...] | None:
+    """As `_wanted`, of what makes prompts of each row's own beside a T5's encoder."""
+    if "decoder/decoder_norm/scale" not in weights:
+        return None
+    width = weights["token_embedder/embedding"].value.shape[1]
+    return {
+        f"{ROUTER}/kernel": (width, *shape[1:2]),
+        f"{ROUTER}/prompt": (*shape[:2], width),
+        f"{ATTENTION}/down/kernel": (width, *shape[1:2]),
+        f"{ATTENTION}/up/kernel": (*shape[:1], width),
+        f"{ATTENTION}/norm/scale": (width,),
+        f"{ATTENTION}/norm/bias": (width,),
+        f"{ATTENTION}/sources": (*shape[:2], width),
+    }.get(path)
