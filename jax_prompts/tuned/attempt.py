@@ -17,7 +17,7 @@ from jax_prompts.prompts.from_files import read_alike
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
 from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
-from jax_prompts.tuned.sizes import check_at_least_1, encoder_width
+from jax_prompts.tuned.sizes import check_at_least_1, check_number, encoder_width
 
 _SCALE, _BIAS, _SOURCES = (f"{ATTENTION}/{name}" for name in ("norm/scale", "norm/bias", "sources"))
 
@@ -61,8 +61,9 @@ class ATTEMPT:
             raise ConfigError(
                 f"ATTEMPT.sources is {self.sources!r}: set it to prompts of other tasks, ('FILE', 'FILE', ...)"
             )
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise ConfigError(f"ATTEMPT.temperature is {self.temperature}: set it above 0, or to None")
+        check_number("ATTEMPT.scale", self.scale)
+        if self.temperature is not None:
+            check_number("ATTEMPT.temperature", self.temperature, above_0=True)
 
     @functools.cached_property
     def _read(self) -> tuple[Float[np.ndarray, "S P D"], dict[str, PromptMetadata]]:

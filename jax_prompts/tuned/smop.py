@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.models.row_prompts import ROUTER
 from jax_prompts.prompts.init import Base, SampledVocabulary
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
-from jax_prompts.tuned.sizes import check_at_least_1, encoder_width
+from jax_prompts.tuned.sizes import check_at_least_1, check_number, encoder_width
 
 _KERNEL, _PROMPTS, _NOISE = (f"{ROUTER}/{name}" for name in ("kernel", "prompt", "noise"))
 
@@ -47,8 +46,7 @@ class SMoP:
         check_at_least_1("SMoP.prompts", self.prompts)
         if self.prompts < 2:
             raise ConfigError("SMoP.prompts is 1, which leaves a router no choice: set it to at least 2")
-        if not 0 <= self.noise < math.inf:
-            raise ConfigError(f"SMoP.noise is {self.noise}: set it to at least 0")
+        check_number("SMoP.noise", self.noise)
 
     @property
     def prompt_length(self) -> int:
