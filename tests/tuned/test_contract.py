@@ -44,7 +44,6 @@ KINDS = {
     "ia3": (IA3(),),
     "several": (LoRA(rank=2), IA3(), Adapter(bottleneck=3)),
     "attempt": (ATTEMPT(sources=("source-*.safetensors",), bottleneck=3, temperature=5.0),),
-    "attempt_beside_lora": (ATTEMPT(sources=("source-*.safetensors",), norm=False), LoRA(rank=2)),
     "smop": (SMoP(length=2, prompts=3),),
 }
 COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one attention, 2 decoder layers of two
@@ -55,10 +54,9 @@ COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one atten
     "lora_everywhere": 6 * 4 * 2 * 32 + 4 * 2 * (40 + 40) + 2 * (16 + 64),
     "ia3": 6 * 32 + 4 * 24,
     "attempt": 2 * 16 * 3 + 2 * 16,
-    "attempt_beside_lora": 2 * 16 * 100 + 6 * 2 * 2 * 32,
     "smop": 2 * 2 * 16 + 3 * 16,
 }
-OF_ROWS = {"attempt", "attempt_beside_lora", "smop"}  # which make prompts of rows of a tuned one
+OF_ROWS = {"attempt", "smop"}  # which make prompts of rows of a tuned one
 
 
 @pytest.fixture(scope="module")

@@ -278,6 +278,17 @@ def test_a_file_is_whole_and_sources_are_not_tuned(tmp_path, capsys):
     ]
 
 
+def test_a_norm_that_is_not_tuned_is_one_divided_by_the_temperature(frozen, sources):
+    kind = ATTEMPT(sources, norm=False)
+    leaves = nn.meta.unbox(kind.init(boxed(T5(CONFIG), frozen), jax.random.key(0)))
+    assert sum(leaf.size for leaf in leaves.values()) == 2 * D * 100
+    folded = kind.fold(leaves, training=True)
+    np.testing.assert_allclose(folded["input_attention/norm/scale"], np.full(D, 1 / (D * np.e)), rtol=1e-6)
+    assert not folded["input_attention/norm/bias"].any()
+    colder = ATTEMPT(sources, temperature=2.0).fold({**folded, **leaves}, training=False)
+    np.testing.assert_allclose(colder["input_attention/norm/scale"], np.full(D, 0.5 / (D * np.e)), rtol=1e-6)
+
+
 def test_fresh_leaves_are_the_same_for_a_key(frozen, sources):
     kinds, weights = [ATTEMPT(sources)], boxed(T5(CONFIG), frozen)
     a, b = (fresh_leaves(kinds, weights, jax.random.key(seed)) for seed in (1, 1))
