@@ -28,7 +28,7 @@ from jax_prompts.prompts import PromptMetadata, load_prompt, prompt_kind_of, sav
 from jax_prompts.prompts.prompt_file import settings_of
 from jax_prompts.setup import Setup
 from jax_prompts.state import fold_tuned, of_member
-from jax_prompts.tuned import adapter_activation
+from jax_prompts.tuned import adapter_activation, constants_of
 from jax_prompts.tuned.leaves import flat, lay_in
 
 Tree = Any
@@ -107,7 +107,8 @@ def save(file: pathlib.Path, setup: Setup, folded: Tree, metadata: PromptMetadat
     else:
         found = gathered(folded)
         prompt_PD = found.get("prompt", np.zeros((0, 0), np.float32))
-        by_primary(save_prompt)(file, prompt_PD, metadata, flat(found.get("model", {})))
+        constants = {path: box.value for path, box in constants_of(setup.run.leaves).items()}
+        by_primary(save_prompt)(file, prompt_PD, metadata, {**flat(found.get("model", {})), **constants})
 
 
 def restore(

@@ -26,13 +26,14 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.distributed import processes
 from jax_prompts.errors import ConfigError, Preempted
 from jax_prompts.models.bert import Bert
+from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.records import Records
 from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
 from jax_prompts.scoring.journal import NOTHING_KEPT, Journal
 from jax_prompts.scoring.prompt_scores import scores_of
-from jax_prompts.scoring.prompt_set import PromptSet, prompt_files
+from jax_prompts.scoring.prompt_set import PromptSet
 from jax_prompts.scoring.summary import over_prompts
 from jax_prompts.scoring.task_evaluator import report
 from jax_prompts.storage import run_lock
@@ -57,7 +58,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
     if run.output_dir is not None:
         processes.by_primary(model_dir.check_writable)(run.output_dir)
     several = isinstance(run.prompt_files, dict)
-    files = {task: prompt_files(patterns) for task, patterns in run.files_by_task.items()}
+    files = {task: prompt_paths("PROMPT_FILES", patterns) for task, patterns in run.files_by_task.items()}
     opened = open_evaluation(run)
     prompts = {task: opened.prompts(task, files[task]) for task in files}
     for found in prompts.values():

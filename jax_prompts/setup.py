@@ -32,7 +32,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
 from jax_prompts.runs import TrainRun
-from jax_prompts.tuned import adapter_activation, fresh_leaves
+from jax_prompts.tuned import adapter_activation, check_beside_prompt, constants_of, fresh_leaves
 from jax_prompts.tuned.dept import check_text_length
 from jax_prompts.tuned.leaves import by_path, nested
 from jax_prompts.watching.profiler import check_window
@@ -173,6 +173,7 @@ def set_up(
     check_window(run.training.profile_steps, steps)
     optimizer = optim.make_optimizer(run.optimizer, steps)
     tuned, frozen = tree_shapes(run, model, mesh)
+    check_beside_prompt(run.leaves, run.method)
     return Setup(
         run=run,
         mesh=mesh,
@@ -209,7 +210,8 @@ def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple
                 "make its network smaller or shared, or the prompt shorter"
             )
     frozen_shapes = partition.sharded_shapes(weights, mesh, dtype=jnp.dtype(run.model.weight_dtype))
-    return partition.sharded_shapes(boxed, mesh, members=members), frozen_shapes
+    constants = partition.sharded_shapes(nested(constants_of(run.leaves)), mesh)
+    return partition.sharded_shapes(boxed, mesh, members=members), {**frozen_shapes, **constants}
 
 
 def prompt_length(method: Method | None) -> int:

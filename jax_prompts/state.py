@@ -21,7 +21,7 @@ from jax_prompts.prompts import Base, Method, fold, init_members
 from jax_prompts.prompts.init import task_words
 from jax_prompts.setup import Setup
 from jax_prompts.sweep import distinct
-from jax_prompts.tuned import TunedLeaves, fold_leaves, fresh_leaves
+from jax_prompts.tuned import ATTEMPT, TunedLeaves, constants_of, fold_leaves, fresh_leaves
 from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
 
 Tree = Any
@@ -33,18 +33,23 @@ def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tre
     The trees lie on the run's mesh, as at its beginning.
 
     Raises:
-      ConfigError: an initialiser that does not fit, or a checkpoint without an optimiser that is to go on.
+      ConfigError: an initialiser or source prompts that do not fit, or a checkpoint without an optimiser that is to go
+        on.
       RunError: weights or optimiser state that cannot be read, or are not the model's.
     """
     run = setup.run
     weights = load_weights(run.model, setup.model, run.training.seed, setup.mesh)
+    weights_fingerprint = fingerprint(weights)
+    for kind in run.leaves:
+        if isinstance(kind, ATTEMPT):
+            kind.check_base(weights_fingerprint)
     tuned, frozen = _initial_trees(setup, weights, vocabulary)
     tuned = jax.device_put(tuned, partition.shardings(setup.tuned))
     init = jax.jit(jax.vmap(setup.optimizer.init), out_shardings=partition.shardings(setup.opt_state))
     opt_state = init(tuned)
     if run.optimizer.restore_state and run.model.checkpoint is not None:
         opt_state = with_slots(opt_state, run.model.checkpoint)
-    return tuned, opt_state, frozen, fingerprint(weights)
+    return tuned, opt_state, frozen, weights_fingerprint
 
 
 def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece) -> tuple[Tree, Tree]:
@@ -67,7 +72,9 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
     tuned = {"model": leaves} if leaves else {}
     if run.method is not None:
         tuned["prompt"] = _fresh_prompts(setup, weights, vocabulary, keys_E)
-    return tuned, weights
+    constants = nested(nn.meta.unbox(constants_of(run.leaves)))
+    places = {name: partition.shardings(setup.frozen[name]) for name in constants}
+    return tuned, {**weights, **jax.device_put(constants, places)}
 
 
 def _fresh_prompts(

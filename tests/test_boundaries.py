@@ -130,7 +130,7 @@ def test_wandb_is_imported_where_a_run_asks_for_it():
 
 
 PURE = {"jax", "flax", "numpy", "jaxtyping"}
-FILES = ("jax_prompts.prompts.prompt_file", "jax_prompts.prompts.store", "jax_prompts.prompts")
+FILES = tuple(f"jax_prompts.prompts{name}" for name in (".prompt_file", ".prompt_paths", ".store", ""))
 COMPUTATIONS = [
     *modules("jax_prompts.models", "jax_prompts.losses", "jax_prompts.decoding"),
     *(module for module in modules("jax_prompts.prompts") if module not in FILES),

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.classifier import CLASSIFIER
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
+from jax_prompts.models.row_prompts import ATTENTION, ROUTER
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
-from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves
+from jax_prompts.prompts.prompt_file import PromptMetadata, parse_leaves, parse_prompt, read_content
 from jax_prompts.storage.files import PathOrUrl
-from jax_prompts.tuned.leaves import Leaves, by_path, misfits
+from jax_prompts.tuned.fits import misfits
+from jax_prompts.tuned.leaves import Leaves, by_path
 
 Tree = Any
 _SHOWN = 10  # of what does not fit
@@ -28,12 +33,13 @@ def load_leaves_of(model: Model, path: PathOrUrl, labels: Sequence[str] | None =
       labels: of the task; None: those that the file names.
 
     Raises:
-      ConfigError: leaves that the model has no place for (+), or lacks others beside (-); of a BERT, no classifier, or
-        one for other labels.
+      ConfigError: leaves that the model has no place for (+), or lacks others beside (-); other prompts that do not go
+        with the file's own; of a BERT, no classifier, or one for other labels.
       RunError: the file cannot be read.
     """
-    leaves, metadata = load_leaves(path)
-    check_leaves(str(path), model, leaves, metadata)
+    content = read_content(path)
+    leaves, metadata = parse_leaves(path, content)
+    check_leaves(str(path), model, leaves, metadata, parse_prompt(path, content)[0])
     if isinstance(model, Bert) and labels is not None and metadata.labels != tuple(labels):
         ours, theirs = ", ".join(labels) or "none", ", ".join(metadata.labels) or "none"
         raise ConfigError(
@@ -42,8 +48,18 @@ def load_leaves_of(model: Model, path: PathOrUrl, labels: Sequence[str] | None =
     return dict(leaves)
 
 
-def check_leaves(name: str, model: Model, leaves: Mapping[str, Any], metadata: PromptMetadata) -> None:
-    """Raises ConfigError unless a model takes these leaves, as `load_leaves_of` says; `name` tells what is read."""
+def check_leaves(
+    name: str,
+    model: Model,
+    leaves: Mapping[str, Any],
+    metadata: PromptMetadata,
+    prompt_PD: Float[np.ndarray, "P D"],
+) -> None:
+    """Raises ConfigError unless a model takes these leaves beside the prompt, as `load_leaves_of` says.
+
+    Args:
+      name: what is read.
+    """
     if isinstance(model, Bert) and not any(path.startswith(f"{CLASSIFIER}/") for path in leaves):
         raise ConfigError(
             f"{name} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
@@ -62,8 +78,27 @@ def check_leaves(name: str, model: Model, leaves: Mapping[str, Any], metadata: P
             f"{name} does not fit the model ({len(wrong)} leaves, - the model's, + the file's): {listing}: use the "
             f"base model it was tuned with{origin}"
         )
+    if problem := _beside_prompt(inside, metadata, prompt_PD):
+        raise ConfigError(f"{name} has {problem}: use another file")
     if metadata.adapter_activation and metadata.adapter_activation not in ACTIVATIONS:
         raise ConfigError(
             f"{name} has adapters with the activation {metadata.adapter_activation!r}, which is none of "
             f"{', '.join(ACTIVATIONS)}: use another file"
         )
+
+
+def _beside_prompt(
+    leaves: Mapping[str, Any], metadata: PromptMetadata, prompt_PD: Float[np.ndarray, "P D"]
+) -> str | None:
+    """What is wrong with other prompts beside the tuned one, of which a row's own is made."""
+    others = [leaves[path] for path in (f"{ROUTER}/prompt", f"{ATTENTION}/sources") if path in leaves]
+    if not others:
+        return None
+    if metadata.prompt_kind != "input":
+        return f"a prompt of kind {metadata.prompt_kind!r} and others of embeddings"
+    for others_SPD in others:
+        if others_SPD.ndim != 3 or others_SPD.shape[1] != len(prompt_PD):
+            return f"a prompt of {len(prompt_PD)} tokens and beside it {[*others_SPD.shape]} of others"
+    if f"{ROUTER}/kernel" in leaves and leaves[f"{ROUTER}/kernel"].shape[1] != 1 + len(others[0]):
+        return f"a router of {leaves[f'{ROUTER}/kernel'].shape[1]} prompts and {1 + len(others[0])} prompts"
+    return None

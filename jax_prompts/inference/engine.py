@@ -244,8 +244,9 @@ class Engine:
                 raise ConfigError(
                     f"{each.name} has leaves {reprlib.repr(each.leaves)}: give arrays by path, or {{}}"
                 )
-            check_fits(each.name, inputs.matrix(each.array, each.name), each.metadata, **self._base)
-            check_leaves(each.name, self._model, each.leaves, each.metadata)
+            prompt_PD = inputs.matrix(each.array, each.name)
+            check_fits(each.name, prompt_PD, each.metadata, **self._base)
+            check_leaves(each.name, self._model, each.leaves, each.metadata, prompt_PD)
         return prompts
 
     def _batches(self, texts: Sequence[str], prompts: list[Prompt | None]) -> Iterator[_Batch]:

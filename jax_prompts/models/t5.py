@@ -26,6 +26,7 @@ from jax_prompts.models.layer_prompts import (
     prefix_positions,
 )
 from jax_prompts.models.layers import Embed
+from jax_prompts.models.row_prompts import with_row_prompts
 from jax_prompts.models.t5_config import T5Config
 from jax_prompts.models.t5_stacks import Cache, Decoder, Encoder, key_bias, prefix_bias
 
@@ -103,6 +104,8 @@ class T5(nn.Module):
             encoder_input_tokens, input_prompts(prompts_QW, self.prompt_kind, c.emb_dim)
         )
         x_BLD = with_offsets(self, x_BLD, encoder_input_tokens, c.vocab_size)
+        if prompts_QW is not None:
+            x_BLD = with_row_prompts(self, x_BLD, encoder_input_tokens, c.vocab_size)
         attended_BL = self._attended(encoder_input_tokens)
         encoded_BLD = self.encoder(x_BLD, prompts[ENCODER], virtual_BL, attended_BL, deterministic)
         of_decoder = DecoderPrompts(prompts[CROSS], prompts[DECODER])

@@ -65,7 +65,8 @@ class FromFiles:
             )
 
     def table_init(self, base: Base) -> TableInit:
-        start_PD = self._start(_read(self.paths, base.embedding_VD.shape[1]))
+        sources_KPD, _ = read_alike("FromFiles.paths", self.paths, base.embedding_VD.shape[1])
+        start_PD = self._start(sources_KPD)
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             if len(start_PD) != shape[0]:
@@ -83,18 +84,29 @@ class FromFiles:
         return decompose(sources_KPD).start_PD
 
 
-def _read(paths: Sequence[str], width: int) -> Float[np.ndarray, "K P D"]:
-    """Prompts of one kind, length and, as far as is known, base model, of this width."""
+def read_alike(
+    setting: str, paths: Sequence[str], width: int
+) -> tuple[Float[np.ndarray, "K P D"], list[PromptMetadata]]:
+    """Prompts of one kind, length and, as far as is known, base model, of this width; and their metadata.
+
+    Args:
+      setting: what names the paths.
+      paths: of prompt files.
+      width: D of the base model.
+
+    Raises:
+      ConfigError, RunError: as `load_prompt`, or prompts that are unlike.
+    """
     read = [load_prompt(path, prompt_width=lambda _: width) for path in paths]
     first_PD, first = read[0]
     for path, (prompt_PD, metadata) in zip(paths, read, strict=True):
         if len(prompt_PD) != len(first_PD):
             raise ConfigError(
-                f"FromFiles.paths {path} has {len(prompt_PD)} prompt tokens and {paths[0]} {len(first_PD)}: "
+                f"{setting} {path} has {len(prompt_PD)} prompt tokens and {paths[0]} {len(first_PD)}: "
                 "use prompts of one length"
             )
         check_same_origin(paths[0], first, path, metadata)
-    return np.stack([prompt_PD for prompt_PD, _ in read])
+    return np.stack([prompt_PD for prompt_PD, _ in read]), [metadata for _, metadata in read]
 
 
 def check_same_origin(a: str, of_a: PromptMetadata, b: str, of_b: PromptMetadata) -> None:

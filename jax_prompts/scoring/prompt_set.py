@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import glob
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,32 +11,9 @@ from jaxtyping import Float
 
 from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.tuned_file import load_leaves_of
-from jax_prompts.errors import ConfigError
 from jax_prompts.prompts import PromptMetadata, load_prompt
 from jax_prompts.prompts.prompt_file import digest
-from jax_prompts.storage.home import with_home
 from jax_prompts.tuned.leaves import Leaves
-
-
-def prompt_files(patterns: Sequence[str]) -> list[str]:
-    """Paths and URLs of prompt files; a path that is no file may be a pattern, such as `runs/*/prompt.safetensors`.
-
-    Raises:
-      ConfigError: a pattern of which there is no file, or a file that is named twice.
-    """
-    files: list[str] = []
-    for pattern in patterns:
-        place = with_home(pattern)
-        if "://" in place or os.path.exists(place) or not glob.has_magic(place):
-            files.append(place)
-            continue
-        if not (found := sorted(glob.glob(place))):
-            raise ConfigError(f"PROMPT_FILES {pattern} names no file: name prompt files")
-        files += found
-    for file in files:
-        if files.count(file) > 1:
-            raise ConfigError(f"PROMPT_FILES names {file} twice: leave one out")
-    return files
 
 
 @dataclasses.dataclass(frozen=True)

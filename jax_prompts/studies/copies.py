@@ -15,10 +15,10 @@ from jax_prompts.data.roles import split_of
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError
 from jax_prompts.evaluate import open_evaluation
+from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.scoring.evaluator import Evaluator
-from jax_prompts.scoring.prompt_set import prompt_files
 from jax_prompts.studies.prompt_inputs import read_prompts
 from jax_prompts.tuned.leaves import lay_in
 
@@ -43,7 +43,7 @@ def copies(
     if len(run.files_by_task) != 1:
         raise ConfigError("PROMPT_FILES names several tasks: set it to one task and one prompt file")
     ((task, patterns),) = run.files_by_task.items()
-    files = prompt_files(patterns)
+    files = prompt_paths("PROMPT_FILES", patterns)
     if len(files) != 1:
         raise ConfigError(
             f"PROMPT_FILES names {len(files)} prompts: set it to the one whose positions are copied"

@@ -9,9 +9,9 @@ from typing import Any
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.evaluate import evaluate_run
+from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.best_tracker import selection_metric
-from jax_prompts.scoring.prompt_set import prompt_files
 from jax_prompts.studies.prompt_inputs import NamedPrompt, read_prompts
 
 
@@ -29,7 +29,7 @@ def transfer(run: EvalRun, config_text: str) -> dict[str, Any]:
         raise ConfigError(
             "PROMPT_FILES names no tasks: set it to {'TASK': ('FILE',), ...}, each with its own prompts"
         )
-    own = {task: prompt_files(patterns) for task, patterns in run.prompt_files.items()}
+    own = {task: prompt_paths("PROMPT_FILES", patterns) for task, patterns in run.prompt_files.items()}
     files = list(dict.fromkeys(file for each in own.values() for file in each))
     if not files:
         raise ConfigError("PROMPT_FILES names no prompts: set it to {'TASK': ('FILE',), ...}")

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError
+from jax_prompts.prompts.per_layer import prompt_kind_of
 from jax_prompts.tuned.adapter import Adapter
 from jax_prompts.tuned.adept import ADePT
+from jax_prompts.tuned.attempt import ATTEMPT
 from jax_prompts.tuned.bitfit import BitFit
 from jax_prompts.tuned.dept import DePT
 from jax_prompts.tuned.ia3 import IA3
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights
 from jax_prompts.tuned.lora import LoRA
+from jax_prompts.tuned.smop import SMoP
 
-KINDS = (Adapter, BitFit, LoRA, IA3, DePT, ADePT)
+KINDS = (Adapter, BitFit, LoRA, IA3, DePT, ADePT, ATTEMPT, SMoP)
 
 __all__ = [
     "KINDS",
     "TunedLeaves",
     "adapter_activation",
+    "check_beside_prompt",
+    "constants_of",
     "fold_leaves",
     "fresh_leaves",
     *(k.__name__ for k in KINDS),
@@ -66,3 +71,33 @@ def fold_leaves(kinds: Sequence[TunedLeaves], leaves: Leaves, *, training: bool)
 def adapter_activation(kinds: Sequence[TunedLeaves]) -> str:
     """The activation of adapters among these kinds; "" without any."""
     return next((kind.activation for kind in kinds if isinstance(kind, Adapter)), "")
+
+
+def constants_of(kinds: Sequence[TunedLeaves]) -> dict[str, Boxed]:
+    """What the model reads beside leaves of these kinds and none of them tunes, by path; it is frozen, and in files."""
+    return {
+        path: box for kind in kinds if isinstance(kind, ATTEMPT) for path, box in kind.constants().items()
+    }
+
+
+def check_beside_prompt(kinds: Sequence[TunedLeaves], method: Any) -> None:
+    """Raises ConfigError where kinds that make a prompt of each row's own do not go with the prompt that is tuned.
+
+    Args:
+      kinds: of the run.
+      method: of its prompt; None: there is none.
+    """
+    of_rows = [kind for kind in kinds if isinstance(kind, ATTEMPT | SMoP)]
+    if len(of_rows) > 1:
+        raise ConfigError("TUNED has two kinds that make a row's prompt: leave one out")
+    for kind in of_rows:
+        name = type(kind).__name__
+        if method is None or prompt_kind_of(method) != "input":
+            raise ConfigError(
+                f"{name} makes prompts of tuned embeddings: set PROMPT = @PromptTuning(), or one like it"
+            )
+        if kind.prompt_length != method.length:
+            raise ConfigError(
+                f"{name} has prompts of {kind.prompt_length} tokens and PROMPT_LENGTH is {method.length}: "
+                f"set PROMPT_LENGTH to {kind.prompt_length}"
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -117,96 +117,3 @@ def flat(tree: Tree) -> Leaves:
 def nested(leaves: Mapping[str, Any]) -> Tree:
     """The tree of leaves by path."""
     return flax.traverse_util.unflatten_dict(dict(leaves), sep="/")
-
-
-def misfits(leaves: Mapping[str, Any], weights: Weights) -> Iterator[str]:
-    """What is wrong with leaves as parts of a model: `+ path` it has no place for, `- path` is missing beside another.
-
-    Args:
-      leaves: arrays or shapes by path.
-      weights: shapes of the model's.
-    """
-    for path, leaf in leaves.items():
-        wanted = _wanted(path, leaf.shape, weights)
-        if wanted is None:
-            yield f"+ {path}"
-        elif wanted != leaf.shape:
-            yield f"- {path} {list(wanted)} + {path} {list(leaf.shape)}"
-    for path in leaves:
-        for end, other in _PAIRS.items():
-            beside = path.removesuffix(end) + other
-            if path.endswith(end) and beside not in leaves:
-                yield f"- {beside}"
-    for path, leaf in leaves.items():
-        for end, other in _PRODUCTS.items():
-            beside = path.removesuffix(end) + other
-            if path.endswith(end) and beside in leaves and leaf.shape[-1:] != leaves[beside].shape[:1]:
-                yield f"{path} {list(leaf.shape)} beside + {beside} {list(leaves[beside].shape)}"
-
-
-# Each of which needs the other; of networks all four leaves do, in a circle.
-_PAIRS = {
-    "/lora_a": "/lora_b",
-    "/lora_b": "/lora_a",
-    f"{INPUT_OFFSET}/a": f"{INPUT_OFFSET}/b",
-    f"{INPUT_OFFSET}/b": f"{INPUT_OFFSET}/a",
-    "/down/kernel": "/down/bias",
-    "/down/bias": "/up/kernel",
-    "/up/kernel": "/up/bias",
-    "/up/bias": "/down/kernel",
-}
-# The first's last axis is the second's first one.
-_PRODUCTS = {
-    "/lora_a": "/lora_b",
-    f"{INPUT_OFFSET}/a": f"{INPUT_OFFSET}/b",
-    "/down/kernel": "/up/kernel",
-    "/down/bias": "/up/kernel",
-}
-
-
-def _wanted(path: str, shape: tuple[int, ...], weights: Weights) -> tuple[int, ...] | None:
-    """The shape that a model takes at a path, which of a rank or bottleneck is the leaf's own; None: it takes none."""
-    if path in weights:
-        return weights[path].value.shape
-    parent, _, name = path.rpartition("/")
-    if path == "decoder/logits_bias":
-        return (weights["token_embedder/embedding"].value.shape[0],)
-    if kernel := weights.get(f"{parent}/kernel"):
-        fan_in, fan_out = kernel.value.shape
-        return {
-            "bias": (fan_out,),
-            "scale": (fan_out,),
-            "input_scale": (fan_in,),
-            "lora_a": (fan_in, *shape[1:2]),
-            "lora_b": (*shape[:1], fan_out),
-        }.get(name)
-    if name == "bias" and (scale := weights.get(f"{parent}/scale")):
-        return scale.value.shape
-    if path.startswith(f"{INPUT_OFFSET}/"):
-        if (width := input_width(weights)) is None:
-            return None
-        place, pair = (
-            path.removeprefix(f"{INPUT_OFFSET}/"),
-            {"a": _sizes(shape), "b": (_sizes(shape)[0], width)},
-        )
-        return pair.get(place) or _of_network(place, shape, width)
-    sublayer, _, place = path.rpartition("/adapter/")
-    out = weights.get(f"{sublayer}/out/kernel") or weights.get(f"{sublayer}/wo/kernel")
-    return None if out is None else _of_network(place, shape, out.value.shape[1])
-
-
-def _of_network(place: str, shape: tuple[int, ...], width: int) -> tuple[int, ...] | None:
-    """The shape of a part of a network from `width` numbers to a rank of its own and back."""
-    first, second = _sizes(shape)
-    return {
-        "down/kernel": (width, second),
-        "down/bias": (first,),
-        "up/kernel": (first, width),
-        "up/bias": (width,),
-    }.get(place)
-
-
-def _sizes(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The first two sizes, at least 1, and 1 where there is none."""
-    first, second, *_ = (*(max(size, 1) for size in shape), 1, 1)
-    return first, second

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jax_prompts.errors import ConfigError
+from jax_prompts.tuned.leaves import Weights
 
 
 def check_at_least_1(setting: str, value: Any) -> None:
     """Raises ConfigError unless `value` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{setting} is {value!r}: set it to a whole number of at least 1")
+
+
+def check_number(setting: str, value: Any, *, above_0: bool = False) -> None:
+    """Raises ConfigError unless `value` is a finite number of at least 0, or above it."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (above_0 and value == 0):
+        raise ConfigError(
+            f"{setting} is {value!r}: set it to a number {'above 0' if above_0 else 'of at least 0'}"
+        )
+
+
+def encoder_width(leaves: Any, weights: Weights) -> int:
+    """D of a T5 with these weights, for leaves of its encoder's input.
+
+    Raises:
+      ConfigError: a model that is no T5.
+    """
+    if "decoder/decoder_norm/scale" not in weights:
+        raise no_place(leaves, "prompts of a T5's encoder")
+    return weights["token_embedder/embedding"].value.shape[1]
 
 
 def no_place(leaves: Any, wanted: str) -> ConfigError:

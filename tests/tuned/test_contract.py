@@ -17,7 +17,19 @@ from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.prompts import PromptMetadata, PromptTuning, init_members, load_prompt, save_prompt
 from jax_prompts.step import assemble, dropout_keys, loss_sums, make_train_step
-from jax_prompts.tuned import IA3, Adapter, ADePT, BitFit, DePT, LoRA, fold_leaves, fresh_leaves
+from jax_prompts.tuned import (
+    ATTEMPT,
+    IA3,
+    Adapter,
+    ADePT,
+    BitFit,
+    DePT,
+    LoRA,
+    SMoP,
+    constants_of,
+    fold_leaves,
+    fresh_leaves,
+)
 from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
 
 CONFIG = T5Config(64, 16, 2, 2, 2, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
@@ -37,6 +49,8 @@ KINDS = {
     "adept": (ADePT(rank=3, dropout=0.2),),
     "dept_and_adept": (DePT(rank=2, max_length=7), ADePT(rank=3)),
     "several": (LoRA(rank=2), IA3(), Adapter(bottleneck=3)),
+    "attempt": (ATTEMPT(sources=("source-*.safetensors",), bottleneck=3, temperature=5.0),),
+    "smop": (SMoP(length=2, prompts=3),),
 }
 COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one attention, 2 decoder layers of two
     "adapter": 8 * (2 * 16 * 3 + 3 + 16) + 12 * 16,
@@ -47,12 +61,31 @@ COUNTS = {  # of D = 16, H K = 16, F = 24, V = 64: 2 encoder layers of one atten
     "ia3": 6 * 32 + 4 * 24,
     "dept": 3 * (12 + 16),
     "adept": 2 * 16 * 3 + 3 + 16,
+    "attempt": 2 * 16 * 3 + 2 * 16,
+    "smop": 2 * 2 * 16 + 3 * 16,
 }
+OF_ROWS = {"attempt", "smop"}  # which make prompts of rows of a tuned one
 
 
 @pytest.fixture(scope="module")
 def frozen():
     return nn.meta.unbox(random_weights(T5(CONFIG), jax.random.key(0)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def sources(tmp_path_factory):
+    """Where source prompts lie."""
+    folder = tmp_path_factory.mktemp("sources")
+    for number in range(3):
+        prompt_PD = np.random.default_rng(number).normal(size=(2, D)).astype(np.float32)
+        save_prompt(folder / f"source-{number}.safetensors", prompt_PD, PromptMetadata())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
+
+
+def constants(kinds):
+    return {path: box.value for path, box in constants_of(kinds).items()}
 
 
 def in_stacks(frozen):
@@ -96,6 +129,7 @@ def tune(kinds, frozen, seeds, data, *, config=CONFIG, method=None, groups=None,
         tuned, opt_state, frozen = jax.device_put((tuned, opt_state, frozen), everywhere)
         data = jax.device_put(data, partition.batch_sharding(mesh, members=True))
     step = make_train_step(model, method, optimizer, z_loss=1e-4, normalization="sum", kinds=kinds)
+    frozen = lay_in(frozen, constants(kinds))
     step, start, losses = jax.jit(step), jax.tree.map(np.asarray, tuned), []
     for s in range(STEPS):
         parts = [data] if groups is None else groups(data)
@@ -146,11 +180,13 @@ def test_contract(name, frozen, tmp_path):
 
     # A file holds all that the model reads.
     params, prompt_PD = assemble(model, method, first(end), frozen, kinds)
+    params = lay_in(params, constants(kinds))
     leaves = jax.tree.map(np.asarray, fold_leaves(kinds, flat(first(end["model"])), training=False))
+    leaves |= constants(kinds)
     metadata = PromptMetadata(method="some")
     save_prompt(tmp_path / "both.safetensors", np.asarray(prompt_PD), metadata, leaves)
     save_prompt(tmp_path / "alone.safetensors", NONE, metadata, leaves)
-    for file, rows in (("both", 2), ("alone", 0)):
+    for file, rows in (("both", 2), *([] if name in OF_ROWS else [("alone", 0)])):
         path = tmp_path / f"{file}.safetensors"
         loaded = lay_in(frozen, load_leaves_of(model, path))
         loaded_PD = load_prompt(path, prompt_width=CONFIG.prompt_width)[0]
@@ -159,25 +195,25 @@ def test_contract(name, frozen, tmp_path):
     np.testing.assert_array_equal(
         logits_of(model, params, data, prompt_PD), logits_of(model, loaded, data, prompt_PD)
     )
-    assert not np.allclose(logits_of(model, params, data), logits_of(model, frozen, data), atol=1e-3)
+    bare = logits_of(model, frozen, data, prompt_PD)
+    assert not np.allclose(logits_of(model, params, data, prompt_PD), bare, atol=1e-3)
 
     # Stacked layers are the same function, and have the same leaves.
     scanned = T5(dataclasses.replace(CONFIG, scan_layers=True))
     stacked = lay_in(in_stacks(frozen), leaves)
-    close(logits_of(model, params, data), logits_of(scanned, stacked, data))
+    close(logits_of(model, params, data, prompt_PD), logits_of(scanned, stacked, data, prompt_PD))
 
 
 @pytest.mark.parametrize(
     "name", ["lora", *(pytest.param(n, marks=pytest.mark.slow) for n in KINDS if n != "lora")]
 )
 def test_members_are_separate_runs_whatever_devices_layers_and_activations(name, frozen):
-    kinds = tuple(
-        dataclasses.replace(kind, dropout=0.0) if isinstance(kind, LoRA | ADePT) else kind
-        for kind in KINDS[name]
-    )
+    still = {LoRA: {"dropout": 0.0}, ADePT: {"dropout": 0.0}, SMoP: {"noise": 0.0}}
+    kinds = tuple(dataclasses.replace(kind, **still.get(type(kind), {})) for kind in KINDS[name])
+    method = PromptTuning(length=2) if name in OF_ROWS else None
     config = dataclasses.replace(CONFIG, dropout_rate=0.0)
-    data = batch(len(SEEDS), length=0)
-    _, end, losses = tune(kinds, frozen, SEEDS, data, config=config)
+    data = batch(len(SEEDS), length=2 if method else 0)
+    _, end, losses = tune(kinds, frozen, SEEDS, data, config=config, method=method)
     seed, rows = SEEDS[1:2], member(data, 1)
 
     # Alone on eight devices; the layers stacked; activations recomputed; rows in groups.
@@ -189,7 +225,7 @@ def test_members_are_separate_runs_whatever_devices_layers_and_activations(name,
         (frozen, {}, {"groups": halves}),
     ):
         changed = dataclasses.replace(config, **settings)
-        _, alone, losses_alone = tune(kinds, weights, seed, rows, config=changed, **options)
+        _, alone, losses_alone = tune(kinds, weights, seed, rows, config=changed, method=method, **options)
         np.testing.assert_allclose(losses[:, 1:2], losses_alone, rtol=1e-5)
         if not any(
             isinstance(kind, BitFit) for kind in kinds
@@ -198,7 +234,7 @@ def test_members_are_separate_runs_whatever_devices_layers_and_activations(name,
 
     # bfloat16 activations: parameters stay float32, the loss is near.
     narrow = dataclasses.replace(config, dtype=jnp.bfloat16)
-    _, end_narrow, losses_narrow = tune(kinds, frozen, seed, rows, config=narrow)
+    _, end_narrow, losses_narrow = tune(kinds, frozen, seed, rows, config=narrow, method=method)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(end_narrow))
     np.testing.assert_allclose(losses_narrow[0], losses_alone[0], rtol=0.02)
 
@@ -283,6 +319,13 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
         (lambda: ADePT(dropout=-0.1), "ADePT.dropout is -0.1"),
         (lambda: Adapter(bottleneck=0), "Adapter.bottleneck is 0"),
         (lambda: Adapter(activation="geloo"), r"Adapter.activation is 'geloo': set it to gelu"),
+        (lambda: ATTEMPT(), r"ATTEMPT.sources is \(\): set it to prompts of other tasks"),
+        (lambda: ATTEMPT(("absent-*",)), "ATTEMPT.sources absent-. names no file"),
+        (lambda: ATTEMPT(("absent",)), "absent does not exist"),
+        (lambda: ATTEMPT(("a",), temperature=0.0), "ATTEMPT.temperature is 0.0"),
+        (lambda: SMoP(length=2, prompts=1), "SMoP.prompts is 1"),
+        (lambda: SMoP(length=2, prompts=17), "SMoP.prompts is 17: set it to at most 16"),
+        (lambda: SMoP(length=2, noise=-1.0), "SMoP.noise is -1.0"),
         (lambda: Adapter(first_layer=2), "Adapter.first_layer is 2: the model has layers 0 to 1"),
     ],
 )
