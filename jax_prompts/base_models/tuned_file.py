@@ -13,7 +13,7 @@ from jax_prompts.models.bert import Bert
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves
 from jax_prompts.storage.files import PathOrUrl
-from jax_prompts.tuned.leaves import Leaves, by_path, misfits
+from jax_prompts.tuned.leaves import Leaves, Weights, by_path, misfits
 
 Tree = Any
 _SHOWN = 10  # of what does not fit
@@ -53,9 +53,15 @@ def check_leaves(name: str, model: Model, leaves: Mapping[str, Any], metadata: P
         raise ConfigError(
             f"{name} holds a BERT's classifier, and this model is a T5: use the BERT it was tuned with"
         )
-    if not inside:
-        return
-    if wrong := list(misfits(inside, by_path(abstract_weights(model)))):
+    if inside:
+        check_in_weights(name, inside, by_path(abstract_weights(model)), metadata)
+
+
+def check_in_weights(
+    name: str, leaves: Mapping[str, Any], weights: Weights, metadata: PromptMetadata
+) -> None:
+    """Raises ConfigError unless a model of weights with these shapes takes these leaves, all inside of it."""
+    if wrong := list(misfits(leaves, weights)):
         listing = " ".join([*wrong[:_SHOWN], *(["..."] if len(wrong) > _SHOWN else [])])
         origin = f" ({metadata.base_model})" if metadata.base_model else ""
         raise ConfigError(

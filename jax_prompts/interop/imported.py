@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import stat
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,21 +16,25 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import MAX_BYTES
 
+NO_PROMPT = np.zeros((0, 0), np.float32)
+
 
 class ImportedPrompt(NamedTuple):
-    """A prompt of another system.
+    """A prompt of another system, or leaves inside the model.
 
     Attributes:
-      prompt_PD: float32.
+      prompt_PD: float32; `NO_PROMPT` of leaves alone.
       metadata: what is known of where it came from.
       unused: what was stored beside it and has no effect, in words.
       left_out: what was tuned with it and is no prompt, in words.
+      leaves: arrays inside the model, by path.
     """
 
     prompt_PD: Float[np.ndarray, "P D"]
     metadata: PromptMetadata
     unused: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    leaves: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def check_file(path: pathlib.Path, limit: int = MAX_BYTES) -> None:
