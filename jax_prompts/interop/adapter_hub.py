@@ -72,7 +72,7 @@ def read(folder: pathlib.Path, described: dict[str, Any]) -> ImportedPrompt:
                 f"{wanted!r}, such as double_seq_bn"
             )
     activation, scaling = config.get("non_linearity"), config.get("scaling", 1.0)
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ConfigError(f"{folder} has non_linearity {activation!r:.40}: read are {', '.join(ACTIVATIONS)}")
     if not isinstance(scaling, int | float) or not abs(scaling) <= 1e9:
         raise ConfigError(f"{folder} has scaling {scaling!r:.40}: only a number is read")

@@ -127,7 +127,7 @@ def _kernel(kernel: LazyArray, around: dict[str, np.ndarray]) -> LazyArray:
 
 def _check_mergeable(name: str, leaves: Leaves, arrays: ArraySource) -> None:
     """Raises ConfigError for leaves that are another function than weights."""
-    others = [path for path in leaves if path not in arrays and path.rpartition("/")[2] not in _AROUND]
+    others = sorted(p for p in leaves if p not in arrays and p.rpartition("/")[2] not in _AROUND)
     if others:
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
         raise ConfigError(

@@ -158,7 +158,7 @@ def test_depts_update_is_missed_where_the_file_has_none(shared, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"peft_type": "LORA"}, ConfigError, "LORA adapter (it changes weights of the model)"),
+        ({"peft_type": "LOHA"}, ConfigError, "LOHA adapter (it changes weights of the model)"),
         ({"peft_type": "absent"}, ConfigError, "None adapter"),
         ({"peft_type": ["LORA"]}, ConfigError, "LORA"),
         ({"task_type": "CAUSAL_LM"}, ConfigError, "CAUSAL_LM"),
