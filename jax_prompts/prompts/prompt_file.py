@@ -219,7 +219,16 @@ def load_leaves(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]
     Raises:
       ConfigError, RunError: as `load_prompt`.
     """
-    arrays, text = _arrays(path, read_content(path))
+    return parse_leaves(path, read_content(path))
+
+
+def parse_leaves(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], PromptMetadata]:
+    """What `load_leaves` gives, from what `read_content` gave.
+
+    Raises:
+      RunError: as `load_prompt`.
+    """
+    arrays, text = _arrays(path, content)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds {name} that is not finite: use another prompt file")
