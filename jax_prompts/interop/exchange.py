@@ -158,9 +158,9 @@ def export_prompt(
         raise ConfigError("--base_model says nothing to --to=npy: leave it out")
     if leaves:
         base_model = base_model or _loadable(metadata)
-        _warn_unless_named(base_model)
         with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
             peft_type = peft_leaves_write.write_leaves(folder, prompt, leaves, metadata, base_model)
+        _warn_unless_named(base_model)
         kind = {"peft_type": peft_type, "base_model": base_model, "leaves": len(leaves)}
     elif to == "peft":
         kind = _to_peft(prompt, target, prompt_PD, metadata, base_model or _loadable(metadata), unfolded)

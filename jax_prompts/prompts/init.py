@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts.layers import TableInit
-from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves, load_prompt
 
 # For tasks that answer with free text (Lester et al. 2021, section 3.2), by a word of the task's name.
 TASK_WORDS = {
@@ -183,7 +183,15 @@ class FromFile:
     def table_init(self, base: Base) -> TableInit:
         prompt_PD, metadata = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
         check_holds_prompt("FromFile.path", self.path, prompt_PD, metadata)
-        if metadata.method not in ("", "PromptTuning"):
+        inside = [path for path in load_leaves(self.path)[0] if not path.startswith("classifier/")]
+        if inside:
+            warnings.warn(
+                f"{self.path} holds {len(inside)} leaves inside the model, too, which are left out: this starts at its "
+                "prompt alone",
+                SettingWarning,
+                stacklevel=2,
+            )
+        elif metadata.method not in ("", "PromptTuning"):
             warnings.warn(
                 f"{self.path} was folded from {metadata.method}, whose parameters are not in it: this starts a new run "
                 "at its vectors (to go on with the old run, give its MODEL_DIR)",
