@@ -91,7 +91,7 @@ def test_a_report_draws_the_others(files, tmp_path):
     problems: list[str] = []
     assert heat_maps.section([tmp_path / "alone.safetensors"], problems) is None
     section = heat_maps.section([tmp_path / f"{name}.safetensors" for name in ("alone", "both")], problems)
-    assert section is not None and len(section.figures[0].views) == 1 and problems == []
+    assert section is not None and len(section.parts[0].views) == 1 and problems == []
 
 
 def test_a_prompt_starts_from_a_prompt(files):
