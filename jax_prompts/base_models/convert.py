@@ -52,30 +52,48 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
     """
     folder = local_path(target, "TARGET")
     found = open_model(source)
-    arrays = in_layers(found.arrays)
     try:
         _check_target(source, folder)
         make_directory(folder)
         for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
             left.unlink()
-        vocabulary_file = _write_vocabulary(folder, vocabulary, found)
-        fingerprint, written, kept = _write_weights(source, folder, arrays)
-        described = {
-            **describe(found.config),
-            "origin": found.described.get("origin") or {"path": source, "kind": found.kind},
-            "fingerprint": fingerprint,
-            "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
-            "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
-            "vocabulary": vocabulary_file,
-        }
-        if vocabulary is None and "tokenizer_class" in found.described:
-            described["tokenizer_class"] = found.described["tokenizer_class"]
-        files.write(folder / "config.json", json.dumps(described, indent=2) + "\n")
+        return {"target": target, **write_native(source, folder, found, vocabulary)}
     except OSError as error:
         raise RunError(
             f"{target} could not be written: {system_reason(error)}; run the command again"
         ) from error
-    return {"target": target, **described, "files_written": written, "files_kept": kept}
+
+
+def write_native(
+    source: str, folder: pathlib.Path, found: Checkpoint, vocabulary: str | None = None
+) -> dict[str, Any]:
+    """Writes an opened model in the native form to a directory that is there; returns config.json and files written.
+
+    Args:
+      source: what errors call it.
+      folder: where.
+      found: the model; `origin` of what describes it is kept.
+      vocabulary: a file, in place of the one beside it.
+
+    Raises:
+      ConfigError, RunError: as `convert_model`.
+      OSError: something cannot be written.
+    """
+    arrays = in_layers(found.arrays)
+    vocabulary_file = _write_vocabulary(folder, vocabulary, found)
+    fingerprint, written, kept = _write_weights(source, folder, arrays)
+    described = {
+        **describe(found.config),
+        "origin": found.described.get("origin") or {"path": source, "kind": found.kind},
+        "fingerprint": fingerprint,
+        "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
+        "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
+        "vocabulary": vocabulary_file,
+    }
+    if vocabulary is None and "tokenizer_class" in found.described:
+        described["tokenizer_class"] = found.described["tokenizer_class"]
+    files.write(folder / "config.json", json.dumps(described, indent=2) + "\n")
+    return {**described, "files_written": written, "files_kept": kept}
 
 
 def _check_target(source: str, folder: pathlib.Path) -> None:

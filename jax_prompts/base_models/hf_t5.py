@@ -65,6 +65,43 @@ def t5x_name(theirs: str) -> str | None:
     return None
 
 
+def projection(theirs: str) -> str | None:
+    """Our path of a projection, `encoder/layers_0/attention/query`, by its module's name; None: it is none of T5's."""
+    ours = t5x_name(f"{theirs}.weight")
+    return ours.removesuffix("/kernel") if ours and ours.endswith("/kernel") else None
+
+
+def projection_there(ours: str) -> str | None:
+    """The module's name of a projection, by our path; None: it is none of T5's."""
+    if f"{ours}/kernel" == t5x_name(_HEAD):
+        return _HEAD.removesuffix(".weight")
+    if found := _OUR_PROJECTION.fullmatch(ours):
+        stack, layer, sublayer, name = found.groups()
+        if (stack, sublayer) in _SUBLAYERS and f"{name}/kernel" in _THEIR_WEIGHTS:
+            part, module = _SUBLAYERS[stack, sublayer]
+            weight = _THEIR_WEIGHTS[f"{name}/kernel"].removesuffix(".weight")
+            theirs = f"{stack}.block.{layer}.layer.{part}.{module}.{weight}"
+            return theirs if projection(theirs) == ours else None
+    return None
+
+
+def sublayer(theirs: str) -> str | None:
+    """Our path of attention or MLP, `encoder/layers_0/mlp`, by where it stands, `encoder.block.0.layer.1`."""
+    found = _PART.fullmatch(theirs)
+    places = {(stack, part): ours for (stack, ours), (part, _) in _SUBLAYERS.items()}
+    if found is None or (found[1], found[3]) not in places:
+        return None
+    return f"{found[1]}/layers_{found[2]}/{places[found[1], found[3]]}"
+
+
+_PART = re.compile(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d)")
+_OUR_PROJECTION = re.compile(r"(encoder|decoder)/layers_(\d+)/(\w+)/(\w+)")
+_SUBLAYERS = {  # (stack, T5X's module) -> part of a layer, module
+    (stack, ours): (part, module) for (stack, part, module), ours in _PARTS.items() if module != "layer_norm"
+}
+_THEIR_WEIGHTS = {ours: theirs for theirs, ours in _WEIGHTS.items()}
+
+
 def to_t5x(arrays: ArraySource, described: dict[str, Any]) -> ArraySource:
     """A folder's arrays under their T5X paths; names it does not know keep theirs.
 

@@ -18,7 +18,7 @@ from jax_prompts.models.tuned_leaves import ACTIVATIONS
 from jax_prompts.prompts.prompt_file import PromptMetadata, parse_leaves, parse_prompt, read_content
 from jax_prompts.storage.files import PathOrUrl
 from jax_prompts.tuned.fits import misfits
-from jax_prompts.tuned.leaves import Leaves, by_path
+from jax_prompts.tuned.leaves import Leaves, Weights, by_path
 
 Tree = Any
 _SHOWN = 10  # of what does not fit
@@ -69,17 +69,23 @@ def check_leaves(
         raise ConfigError(
             f"{name} holds a BERT's classifier, and this model is a T5: use the BERT it was tuned with"
         )
-    if not inside:
-        return
-    if wrong := list(misfits(inside, by_path(abstract_weights(model)))):
+    if inside:
+        check_in_weights(name, inside, by_path(abstract_weights(model)), metadata)
+    if problem := _beside_prompt(inside, metadata, prompt_PD):
+        raise ConfigError(f"{name} has {problem}: use another file")
+
+
+def check_in_weights(
+    name: str, leaves: Mapping[str, Any], weights: Weights, metadata: PromptMetadata
+) -> None:
+    """Raises ConfigError unless a model of weights with these shapes takes these leaves, all inside of it."""
+    if wrong := list(misfits(leaves, weights)):
         listing = " ".join([*wrong[:_SHOWN], *(["..."] if len(wrong) > _SHOWN else [])])
         origin = f" ({metadata.base_model})" if metadata.base_model else ""
         raise ConfigError(
             f"{name} does not fit the model ({len(wrong)} leaves, - the model's, + the file's): {listing}: use the "
             f"base model it was tuned with{origin}"
         )
-    if problem := _beside_prompt(inside, metadata, prompt_PD):
-        raise ConfigError(f"{name} has {problem}: use another file")
     if metadata.adapter_activation and metadata.adapter_activation not in ACTIVATIONS:
         raise ConfigError(
             f"{name} has adapters with the activation {metadata.adapter_activation!r}, which is none of "

@@ -18,7 +18,7 @@ from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
-from jax_prompts.prompts import load_prompt
+from jax_prompts.prompts import load_leaves, load_prompt
 from jax_prompts.records import read_summary
 
 
@@ -39,7 +39,15 @@ def _described(path: str) -> dict[str, Any]:
     place = pathlib.Path(path)
     if place.suffix == ".safetensors":
         prompt_PD, metadata = load_prompt(path)
-        return {"kind": "prompt", **_rows(prompt_PD), **dataclasses.asdict(metadata)}
+        leaves, _ = load_leaves(path)
+        inside = {"leaves": {name: list(leaf.shape) for name, leaf in leaves.items()}} if leaves else {}
+        return {
+            "kind": "prompt" if len(prompt_PD) else "leaves inside the model",
+            **(_rows(prompt_PD) if len(prompt_PD) else {}),
+            "parameters": prompt_PD.size + sum(leaf.size for leaf in leaves.values()),
+            **inside,
+            **dataclasses.asdict(metadata),
+        }
     located = models.locate(path)
     place = pathlib.Path(located)
     if npy.is_array(place):

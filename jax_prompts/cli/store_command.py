@@ -101,7 +101,7 @@ def _shown(store: PromptStore, entries: Sequence[Entry]) -> dict[str, Any]:
     """The entries as JSON, and a table of them on stderr."""
     from jax_prompts.display import print_table
 
-    heads = ("name", "task", "base model", "method", "metric", "score", "step", "[P, D]", "added")
+    heads = ("name", "task", "base model", "method", "metric", "score", "step", "[P, D]", "leaves", "added")
     print_table(heads, [_cells(entry) for entry in entries])
     return {"store": store.url, "prompts": [_row(store, entry) for entry in entries]}
 
@@ -112,7 +112,8 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     step = "" if metadata.step is None else str(metadata.step)
     return (
         entry.name, metadata.task, metadata.base_model, metadata.method, metadata.metric, score, step,
-        f"{entry.length} x {entry.width}", entry.added,
+        f"{entry.length} x {entry.width}" if entry.length else "", f"{entry.leaves:,}" if entry.leaves else "",
+        entry.added,
     )  # fmt: skip
 
 

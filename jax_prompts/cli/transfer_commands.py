@@ -31,7 +31,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         metavar="SOURCE",
         help="model: directory, gs://, hf://ORGANISATION/NAME or asset:NAME; "
-        "prompt: PEFT adapter's folder, NumPy array or T5X checkpoint",
+        "prompt: PEFT's or AdapterHub's adapter folder, NumPy array or T5X checkpoint",
     )
     add("target", type=path, metavar="TARGET", help="model: directory to write; prompt: NEW.safetensors")
     add("--vocabulary", type=path, metavar="FILE", help="model: in place of the one beside SOURCE")
@@ -51,13 +51,18 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", type=path, metavar="PROMPT", help="prompt file")
-    add("target", type=path, metavar="TARGET", help="directory (peft, t5x) or file (npy)")
-    add("--to", required=True, choices=("peft", "npy", "t5x"), help="the other system's format")
+    add("target", type=path, metavar="TARGET", help="directory (peft, t5x, model) or file (npy)")
+    add(
+        "--to",
+        required=True,
+        choices=("peft", "npy", "t5x", "model"),
+        help="the other system's format; model: LoRA or IA3 merged into weights",
+    )
     add(
         "--base_model",
         type=path,
         metavar="NAME",
-        help="peft: Hugging Face name or folder; t5x: the model to prompt",
+        help="peft: Hugging Face name or folder; t5x: the model to prompt; model: whose weights take what was tuned",
     )
     add(
         "--unfolded",
@@ -84,7 +89,7 @@ CONVERT = Command(
 )
 EXPORT = Command(
     "export",
-    "take a prompt out: to PEFT, a NumPy array or a T5X checkpoint",
+    "take a prompt file out: to PEFT, a NumPy array, a T5X checkpoint, or merged into a model",
     _export,
     _export_arguments,
 )

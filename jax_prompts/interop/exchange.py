@@ -15,7 +15,17 @@ from jaxtyping import Float
 from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
-from jax_prompts.interop import npy, peft, peft_dept, peft_encoder, peft_multitask, peft_prefix, t5x_prompt
+from jax_prompts.interop import (
+    merged_model,
+    npy,
+    peft,
+    peft_dept,
+    peft_encoder,
+    peft_leaves_write,
+    peft_multitask,
+    peft_prefix,
+    t5x_prompt,
+)
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
 from jax_prompts.models.sizes import SIZES
@@ -72,7 +82,8 @@ def convert_prompt(
         "from": kind,
         "length": found.prompt_PD.shape[0],
         "width": found.prompt_PD.shape[1],
-        "leaves": {path: list(array.shape) for path, array in found.leaves.items()},
+        "leaves": len(found.leaves),
+        "parameters": found.prompt_PD.size + sum(leaf.size for leaf in found.leaves.values()),
         "unused": found.unused,
         "left_out": found.left_out,
     }
@@ -116,19 +127,20 @@ _CLASSIFIER = {
     "npy": "the array has no place for the classifier that was tuned with it",
     "t5x": "the original code prompts T5",
 }
-_LEAVES = dict.fromkeys(_CLASSIFIER, "a prompt alone can be written so")
+_LEAVES = "t5x export FILE DIR --to=model --base_model=CHECKPOINT writes those that merge into weights"
 
 
 def export_prompt(
     prompt: str, target: str, *, to: str, base_model: str | None = None, unfolded: bool = False
 ) -> dict[str, Any]:
-    """Writes a prompt file in another system's format: `peft` and `t5x` a directory, `npy` a file.
+    """Writes a prompt file in another system's format, or its leaves into a model: `npy` a file, others a directory.
 
     Args:
       prompt: prompt file.
       target: where; a directory must not be there yet, a file is replaced.
-      to: `peft`, `npy` or `t5x`.
-      base_model: the frozen model: for PEFT its Hugging Face name or folder, for T5X the checkpoint to complete.
+      to: `peft`, `npy`, `t5x` or `model`.
+      base_model: the frozen model: for PEFT its Hugging Face name or folder, for T5X the checkpoint to complete, for
+        `model` the one whose weights take the leaves.
       unfolded: of a P-Tuning prompt, as PEFT's P_TUNING adapter, with the encoder where the run has kept it; of MPT as
         MULTITASK_PROMPT_TUNING with the factors, which the run must have kept.
 
@@ -139,21 +151,34 @@ def export_prompt(
     place = local_path(target, "TARGET")
     _check_file(prompt)
     prompt_PD, metadata = load_prompt(prompt)
+    leaves, _ = load_leaves(prompt)
+    if unfolded and (to != "peft" or leaves):
+        raise ConfigError(f"--unfolded is for a prompt and --to=peft, not --to={to}: leave it out")
+    if to == "model":
+        if base_model is None:
+            raise ConfigError(f"--to=model writes {prompt} into a model: give --base_model=CHECKPOINT")
+        written = merged_model.write_merged(prompt, target, prompt_PD, metadata, leaves, base_model)
+        return {"to": to, "target": target, **written}
     if metadata.prompt_kind not in ("input", *([peft_prefix.KIND] if to == "peft" else [])):
         raise ConfigError(f"{prompt} is a prompt at every layer ({metadata.prompt_kind!r}): {_PER_LAYER[to]}")
-    leaves, _ = load_leaves(prompt)
     if any(path.startswith("classifier/") for path in leaves):
         raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
-    beside_prompt = len(prompt_PD) > 0 and metadata.prompt_kind == "input"
-    if leaves and not (to == "peft" and beside_prompt and peft_dept.is_offset(leaves)):
-        raise ConfigError(
-            f"{prompt} holds leaves that were tuned inside the model ({metadata.method}): {_LEAVES[to]}"
+    is_dept = to == "peft" and metadata.prompt_kind == "input" and peft_dept.is_offset(leaves)
+    is_alone = to == "peft" and not len(prompt_PD)
+    if leaves and not is_alone and not (is_dept and len(prompt_PD)):
+        where = (
+            "beside a prompt, and a PEFT adapter is one or the other" if to == "peft" else "inside the model"
         )
-    if unfolded and to != "peft":
-        raise ConfigError(f"--unfolded is for --to=peft, not --to={to}: leave it out")
+        raise ConfigError(f"{prompt} holds leaves that were tuned {where} ({metadata.method}): {_LEAVES}")
     if base_model is not None and to == "npy":
         raise ConfigError("--base_model says nothing to --to=npy: leave it out")
-    if to == "peft":
+    if leaves and is_alone:
+        base_model = base_model or _loadable(metadata)
+        with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
+            peft_type = peft_leaves_write.write_leaves(folder, prompt, leaves, metadata, base_model)
+        _warn_unless_named(base_model)
+        kind = {"peft_type": peft_type, "base_model": base_model, "leaves": len(leaves)}
+    elif to == "peft":
         base_model = base_model or _loadable(metadata)
         kind = _to_peft(prompt, target, prompt_PD, metadata, leaves, base_model, unfolded)
     elif to == "t5x":
@@ -198,8 +223,7 @@ def _to_peft(
                 _warn(
                     f"{prompt}: no checkpoint of its step beside it, so the adapter has no {peft_encoder.FILE}"
                 )
-    if base_model is None:
-        _warn("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
+    _warn_unless_named(base_model)
     with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
         peft.write_adapter(folder, written, metadata, base_model, kind, tensors)
         if encoder is not None:
@@ -251,6 +275,11 @@ def _loadable(metadata: PromptMetadata) -> str | None:
     )  # a run's own words are its size and its checkpoint
     name = checkpoint or first
     return None if name in ("", "None") or ":" in name else name
+
+
+def _warn_unless_named(base_model: str | None) -> None:
+    if base_model is None:
+        _warn("the adapter names no base model: --base_model=NAME lets AutoPeftModelForSeq2SeqLM find it")
 
 
 def _warn(words: str) -> None:

@@ -16,12 +16,14 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import MAX_BYTES
 
+NO_PROMPT = np.zeros((0, 0), np.float32)
+
 
 class ImportedPrompt(NamedTuple):
-    """A prompt of another system.
+    """A prompt of another system, or leaves inside the model.
 
     Attributes:
-      prompt_PD: float32.
+      prompt_PD: float32; `NO_PROMPT` of leaves alone.
       metadata: what is known of where it came from.
       unused: what was stored beside it and has no effect, in words.
       left_out: what was tuned with it and has no place here, in words.

@@ -21,7 +21,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import CHECKSUM, open_safetensors, to_bytes
 from jax_prompts.formats.torch_bin import open_bin
-from jax_prompts.interop import peft_dept, peft_multitask, peft_prefix
+from jax_prompts.interop import adapter_hub, peft_dept, peft_leaves, peft_multitask, peft_prefix
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata, settings_of
@@ -46,7 +46,8 @@ def is_adapter(path: pathlib.Path) -> bool:
 
 
 def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPrompt:
-    """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x, with its offset.
+    """The folded prompt of a PEFT adapter, or of DePT's, which is made of PEFT 0.x, with its offset; the leaves of its
+    LORA and IA3, and of a bottleneck adapter of the `adapters` library.
 
     Args:
       folder: the adapter.
@@ -57,14 +58,19 @@ def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPromp
       RunError: a damaged file, or files that contradict each other.
     """
     config = _read_config(folder / CONFIG)
+    if adapter_hub.is_ours(config):
+        return adapter_hub.read(folder, config)
     kind, task_type = config.get("peft_type"), config.get("task_type")
-    if kind not in (*_FOLDED, _PREFIX):
+    if kind not in (*_FOLDED, _PREFIX, *peft_leaves.TYPES):
         reason = _OTHER_PROMPTS.get(str(kind), "it changes weights of the model")
         raise ConfigError(
-            f"{folder} is a {kind} adapter ({reason}): only {', '.join(_FOLDED[:3])} and {_PREFIX} are prompts of a T5"
+            f"{folder} is a {kind!s:.40} adapter ({reason}): read are {', '.join(_FOLDED[:3])}, {_PREFIX}, "
+            f"{' and '.join(peft_leaves.TYPES)} of a T5"
         )
     if task is not None and kind != peft_multitask.TYPE:
         raise ConfigError(f"--task says nothing of a {kind} adapter, which has one prompt: leave it out")
+    if kind in peft_leaves.TYPES:
+        return peft_leaves.read(folder, config, *_open(folder))
     if task_type not in (_AT_THE_INPUT if kind in _FOLDED else _AT_THE_INPUT[:1]):
         raise ConfigError(
             f"{folder} is an adapter for {task_type}, where its prompt has another place than in a T5's encoder: "

@@ -103,9 +103,9 @@ class T5(nn.Module):
         x_BLD = self.token_embedder(
             encoder_input_tokens, input_prompts(prompts_QW, self.prompt_kind, c.emb_dim)
         )
-        x_BLD = with_offsets(self, x_BLD, encoder_input_tokens, c.vocab_size)
         if prompts_QW is not None:
             x_BLD = with_row_prompts(self, x_BLD, encoder_input_tokens, c.vocab_size)
+        x_BLD = with_offsets(self, x_BLD, encoder_input_tokens, c.vocab_size)
         attended_BL = self._attended(encoder_input_tokens)
         encoded_BLD = self.encoder(x_BLD, prompts[ENCODER], virtual_BL, attended_BL, deterministic)
         of_decoder = DecoderPrompts(prompts[CROSS], prompts[DECODER])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_prompts.errors import ConfigError, nearest
-from jax_prompts.prompts.init import Base
+from jax_prompts.prompts.init import Base, check_holds_prompt
 from jax_prompts.prompts.layers import TableInit
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
 from jax_prompts.prompts.shared_prompt import decompose
@@ -100,6 +100,7 @@ def read_alike(
     read = [load_prompt(path, prompt_width=lambda _: width) for path in paths]
     first_PD, first = read[0]
     for path, (prompt_PD, metadata) in zip(paths, read, strict=True):
+        check_holds_prompt("FromFiles.paths", path, prompt_PD, metadata)
         if len(prompt_PD) != len(first_PD):
             raise ConfigError(
                 f"{setting} {path} has {len(prompt_PD)} prompt tokens and {paths[0]} {len(first_PD)}: "

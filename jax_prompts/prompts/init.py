@@ -14,11 +14,12 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts.layers import TableInit
-from jax_prompts.prompts.prompt_file import load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves, load_prompt
 
 # For tasks that answer with free text (Lester et al. 2021, section 3.2), by a word of the task's name.
 TASK_WORDS = {
@@ -181,7 +182,16 @@ class FromFile:
 
     def table_init(self, base: Base) -> TableInit:
         prompt_PD, metadata = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
-        if metadata.method not in ("", "PromptTuning"):
+        check_holds_prompt("FromFile.path", self.path, prompt_PD, metadata)
+        inside = [path for path in load_leaves(self.path)[0] if not path.startswith("classifier/")]
+        if inside:
+            warnings.warn(
+                f"{self.path} holds {len(inside)} leaves inside the model, too, which are left out: this starts at its "
+                "prompt alone",
+                SettingWarning,
+                stacklevel=2,
+            )
+        elif metadata.method not in ("", "PromptTuning"):
             warnings.warn(
                 f"{self.path} was folded from {metadata.method}, whose parameters are not in it: this starts a new run "
                 "at its vectors (to go on with the old run, give its MODEL_DIR)",
@@ -199,6 +209,17 @@ class FromFile:
             return jnp.asarray(prompt_PD, dtype)
 
         return init
+
+
+def check_holds_prompt(
+    setting: str, path: str, prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata
+) -> None:
+    """Raises ConfigError for a file of leaves alone."""
+    if not len(prompt_PD):
+        raise ConfigError(
+            f"{setting} {path} holds leaves inside the model ({metadata.method}) and no prompt to start from: use the "
+            "file of a prompt"
+        )
 
 
 def _vocabulary_size(base: Base) -> int:

@@ -9,7 +9,13 @@ import re
 from typing import TYPE_CHECKING
 
 from jax_prompts.errors import RunError
-from jax_prompts.prompts.prompt_file import PromptMetadata, metadata_text, parse_metadata, parse_prompt
+from jax_prompts.prompts.prompt_file import (
+    PromptMetadata,
+    metadata_text,
+    parse_leaves,
+    parse_metadata,
+    parse_prompt,
+)
 
 if TYPE_CHECKING:
     from jax_prompts.storage.files import PathOrUrl
@@ -30,6 +36,7 @@ class Entry:
       length, width: P and D (or W, `prompts/per_layer.py`).
       added: when, UTC.
       metadata: where the prompt came from.
+      leaves: how many numbers are tuned inside the model.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Entry:
     width: int
     added: str
     metadata: PromptMetadata
+    leaves: int = 0
 
     @classmethod
     def of(cls, name: str, file: str, added: str, path: PathOrUrl, content: bytes) -> Entry:
@@ -49,9 +57,10 @@ class Entry:
           RunError: it is no prompt file.
         """
         prompt_PD, metadata = parse_prompt(path, content)
+        inside = sum(leaf.size for leaf in parse_leaves(path, content)[0].values())
         length, width = prompt_PD.shape
         checksum = hashlib.sha256(content).hexdigest()
-        return cls(name, file, len(content), checksum, length, width, added, metadata)
+        return cls(name, file, len(content), checksum, length, width, added, metadata, inside)
 
     def to_json(self) -> bytes:
         """Content of the entry's file."""
@@ -70,7 +79,7 @@ class Entry:
             entry = cls(**fields, metadata=PromptMetadata())
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DamagedEntryError(wrong) from error
-        numbers, texts = (entry.size, entry.length, entry.width), (entry.sha256, entry.added)
+        numbers, texts = (entry.size, entry.length, entry.width, entry.leaves), (entry.sha256, entry.added)
         fits = fits and all(isinstance(value, int) for value in numbers)
         fits = fits and all(isinstance(value, str) for value in texts)
         # Only a file of this prompt, so that removing it or reading it can reach no other.

@@ -29,6 +29,8 @@ def section(files: Sequence[pathlib.Path], problems: list[str]) -> Section | Non
         except (ConfigError, RunError) as error:
             problems.append(printable(str(error)))
             continue
+        if not len(prompt_PD):  # of leaves inside the model alone
+            continue
         shortest |= len(prompt_PD) > limits.POSITIONS
         rows = rows_of(prompt_PD[: limits.POSITIONS])
         views.append(View((shortened(name),), chart(rows, name), rows, canvas=len(rows) > _SVG))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jax_prompts.base_models.build import with_adapters
 from jax_prompts.data.roles import split_of
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError
@@ -57,6 +58,7 @@ def copies(
     found = opened.prompts(task, files)
     evaluator = opened.evaluator(task)
     model = evaluator.model.clone(prompt_kind=prompt.metadata.prompt_kind)
+    model = with_adapters(model, prompt.metadata.adapter_activation)
     evaluator = dataclasses.replace(evaluator, model=model)
     params = lay_in(opened.params, found.leaves[0])
     ((whole, higher),) = _scores(evaluator, params, prompt.prompt_PD[None])

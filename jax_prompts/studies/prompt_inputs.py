@@ -50,18 +50,35 @@ class NamedPrompt:
         }
 
 
-def read_prompts(paths: Sequence[str]) -> list[NamedPrompt]:
+def read_prompts(paths: Sequence[str], *, leaves_alone: bool = False) -> list[NamedPrompt]:
     """Prompts of files, URLs, and of runs in directories or below them, in order.
 
+    Args:
+      paths: of them.
+      leaves_alone: whether files without a prompt are wanted, too, whose leaves are inside the model; else they are
+        left out, and said.
+
     Raises:
-      ConfigError: nothing there, a directory without any prompt, a file that is named twice.
+      ConfigError: nothing there, a directory without any prompt, a file that is named twice, no file with a prompt.
       RunError: no file but damaged ones; others are left out, and said.
     """
     files = [file for path in paths for file in _files(path)]
     check_different(files)
     files, read = readable(files, load_prompt)
     names = short_names(files)
-    return [NamedPrompt(name, file, *both) for name, file, both in zip(names, files, read, strict=True)]
+    found = [NamedPrompt(name, file, *both) for name, file, both in zip(names, files, read, strict=True)]
+    return found if leaves_alone else _with_prompts(found)
+
+
+def _with_prompts(found: Sequence[NamedPrompt]) -> list[NamedPrompt]:
+    prompts = [each for each in found if len(each.prompt_PD)]
+    for each in found:
+        if not len(each.prompt_PD):
+            words = f"{each.file} holds leaves inside the model ({each.metadata.method}) and no prompt"
+            if not prompts:
+                raise ConfigError(f"{words}, which this study looks at: name the file of a prompt")
+            log(f"left out: {words}")
+    return prompts
 
 
 def read_runs(paths: Sequence[str]) -> list[RunFiles]:

@@ -33,7 +33,7 @@ def transfer(run: EvalRun, config_text: str) -> dict[str, Any]:
     files = list(dict.fromkeys(file for each in own.values() for file in each))
     if not files:
         raise ConfigError("PROMPT_FILES names no prompts: set it to {'TASK': ('FILE',), ...}")
-    prompts = read_prompts(files)
+    prompts = read_prompts(files, leaves_alone=True)
     check_comparable(prompts)
     tasks = dict.fromkeys(own, tuple(files))
     reports = evaluate_run(dataclasses.replace(run, prompt_files=tasks), config_text)["tasks"]
@@ -52,8 +52,8 @@ def transfer(run: EvalRun, config_text: str) -> dict[str, Any]:
 
 def check_comparable(prompts: Sequence[NamedPrompt]) -> None:
     """Raises ConfigError where prompts differ in kind or width: one model reads one sort alone."""
-    first = prompts[0]
-    for other in prompts[1:]:
+    first, *others = [each for each in prompts if len(each.prompt_PD)] or prompts
+    for other in others:
         for what, of_first, of_other in (
             ("kind", first.metadata.prompt_kind, other.metadata.prompt_kind),
             ("width", first.prompt_PD.shape[1], other.prompt_PD.shape[1]),

@@ -201,7 +201,7 @@ def test_a_dept_adapter_whose_files_contradict_each_other_is_refused(tmp_path, t
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"peft_type": "LORA"}, ConfigError, "LORA adapter (it changes weights of the model)"),
+        ({"peft_type": "LOHA"}, ConfigError, "LOHA adapter (it changes weights of the model)"),
         ({"peft_type": "absent"}, ConfigError, "None adapter"),
         ({"peft_type": ["LORA"]}, ConfigError, "LORA"),
         ({"task_type": "CAUSAL_LM"}, ConfigError, "CAUSAL_LM"),

@@ -151,8 +151,9 @@ def test_what_peft_saves_is_read(pair, tmp_path, config, safe):
     compare(adapted, pair, load_prompt(tmp_path / "p.safetensors")[0])
 
 
-def test_lora_is_named(pair, tmp_path):
-    adapted = peft.get_peft_model(base_of(pair), peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=2))
+def test_another_kind_is_named(pair, tmp_path):
+    config = peft.LoHaConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q"])
+    adapted = peft.get_peft_model(base_of(pair), config)
     adapted.save_pretrained(tmp_path / "a")
-    with pytest.raises(ConfigError, match="LORA adapter"):
+    with pytest.raises(ConfigError, match="LOHA adapter"):
         convert_prompt(str(tmp_path / "a"), str(tmp_path / "p.safetensors"))
