@@ -237,3 +237,67 @@ def test_a_prompt_of_t5_is_refused(tuned, folder, tmp_path, capsys):
     settings = tuning(folder, tmp_path, PROMPT_FILES=files)
     line = refusal(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin", *settings)
     assert "no classifier" in line
+
+
+WARP = ["--gin_file=gin_configs/prompts/warp.gin", *TRAIN[1:]]
+
+
+@pytest.fixture(scope="module")
+def warp(pretrained):
+    """Two members of WARP on the BERT that has learned masked words alone."""
+    more = {"INITIAL_CHECKPOINT_PATH": pretrained / "pretrained" / "model", "PROMPT_LENGTH": 6, "MEMBERS": 2}
+    more |= {"TRAIN_STEPS": 150, "EVAL_PERIOD": 50, "LEARNING_RATE": 0.01, "DROPOUT_RATE": 0.0}
+    more |= {"VERBALIZER": "{'entailment': 'good', 'not_entailment': 'bad'}"}
+    words = "--gin.Verbalizer.start='labels'"
+    main(["train", *WARP, *tuning(pretrained, pretrained / "warp", **more), words])
+    return pretrained / "warp"
+
+
+def test_warp_learns_and_its_files_answer_alone(warp, folder, capsys):
+    summary = json.loads((warp / "summary.json").read_text())
+    assert summary["untuned_metric"] < 70 and all(m["best_metric"] > 80 for m in summary["members"])
+    P, C, head = 6, 2, D * D + D + 2 * D + V
+    assert summary["tuned_parameters"] == 2 * (P * D + D * C + C)
+    encoder = (V + 128 + 2 + 2) * D + 2 * (4 * D * D + 2 * D * F + F + 9 * D) + D * D + D
+    assert summary["frozen_parameters"] == encoder + head
+    files = [warp / f"prompt-{member}.safetensors" for member in range(2)]
+    prompt_PD, metadata = load_prompt(files[0])
+    assert prompt_PD.shape == (P, D) and metadata.labels == ("good", "bad")
+    assert {name: array.shape for name, array in load_leaves(files[0])[0].items()} == {
+        "verbalizer/kernel": (D, C), "verbalizer/bias": (C,)
+    }  # fmt: skip
+
+    base = folder / "pretrained" / "model"
+    both = f"('{files[0]}', '{files[1]}')"
+    more = {"INITIAL_CHECKPOINT_PATH": base, "VERBALIZER": "{'entailment': 'good', 'not_entailment': 'bad'}"}
+    settings = tuning(folder, folder / "warp_eval", PROMPT_FILES=both, **more)
+    scored = t5x(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin", *settings)
+    values = [m["bert_super_glue_rte_v102"]["accuracy"] for m in scored["metrics"].values()]
+    assert values == [member["best_metric"] for member in summary["members"]]
+
+    # Rows of a batch with different prompts, as text with [MASK] of its own.
+    model = load_model(str(base), size="bert_of_tests", vocabulary=str(folder / "vocab.txt"))
+    a, b = (model.load_prompt(file) for file in files)
+    texts = ["the film was good [SEP] everybody liked it", "the soup was poor [SEP] everybody liked it"] * 2
+    each = [a, a, b, b]
+    assert model.predict(texts, each) == ["good", "bad"] * 2
+    log_p_NC = model.score_labels(texts, prompt=each)
+    for row, prompt in enumerate(each):
+        alone_NC = model.score_labels(texts, prompt=prompt)
+        np.testing.assert_allclose(alone_NC[row], log_p_NC[row], rtol=1e-4, atol=1e-5)
+    assert model.predict(["the [MASK] film was lovely [SEP] everybody liked it"], a) == ["good"]
+
+    (folder / "warp.txt").write_text("\n".join(texts) + "\n")
+    t5x(capsys, "infer", "--gin_file=gin_configs/runs/infer.gin",
+        *tuning(folder, "never", INITIAL_CHECKPOINT_PATH=base)[:3], f"--gin.INITIAL_CHECKPOINT_PATH={base}",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 24, 'targets': 1}",
+        f"--prompt=a={files[0]}", f"--input={folder / 'warp.txt'}", f"--output={folder / 'warp.jsonl'}")  # fmt: skip
+    found = [json.loads(line) for line in (folder / "warp.jsonl").read_text().splitlines()]
+    assert [row["prediction"] for row in found] == ["good", "bad"] * 2
+
+
+def test_a_classifier_and_a_verbaliser_answer_side_by_side(tuned, warp, folder, capsys):
+    """On the checkpoint that one of them was tuned with; the other belongs to another base model."""
+    line = refusal(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin",
+                   *tuning(folder, folder / "e", PROMPT_FILES=f"('{warp / 'prompt-0.safetensors'}',)"))  # fmt: skip
+    assert "belongs to base model" in line

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jax_prompts.base_models.classifier import answer_of
 from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
@@ -128,8 +129,8 @@ def export_prompt(
     if metadata.prompt_kind not in ("input", *([peft_prefix.KIND] if to == "peft" else [])):
         raise ConfigError(f"{prompt} is a prompt at every layer ({metadata.prompt_kind!r}): {_PER_LAYER[to]}")
     leaves, _ = load_leaves(prompt)
-    if any(path.startswith("classifier/") for path in leaves):
-        raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
+    if (answer := answer_of(leaves)) is not None:
+        raise ConfigError(f"{prompt} is a BERT's, with a {answer}: {_CLASSIFIER[to]}")
     if leaves:
         raise ConfigError(
             f"{prompt} holds leaves that were tuned inside the model ({metadata.method}): {_LEAVES[to]}"

@@ -6,6 +6,7 @@
     NORM/bias                                               RMSNorm
     SUBLAYER/adapter/{down, up}/{kernel, bias}              Attention, MLP: a bottleneck behind them
     decoder/logits_bias                                     of every row of the vocabulary
+    verbalizer/{kernel, bias}                               `models/bert.py`, Bert: of every class
 
 A leaf of a weight's own name takes that weight's place. Letters as in `models/t5.py`; R rank, M bottleneck.
 """

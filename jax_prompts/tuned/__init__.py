@@ -19,15 +19,18 @@ from jax_prompts.tuned.bitfit import BitFit
 from jax_prompts.tuned.ia3 import IA3
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights
 from jax_prompts.tuned.lora import LoRA
+from jax_prompts.tuned.verbalizer import Verbalizer, for_task, reads_mask
 
-KINDS = (Adapter, BitFit, LoRA, IA3)
+KINDS = (Adapter, BitFit, LoRA, IA3, Verbalizer)
 
 __all__ = [
     "KINDS",
     "TunedLeaves",
     "adapter_activation",
     "fold_leaves",
+    "for_task",
     "fresh_leaves",
+    "reads_mask",
     *(k.__name__ for k in KINDS),
 ]
 
