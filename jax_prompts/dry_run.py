@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from jax_prompts import model_dir, partition
 from jax_prompts.base_models.classifier import ANSWERS
 from jax_prompts.runs import TrainRun
@@ -24,7 +26,8 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     setup = set_up(run, partition.mesh_of(run.model))
     inside = {name: tree for name, tree in setup.tuned.get("model", {}).items() if name not in ANSWERS}
     tuned = {**setup.tuned, "model": inside}
-    opt_state = partition.state_shapes(setup.optimizer, tuned)
+    # Of a verbaliser alone nothing is known.
+    opt_state = partition.state_shapes(setup.optimizer, tuned) if jax.tree.leaves(tuned) else {}
     return {
         "task": run.data.task,
         "method": None if run.tunes_model else run.method_name,

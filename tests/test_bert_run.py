@@ -264,7 +264,7 @@ def both_heads(base):
 @pytest.fixture(scope="module")
 def warp(both_heads, folder):
     more = {"INITIAL_CHECKPOINT_PATH": both_heads, "PROMPT_LENGTH": 6, "MEMBERS": 2, "DROPOUT_RATE": 0.0}
-    more |= {"TRAIN_STEPS": 60, "EVAL_PERIOD": 60, "LEARNING_RATE": 0.01, **WORDS}
+    more |= {"TRAIN_STEPS": 150, "EVAL_PERIOD": 150, "LEARNING_RATE": 0.01, **WORDS}
     settings = [*tuning(folder, folder / "warp", **more), "--gin.Verbalizer.start='labels'"]
     main(["train", *WARP, *settings])
     return folder / "warp"
@@ -273,7 +273,7 @@ def warp(both_heads, folder):
 def test_warp_learns_and_its_files_answer_alone(warp, both_heads, folder, capsys):
     lines = [json.loads(line) for line in (warp / "metrics" / "eval.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
-    assert losses[0] > 0.4 and losses[60] < 0.2
+    assert losses[0] > 0.4 and losses[150] < 0.2
     summary = json.loads((warp / "summary.json").read_text())
     P, C, head = 6, 2, D * D + D + 2 * D + V
     assert summary["tuned_parameters"] == 2 * (P * D + D * C + C)
@@ -329,7 +329,7 @@ def test_warp_refuses_what_it_cannot_do(warp, folder, tmp_path, capsys):
     def line_of(**more):
         start = more.pop("start", "random")
         flag = f"--gin.Verbalizer.start='{start}'"
-        return refusal(capsys, "train", *WARP, *tuning(folder, tmp_path, TRAIN_STEPS=2, **more), flag)
+        return refusal(capsys, "train", *WARP, *tuning(folder, tmp_path, TRAIN_STEPS=50, **more), flag)
 
     start = {"INITIAL_CHECKPOINT_PATH": folder / "both_heads", "PROMPT_LENGTH": 2}
     assert "without its masked-LM head (mlm_bias," in line_of(PROMPT_LENGTH=2)
