@@ -336,6 +336,7 @@ def test_warp_refuses_what_it_cannot_do(warp, folder, tmp_path, capsys):
     assert "'entailment' of bert_super_glue_rte_v102 is no word" in line_of(start="labels", **start)
     assert "set it to 'random' or 'labels'" in line_of(start="words", **start)
     text = {"MIXTURE_OR_TASK_NAME": "masked_lm", "DATA_DIR": folder / "text"}
+    text["TASK_FEATURE_LENGTHS"] = "{'inputs': 32, 'targets': 32}"
     assert "masked_lm has no labels" in line_of(**start, **text)
     more = {"PROMPT_FILES": f"('{warp / 'prompt-0.safetensors'}',)", **WORDS}
     line = refusal(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin", *tuning(folder, tmp_path, **more))
