@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from jax_prompts import model_dir, partition
-from jax_prompts.base_models.classifier import CLASSIFIER
+from jax_prompts.base_models.classifier import ANSWERS
 from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
 from jax_prompts.task_check import check_task
@@ -14,7 +16,7 @@ from jax_prompts.task_check import check_task
 def dry_run(run: TrainRun) -> dict[str, Any]:
     """Parameters, bytes and lengths of a run, built abstractly: no weights and no data are read.
 
-    Without data the classes of a task are not known, so a BERT's classifier is not counted.
+    Without data the classes of a task are not known, so a BERT's classifier or verbaliser is not counted.
 
     Raises:
       ConfigError: settings that cannot work.
@@ -22,9 +24,10 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     model_dir.check_usable(run.model_dir)
     check_task(run)
     setup = set_up(run, partition.mesh_of(run.model))
-    inside = {name: tree for name, tree in setup.tuned.get("model", {}).items() if name != CLASSIFIER}
+    inside = {name: tree for name, tree in setup.tuned.get("model", {}).items() if name not in ANSWERS}
     tuned = {**setup.tuned, "model": inside}
-    opt_state = partition.state_shapes(setup.optimizer, tuned)
+    # Of a verbaliser alone nothing is known.
+    opt_state = partition.state_shapes(setup.optimizer, tuned) if jax.tree.leaves(tuned) else {}
     return {
         "task": run.data.task,
         "method": None if run.tunes_model else run.method_name,

@@ -13,6 +13,7 @@ import jax
 
 from jax_prompts import decoding, interrupts, memory, model_dir, partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
+from jax_prompts.base_models.classifier import with_masked_lm
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import Data
@@ -141,7 +142,7 @@ def open_evaluation(run: EvalRun) -> Evaluation:
         task: make_model(run.model, vocabulary=vocabulary, classes=len(_labels(found)))
         for task, found in caches.items()
     }
-    params = load_weights(run.model, _one_of(models), mesh=mesh)
+    params = load_weights(run.model, with_masked_lm(_one_of(models), run.model), mesh=mesh)
     base = {"model_fingerprint": fingerprint(params), "tokenizer_fingerprint": vocabulary.fingerprint}
     return Evaluation(run, mesh, vocabulary, datas, caches, models, params, base)
 
@@ -189,7 +190,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """The report of one task or mixture, which is also written."""
     data, caches = evaluator.data, evaluator.caches
-    cuts = count_cuts({role: caches}, text_length(data, max(map(len, prompts.prompts), default=0)))
+    cuts = count_cuts({role: caches}, text_length(data, prompts.longest))
     results = scores_of(evaluator, params, prompts)
     split = split_of(data, role)
     summary: dict[str, Any] = {

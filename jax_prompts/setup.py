@@ -30,9 +30,17 @@ from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
+from jax_prompts.models.mask_place import with_mask
 from jax_prompts.prompts import Method, for_model, prompt_kind_of
 from jax_prompts.runs import TrainRun
-from jax_prompts.tuned import adapter_activation, check_beside_prompt, constants_of, fresh_leaves
+from jax_prompts.tuned import (
+    adapter_activation,
+    check_beside_prompt,
+    constants_of,
+    for_task,
+    fresh_leaves,
+    reads_mask,
+)
 from jax_prompts.tuned.dept import check_text_length
 from jax_prompts.tuned.leaves import by_path, nested
 from jax_prompts.watching.profiler import check_window
@@ -51,7 +59,7 @@ class Setup:
     """What a training run is made of, before weights and data.
 
     Attributes:
-      run: its settings, the method as the model needs it.
+      run: its settings, the method as the model needs it, leaves as the task does.
       mesh: the devices.
       model: the base model, with the task's classes where it is a BERT.
       labels: the task's class labels; empty where answers are free text.
@@ -77,8 +85,8 @@ class Setup:
 
     @property
     def prompt_length(self) -> int:
-        """P; 0 without a prompt."""
-        return prompt_length(self.method)
+        """P; 0 without a prompt; one more where a verbaliser brings [MASK]."""
+        return prompt_length(self.run)
 
     @property
     def inputs_length(self) -> int:
@@ -97,9 +105,10 @@ class Setup:
 
     @property
     def prompt_ids_P(self) -> Int[np.ndarray, " P"]:
-        """The virtual tokens of one member's prompt."""
-        first = self.model.config.vocab_size
-        return np.arange(first, first + self.prompt_length, dtype=np.int32)
+        """The virtual tokens of one member's prompt, and where a verbaliser reads it the place of [MASK]."""
+        first, length = self.model.config.vocab_size, 0 if self.method is None else self.method.length
+        ids_P = np.arange(first, first + length, dtype=np.int32)
+        return with_mask(ids_P) if reads_mask(self.run.leaves) else ids_P
 
     @functools.cached_property
     def members_E(self) -> list[TrainRun]:
@@ -161,10 +170,16 @@ def set_up(
     known = tuple((labels[0] if labels else None) or ())
     classes = UNKNOWN_CLASSES if labels is None and not run.tunes_model else len(known)
     model = make_model(
-        run.model, prompt_kind=prompt_kind_of(run.method), vocabulary=vocabulary, classes=classes
+        run.model,
+        prompt_kind=prompt_kind_of(run.method),
+        vocabulary=vocabulary,
+        classes=classes,
+        at_mask=reads_mask(run.leaves),
     )
     model = with_adapters(model, adapter_activation(run.leaves))
     if isinstance(model, Bert):
+        leaves = for_task(run.leaves, run.data.task, classes, known, vocabulary if known else None)
+        run = dataclasses.replace(run, tuned=leaves)
         _check_bert(run, model, labels or ())
     elif run.tunes_model and vocabulary is not None:
         _check_vocabulary(run, model, vocabulary)
@@ -214,9 +229,9 @@ def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple
     return partition.sharded_shapes(boxed, mesh, members=members), {**frozen_shapes, **constants}
 
 
-def prompt_length(method: Method | None) -> int:
-    """P of a method; 0 without one."""
-    return 0 if method is None else method.length
+def prompt_length(run: TrainRun) -> int:
+    """P of a run's method, 0 without one, and one more for [MASK] where a verbaliser reads it."""
+    return (0 if run.method is None else run.method.length) + reads_mask(run.leaves)
 
 
 def _groups(run: TrainRun, mesh: Mesh) -> int:
@@ -272,7 +287,7 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         _check_restoring(run)
     if settings.wandb:
         check_usable()
-    check_text_length(run.leaves, text_length(run.data, prompt_length(run.method)))
+    check_text_length(run.leaves, text_length(run.data, prompt_length(run)))
     protocols.check(run.data)
     check_design(run.data, bert=False)
     check_cache_dir(run.data.cache_dir)
@@ -304,7 +319,7 @@ def _check_bert(run: TrainRun, model: Bert, labels: Sequence[Labels | None]) -> 
             f"{run.data.task} mixes tasks with other labels, and a BERT has one classifier: choose one task"
         )
     check_design(run.data, bert=True)
-    length = text_length(run.data, prompt_length(run.method)) + prompt_length(run.method)
+    length = text_length(run.data, prompt_length(run)) + prompt_length(run)
     if length > model.config.max_length:
         raise ConfigError(
             f"TASK_FEATURE_LENGTHS inputs and the prompt are {length} tokens, and {run.model.name} has "

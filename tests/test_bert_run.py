@@ -4,9 +4,11 @@ import dataclasses
 import json
 import pathlib
 import random
+import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import jax_prompts
 from jax_prompts import ConfigError, load_model
@@ -237,3 +239,105 @@ def test_a_prompt_of_t5_is_refused(tuned, folder, tmp_path, capsys):
     settings = tuning(folder, tmp_path, PROMPT_FILES=files)
     line = refusal(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin", *settings)
     assert "no classifier" in line
+
+
+WARP = ["--gin_file=gin_configs/prompts/warp.gin", *TRAIN[1:]]
+WORDS = {"VERBALIZER": "{'entailment': 'good', 'not_entailment': 'bad'}"}
+
+
+@pytest.fixture(scope="module")
+def both_heads(base):
+    """The BERT whose states have something to say, with the masked-LM head it had before; its directory."""
+    folder = base / "both_heads"
+    arrays = {
+        name: array
+        for run, head in (("base", False), ("pretrained", True))
+        for name, array in load_file(base / run / "model" / "model.safetensors").items()
+        if name.startswith("mlm_") is head and not name.startswith("classifier")
+    }
+    folder.mkdir()
+    save_file(arrays, folder / "model.safetensors")
+    shutil.copy(base / "base" / "model" / "config.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def warp(both_heads, folder):
+    more = {"INITIAL_CHECKPOINT_PATH": both_heads, "PROMPT_LENGTH": 6, "MEMBERS": 2, "DROPOUT_RATE": 0.0}
+    more |= {"TRAIN_STEPS": 150, "EVAL_PERIOD": 150, "LEARNING_RATE": 0.01, **WORDS}
+    settings = [*tuning(folder, folder / "warp", **more), "--gin.Verbalizer.start='labels'"]
+    main(["train", *WARP, *settings])
+    return folder / "warp"
+
+
+def test_warp_learns_and_its_files_answer_alone(warp, both_heads, folder, capsys):
+    lines = [json.loads(line) for line in (warp / "metrics" / "eval.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert losses[0] > 0.4 and losses[150] < 0.2
+    summary = json.loads((warp / "summary.json").read_text())
+    P, C, head = 6, 2, D * D + D + 2 * D + V
+    assert summary["tuned_parameters"] == 2 * (P * D + D * C + C)
+    encoder = (V + 128 + 2 + 2) * D + 2 * (4 * D * D + 2 * D * F + F + 9 * D) + D * D + D
+    assert summary["frozen_parameters"] == encoder + head
+    files = [warp / f"prompt-{member}.safetensors" for member in range(2)]
+    prompt_PD, metadata = load_prompt(files[0])
+    assert prompt_PD.shape == (P, D) and metadata.labels == ("good", "bad")
+    assert {name: array.shape for name, array in load_leaves(files[0])[0].items()} == {
+        "verbalizer/kernel": (D, C), "verbalizer/bias": (C,)
+    }  # fmt: skip
+
+    settings = {
+        "INITIAL_CHECKPOINT_PATH": both_heads,
+        "PROMPT_FILES": f"('{files[0]}', '{files[1]}')",
+        **WORDS,
+    }
+    scored = t5x(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin",
+                 *tuning(folder, folder / "warp_eval", **settings))  # fmt: skip
+    values = [m["bert_super_glue_rte_v102"]["accuracy"] for m in scored["metrics"].values()]
+    assert values == [member["best_metric"] for member in summary["members"]]
+
+
+def test_rows_of_one_batch_are_read_at_mask_and_at_cls(tuned, warp, both_heads, folder, capsys):
+    """Classifiers and verbalisers of one encoder answer side by side; a text may hold [MASK] itself."""
+    model = load_model(str(both_heads), size="bert_of_tests", vocabulary=str(folder / "vocab.txt"))
+    a, b, c = (
+        model.load_prompt(file / f"prompt-{member}.safetensors")
+        for file, member in ((warp, 0), (warp, 1), (tuned, 0))
+    )
+    good, bad = "the film was good [SEP] everybody liked it", "the soup was poor [SEP] everybody liked it"
+    texts, each = [good, bad, good, bad, good, bad], [a, a, b, b, c, c]
+    assert model.predict(texts, each) == ["good", "bad"] * 2 + ["entailment", "not_entailment"]
+    log_p_NC = model.score_labels(texts[:4], prompt=each[:4])
+    for row in range(4):
+        alone_NC = model.score_labels(texts[row : row + 1], prompt=each[row])
+        np.testing.assert_allclose(alone_NC[0], log_p_NC[row], rtol=1e-4, atol=1e-5)
+    assert model.predict([f"[MASK] {good}", f"[MASK] {bad}"], a) == ["good", "bad"]
+    short = dataclasses.replace(a, leaves={**a.leaves, "verbalizer/kernel": np.ones((D, 3))})
+    with pytest.raises(ConfigError, match=r"holds verbalizer/kernel \(64, 3\), and 2 labels"):
+        model.predict(texts, short)
+
+    (folder / "warp.txt").write_text("\n".join(texts[:2]) + "\n")
+    t5x(capsys, "infer", "--gin_file=gin_configs/runs/infer.gin", *flags(folder)[:3],
+        f"--gin.INITIAL_CHECKPOINT_PATH={both_heads}", "--gin.TASK_FEATURE_LENGTHS={'inputs': 24, 'targets': 1}",
+        f"--prompt=a={warp / 'prompt-0.safetensors'}", f"--input={folder / 'warp.txt'}",
+        f"--output={folder / 'warp.jsonl'}")  # fmt: skip
+    found = [json.loads(line) for line in (folder / "warp.jsonl").read_text().splitlines()]
+    assert [row["prediction"] for row in found] == ["good", "bad"]
+
+
+def test_warp_refuses_what_it_cannot_do(warp, folder, tmp_path, capsys):
+    def line_of(**more):
+        start = more.pop("start", "random")
+        flag = f"--gin.Verbalizer.start='{start}'"
+        return refusal(capsys, "train", *WARP, *tuning(folder, tmp_path, TRAIN_STEPS=50, **more), flag)
+
+    start = {"INITIAL_CHECKPOINT_PATH": folder / "both_heads", "PROMPT_LENGTH": 2}
+    assert "without its masked-LM head (mlm_bias," in line_of(PROMPT_LENGTH=2)
+    assert "'entailment' of bert_super_glue_rte_v102 is no word" in line_of(start="labels", **start)
+    assert "set it to 'random' or 'labels'" in line_of(start="words", **start)
+    text = {"MIXTURE_OR_TASK_NAME": "masked_lm", "DATA_DIR": folder / "text"}
+    text["TASK_FEATURE_LENGTHS"] = "{'inputs': 32, 'targets': 32}"
+    assert "masked_lm has no labels" in line_of(**start, **text)
+    more = {"PROMPT_FILES": f"('{warp / 'prompt-0.safetensors'}',)", **WORDS}
+    line = refusal(capsys, "eval", "--gin_file=gin_configs/runs/eval.gin", *tuning(folder, tmp_path, **more))
+    assert "needs a BERT's masked-LM head" in line

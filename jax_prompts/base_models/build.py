@@ -113,14 +113,16 @@ def make_model(
     prompt_kind: str = "input",
     vocabulary: Vocabulary | WordPiece | None = None,
     classes: int = 0,
+    at_mask: bool = False,
 ) -> Model:
     """The module of the size named by `base`, with its numerics.
 
     Args:
       base: which model.
       prompt_kind: what prompts are (`models/layer_prompts.py`).
-      vocabulary: its [SEP] tells a BERT's segments apart; None: BERT's own.
+      vocabulary: its [SEP] tells a BERT's segments apart, and it has [MASK]; None: BERT's own.
       classes: of a BERT's classifier; 0: masked-LM head. A T5 answers with text.
+      at_mask: whether a BERT's classes are read at [MASK].
 
     Raises:
       ConfigError: unknown size, or a setting that the architecture has not.
@@ -134,9 +136,9 @@ def make_model(
     if isinstance(config, BertConfig):
         if base.scan_layers:
             raise ConfigError(f"SCAN_LAYERS is True, but {base.name} is a BERT: set it to False")
-        if vocabulary is not None:
-            numerics["separator_id"] = vocabulary.eos_id
-        return Bert(dataclasses.replace(config, **numerics), prompt_kind, classes)
+        if isinstance(vocabulary, WordPiece):
+            numerics |= {"separator_id": vocabulary.eos_id, "mask_id": vocabulary.mask_id}
+        return Bert(dataclasses.replace(config, **numerics), prompt_kind, classes, at_mask)
     return T5(dataclasses.replace(config, **numerics, scan_layers=base.scan_layers), prompt_kind)
 
 

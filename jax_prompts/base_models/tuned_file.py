@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.classifier import CLASSIFIER
+from jax_prompts.base_models.build import Model, with_adapters
+from jax_prompts.base_models.classifier import ANSWERS, answer_of
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.errors import ConfigError
-from jax_prompts.models.bert import Bert
+from jax_prompts.models.bert import VERBALIZER, Bert
 from jax_prompts.models.row_prompts import ATTENTION, ROUTER
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
 from jax_prompts.prompts.prompt_file import PromptMetadata, parse_leaves, parse_prompt, read_content
@@ -25,7 +25,7 @@ _SHOWN = 10  # of what does not fit
 
 
 def load_leaves_of(model: Model, path: PathOrUrl, labels: Sequence[str] | None = None) -> Leaves:
-    """The leaves of a prompt file, by path, for a model; of a BERT with its classifier for these labels.
+    """The leaves of a prompt file, by path, for a model; of a BERT with what it answers these labels with.
 
     Args:
       model: the base model.
@@ -34,7 +34,7 @@ def load_leaves_of(model: Model, path: PathOrUrl, labels: Sequence[str] | None =
 
     Raises:
       ConfigError: leaves that the model has no place for (+), or lacks others beside (-); other prompts that do not go
-        with the file's own; of a BERT, no classifier, or one for other labels.
+        with the file's own; of a BERT, neither classifier nor verbaliser, or one for other labels.
       RunError: the file cannot be read.
     """
     content = read_content(path)
@@ -60,15 +60,24 @@ def check_leaves(
     Args:
       name: what is read.
     """
-    if isinstance(model, Bert) and not any(path.startswith(f"{CLASSIFIER}/") for path in leaves):
+    answer = answer_of(leaves)
+    if isinstance(model, Bert):
+        if answer is None:
+            raise ConfigError(
+                f"{name} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
+            )
+        D, C = model.config.emb_dim, len(metadata.labels)
+        for path, shape in ((f"{answer}/kernel", (D, C)), (f"{answer}/bias", (C,))):
+            if path in leaves and np.shape(leaves[path]) != shape:
+                raise ConfigError(
+                    f"{name} holds {path} {np.shape(leaves[path])}, and {C} labels of this BERT make it {shape}: use "
+                    "the base model it was tuned with"
+                )
+    elif answer is not None:
         raise ConfigError(
-            f"{name} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
+            f"{name} holds a BERT's {answer}, and this model is a T5: use the BERT it was tuned with"
         )
-    inside = {path: leaf for path, leaf in leaves.items() if not path.startswith(f"{CLASSIFIER}/")}
-    if CLASSIFIER in {path.partition("/")[0] for path in leaves} and not isinstance(model, Bert):
-        raise ConfigError(
-            f"{name} holds a BERT's classifier, and this model is a T5: use the BERT it was tuned with"
-        )
+    inside = {path: leaf for path, leaf in leaves.items() if path.partition("/")[0] not in ANSWERS}
     if inside:
         check_in_weights(name, inside, by_path(abstract_weights(model)), metadata)
     if problem := _beside_prompt(inside, metadata, prompt_PD):
@@ -108,3 +117,15 @@ def _beside_prompt(
     if f"{ROUTER}/kernel" in leaves and leaves[f"{ROUTER}/kernel"].shape[1] != 1 + len(others[0]):
         return f"a router of {leaves[f'{ROUTER}/kernel'].shape[1]} prompts and {1 + len(others[0])} prompts"
     return None
+
+
+def model_of(model: Model, leaves: Iterable[str], metadata: PromptMetadata) -> Model:
+    """The model as a prompt needs it: of its kind, with its adapters, and read at [MASK] by a verbaliser.
+
+    Args:
+      model: the base model.
+      leaves: paths of what was tuned inside it.
+      metadata: of the prompt.
+    """
+    model = with_adapters(model.clone(prompt_kind=metadata.prompt_kind), metadata.adapter_activation)
+    return model.clone(at_mask=answer_of(leaves) == VERBALIZER) if isinstance(model, Bert) else model

@@ -196,6 +196,11 @@ def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> Non
     """Raises RunError unless names and shapes are the model's, and numbers are floats."""
     name = f"{base.checkpoint} does not match the model"
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing and not extra and all(path.startswith("mlm_") for path in missing):
+        raise RunError(
+            f"{base.checkpoint} is a BERT without its masked-LM head ({', '.join(missing)}): use a checkpoint that was "
+            "saved with it, as BertForPreTraining is"
+        )
     if missing or extra:
         listing = [f"- {name}" for name in missing[:10]] + [f"+ {name}" for name in extra[:10]]
         raise RunError(f"{name} ({len(missing)} missing -, {len(extra)} unknown +): " + " ".join(listing))

@@ -15,6 +15,7 @@ from jax_prompts.config import Data
 from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
+from jax_prompts.models.mask_place import MASK_PLACE
 
 Batch = dict[str, np.ndarray]
 ROUNDING = 8  # lengths are rounded up to this: compilers tile by it, and near-equal data sets share programs
@@ -98,12 +99,12 @@ def encoder_tokens(
     length: int,
     special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
 ) -> Int32[np.ndarray, "B L"]:
-    """Each row's `begin` tokens, prompt, text and padding.
+    """Each row's `begin` tokens, prompt, text and padding; a prompt with the place of [MASK] stands around the text.
 
     Args:
       text: B rows of text tokens, cut to what the prompt leaves; a cut row keeps its end of sentence.
       prompts: virtual token ids (V + q for row q of prompts_QD): one prompt for all rows, possibly empty,
-        or B of them, of any lengths.
+        or B of them, of any lengths; with `MASK_PLACE` among them (`models/mask_place.py`) of one length.
       length: L.
       special_tokens: of the vocabulary.
 
@@ -117,6 +118,8 @@ def encoder_tokens(
             f"a prompt of {prompts.lengths_B.max()} tokens leaves no room for text in {length}: "
             "raise TASK_FEATURE_LENGTHS inputs, or use a shorter prompt"
         )
+    if MASK_PLACE in prompts.values_N:
+        return _around(text, prompts, length, special_tokens)
     begin_B = np.full_like(prompts.lengths_B, special_tokens.begin)
     prompts_BL = _shifted(prompts, begin_B, length, special_tokens)
     return prompts_BL + _shifted(text, prompts.lengths_B, length, special_tokens, special_tokens.begin)
@@ -137,6 +140,32 @@ def decoder_arrays(targets: RaggedTokens, length: int) -> Batch:
         "decoder_target_tokens": targets_BU,
         "decoder_loss_weights": weights_BU,
     }
+
+
+def _around(
+    text: RaggedTokens, prompts: RaggedTokens, length: int, special_tokens: SpecialTokens
+) -> Int32[np.ndarray, "B L"]:
+    """Rows of text with their prompts in three parts: in front, behind the first segment, and at the end.
+
+    The first is half of what stands before [MASK], the last half of what stands behind it; a segment's [SEP] follows
+    them.
+    """
+    prompts_BP = prompts.values_N.reshape(len(text.lengths_B), -1)
+    P, mask = prompts_BP.shape[1], int(np.argmax(prompts_BP[0] == MASK_PLACE))
+    first, last = mask // 2, (P - 1 - mask) // 2
+    text_BT = _shifted(text, np.zeros_like(text.lengths_B), length - P, special_tokens)
+    lengths_B = np.minimum(text.lengths_B, length - P)
+    ends_BT = text_BT == special_tokens.eos_id
+    end_B = lengths_B - np.any(ends_BT & (np.arange(length - P) == lengths_B[:, None] - 1), axis=1)
+    segment_B = np.where(ends_BT.any(axis=1), ends_BT.argmax(axis=1), end_B)
+    begin_B = np.full_like(end_B, special_tokens.begin)
+    # Text in front of each prompt token, and prompt tokens in front of each of the text.
+    before_BP = np.repeat(np.stack([begin_B, segment_B, end_B], 1), [first, P - first - last, last], axis=1)
+    moved_BT = np.sum(before_BP[:, None] <= np.arange(length - P)[:, None], axis=2)
+    tokens_BL = np.zeros((len(text_BT), length), np.int32)
+    np.put_along_axis(tokens_BL, before_BP + np.arange(P), prompts_BP, axis=1)
+    np.put_along_axis(tokens_BL, moved_BT + np.arange(length - P), text_BT, axis=1)
+    return tokens_BL
 
 
 def _shifted(

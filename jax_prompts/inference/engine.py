@@ -22,9 +22,10 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts import decoding as ways_of_decoding
 from jax_prompts import partition
-from jax_prompts.base_models.build import Model, make_model, make_vocabulary, with_adapters
+from jax_prompts.base_models.build import Model, make_model, make_vocabulary
+from jax_prompts.base_models.classifier import check_masked_lm, with_masked_lm
 from jax_prompts.base_models.fingerprint import fingerprint
-from jax_prompts.base_models.tuned_file import check_leaves, load_leaves_of
+from jax_prompts.base_models.tuned_file import check_leaves, load_leaves_of, model_of
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import ROUNDING, SpecialTokens
@@ -36,6 +37,7 @@ from jax_prompts.inference.predict import label_of, make_predict
 from jax_prompts.inference.ranking import label_arrays, make_rank
 from jax_prompts.length_plan import plan_texts
 from jax_prompts.models.bert import Bert
+from jax_prompts.models.mask_place import with_mask
 from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
 from jax_prompts.storage.files import PathOrUrl
 from jax_prompts.tuned.leaves import lay_in
@@ -51,7 +53,7 @@ class Prompt:
     Attributes:
       array: `[P, D]` float32; `[P, W]` of a method at every layer (`prompts/per_layer.py`); `[0, 0]` of leaves alone.
       metadata: where it came from.
-      leaves: arrays that were tuned inside the model, by path (`tuned/`); a BERT's classifier too.
+      leaves: arrays that were tuned inside the model, by path (`tuned/`); a BERT's classifier or verbaliser too.
       name: what error messages call it.
     """
 
@@ -112,10 +114,10 @@ class Engine:
         inputs.typed(base, BaseModel, "base")
         self._mesh = partition.mesh_of(base)
         self._vocabulary = make_vocabulary(base)
-        # One class stands for a classifier, which prompts bring along, in place of BERT's masked-LM head.
+        # One class stands for those of a classifier or verbaliser, which a BERT's prompts bring along.
         self._model = make_model(base, vocabulary=self._vocabulary, classes=1)
         self._bert = isinstance(self._model, Bert)
-        self._params = load_weights(base, self._model, mesh=self._mesh)
+        self._params = load_weights(base, with_masked_lm(self._model, base), mesh=self._mesh)
         self.fingerprints = {
             "model_fingerprint": fingerprint(self._params),
             "tokenizer_fingerprint": self._vocabulary.fingerprint,
@@ -247,6 +249,7 @@ class Engine:
             prompt_PD = inputs.matrix(each.array, each.name)
             check_fits(each.name, prompt_PD, each.metadata, **self._base)
             check_leaves(each.name, self._model, each.leaves, each.metadata, prompt_PD)
+            check_masked_lm(each.name, each.leaves, self._params)
         return prompts
 
     def _batches(self, texts: Sequence[str], prompts: list[Prompt | None]) -> Iterator[_Batch]:
@@ -258,12 +261,12 @@ class Engine:
         for numbers in sharing.values():
             first = prompts[numbers[0]] or Prompt(np.zeros((0, 0), np.float32))
             labels = first.metadata.labels if self._bert else ()
-            model = self._model.clone(prompt_kind=first.metadata.prompt_kind)
-            model = with_adapters(model, first.metadata.adapter_activation)
-            if self._bert:
-                model = model.clone(classes=len(labels))
+            model = model_of(self._model, first.leaves, first.metadata)
             each = [prompts[number] for number in numbers]
             prompts_QD, ids = self._table(dict.fromkeys(prompt for prompt in each if prompt is not None))
+            if isinstance(model, Bert):
+                model = model.clone(classes=len(labels))
+                ids = {key: with_mask(ids_P) for key, ids_P in ids.items()} if model.at_mask else ids
             limit = self._text_limit(max(map(len, ids.values())))
             tokens, cut = self._tokens([texts[number] for number in numbers], limit)
             found = text_batches(

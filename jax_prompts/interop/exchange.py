@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jax_prompts.base_models.classifier import answer_of
 from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
@@ -161,8 +162,8 @@ def export_prompt(
         return {"to": to, "target": target, **written}
     if metadata.prompt_kind not in ("input", *([peft_prefix.KIND] if to == "peft" else [])):
         raise ConfigError(f"{prompt} is a prompt at every layer ({metadata.prompt_kind!r}): {_PER_LAYER[to]}")
-    if any(path.startswith("classifier/") for path in leaves):
-        raise ConfigError(f"{prompt} is a BERT's, with a classifier: {_CLASSIFIER[to]}")
+    if (answer := answer_of(leaves)) is not None:
+        raise ConfigError(f"{prompt} is a BERT's, with a {answer}: {_CLASSIFIER[to]}")
     is_dept = to == "peft" and metadata.prompt_kind == "input" and peft_dept.is_offset(leaves)
     is_alone = to == "peft" and not len(prompt_PD)
     if leaves and not is_alone and not (is_dept and len(prompt_PD)):

@@ -2,8 +2,8 @@
 
 Post-norm encoder with learned positions: hidden = LayerNorm(x + sublayer(x)). Virtual tokens are tokens: like
 words they take a position, a segment and the embedding's norm. Called as T5 is, it answers with a class (a
-"vocabulary" of C labels and one target), or, without classes, with the words that were masked. Letters as in
-`models/t5.py`; C classes.
+"vocabulary" of C labels and one target) of [CLS] or at [MASK], or, without classes, with the words that were masked.
+Letters as in `models/t5.py`; C classes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,14 @@ from jax_prompts.models.layer_prompts import (
     prompt_width,
 )
 from jax_prompts.models.layers import MASKED, Dense, Dropout, Embed, Rate, shard_batch
+from jax_prompts.models.mask_place import MASK_PLACE
 from jax_prompts.models.products import contract
 from jax_prompts.models.remat import rematerialized
+from jax_prompts.models.tuned_leaves import leaf, plus
+
+VERBALIZER = (
+    "verbalizer"  # tuned leaves [D, C] and [C], which the answer at [MASK] is read by (`tuned/verbalizer.py`)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +47,7 @@ class BertConfig:
       max_length: learned positions; the prompt counts.
       segments: rows of the segment embedding.
       separator_id: of [SEP]: what stands after the first is segment 1.
+      mask_id: of [MASK].
       dtype: of activations; norms' statistics, softmax and logits are float32 whatever it is.
       remat: what a layer keeps for the backward pass (`models/remat.py`).
     """
@@ -53,6 +60,7 @@ class BertConfig:
     max_length: int = 512
     segments: int = 2
     separator_id: int = 102
+    mask_id: int = 103
     dropout_rate: Rate = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
@@ -134,11 +142,13 @@ class Bert(nn.Module):
     Attributes:
       prompt_kind: what prompts are (`models/layer_prompts.py`).
       classes: C of the classifier on [CLS]; 0: masked-LM head in its place.
+      at_mask: whether the C classes are read at `MASK_PLACE`, by a verbaliser behind the masked-LM head's norm.
     """
 
     config: BertConfig
     prompt_kind: str = "input"
     classes: int = 0
+    at_mask: bool = False
 
     def setup(self) -> None:
         c = self.config
@@ -152,7 +162,7 @@ class Bert(nn.Module):
         self.layers = [layer(c) for _ in range(c.num_layers)]
         self.pooler = _dense(c, c.emb_dim, ("embed", "embed_out"))
         self.dropout = Dropout(c.dropout_rate, shared=False)
-        if self.classes:
+        if self.classes and not self.at_mask:
             self.classifier = _dense(c, self.classes, ("embed", "classes"))
         else:
             self.mlm_dense = _dense(c, c.emb_dim, ("embed", "embed_out"))
@@ -183,12 +193,19 @@ class Bert(nn.Module):
         *,
         deterministic: bool = True,
     ) -> Float[Array, " B #L D"]:
-        """`__call__` up to `logits`: [CLS] pooled [B, 1, D], or the last hidden state [B, L, D]."""
+        """`__call__` up to `logits`: [CLS] pooled or [MASK] transformed [B, 1, D], or all last states [B, L, D]."""
         x_BLD = self.encode(encoder_input_tokens, prompts_QW, deterministic=deterministic)
+        if self.at_mask:
+            place_B11 = jnp.argmax(encoder_input_tokens == MASK_PLACE, axis=1)[:, None, None]
+            return self.transform(jnp.take_along_axis(x_BLD, place_B11, axis=1))
         return self.dropout(self.pool(x_BLD), deterministic)[:, None] if self.classes else x_BLD
 
     def logits(self, h_BUD: Float[Array, "B U D"]) -> Float[Array, "B U V"]:
         """Float32 logits of what `hidden` made."""
+        if self.at_mask:
+            verbalizer = leaf(self, VERBALIZER)
+            logits_BUC = jnp.matmul(h_BUD, verbalizer["kernel"], precision=jax.lax.Precision.HIGHEST)
+            return plus(logits_BUC, verbalizer.get("bias"))
         return self.classifier(h_BUD).astype(jnp.float32) if self.classes else self.predict_masked(h_BUD)
 
     def encode(
@@ -201,6 +218,7 @@ class Bert(nn.Module):
     ) -> Float[Array, "B L D"]:
         """The last hidden state; undefined at padding. Without `segments_BL` the first [SEP] ends segment 0."""
         c, length = self.config, tokens_BL.shape[1]
+        tokens_BL = jnp.where(tokens_BL == MASK_PLACE, c.mask_id, tokens_BL)
         prompts = layer_prompts_of(prompts_QW, self.prompt_kind, c.prompted_layers, c.num_heads)[ENCODER]
         if segments_BL is None:
             separators_BL = tokens_BL == c.separator_id
@@ -222,14 +240,20 @@ class Bert(nn.Module):
         """tanh(W x + b) of [CLS], the first token: what next-sentence prediction was trained on."""
         return jnp.tanh(self.pooler(x_BLD[:, 0]))
 
+    def transform(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """What the masked-LM head projects, float32."""
+        return self.mlm_norm(nn.gelu(self.mlm_dense(x_BLD), approximate=False)).astype(jnp.float32)
+
     def predict_masked(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """Float32 logits of the masked-LM head, whose projection is the embedding."""
-        h_BLD = self.mlm_norm(nn.gelu(self.mlm_dense(x_BLD), approximate=False)).astype(jnp.float32)
-        logits_BLV = h_BLD @ self.token_embedder.embedding.astype(jnp.float32).T
+        logits_BLV = self.transform(x_BLD) @ self.token_embedder.embedding.astype(jnp.float32).T
         return logits_BLV + jnp.broadcast_to(self.mlm_bias, logits_BLV.shape)
 
     def initialize(self) -> None:
         """Touches every parameter, for `init(..., method="initialize")`."""
-        token = jnp.zeros((1, 1), jnp.int32)
-        self(token, token)
-        self.pool(self.encode(token))
+        x_BLD = self.encode(jnp.zeros((1, 1), jnp.int32))
+        if self.classes and not self.at_mask:
+            self.classifier(x_BLD)
+        else:
+            self.predict_masked(x_BLD)
+        self.pool(x_BLD)

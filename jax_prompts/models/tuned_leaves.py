@@ -7,6 +7,7 @@
     SUBLAYER/adapter/{down, up}/{kernel, bias}              Attention, MLP: a bottleneck behind them
     decoder/logits_bias                                     of every row of the vocabulary
     input_offset/...                                        T5: on the encoder's text (`models/input_offset.py`)
+    verbalizer/{kernel, bias}                               `models/bert.py`, Bert: of every class
 
 A leaf of a weight's own name takes that weight's place. Letters as in `models/t5.py`; R rank, M bottleneck.
 """

@@ -69,7 +69,7 @@ def programs_of(setup: Setup) -> dict[str, Program]:
     else:
         params = _with_leaves(setup)
         width = model.config.prompt_width(prompt_kind_of(setup.method))
-        rows = members * setup.prompt_length
+        rows = members * (0 if setup.method is None else setup.method.length)
         prompts_QW = everywhere((rows, width), jnp.float32) if rows else None
     train_batch, eval_batch = batch(members, data.batch_size), batch(data.eval_batch_size)
     eval_inputs = eval_batch["encoder_input_tokens"]

@@ -152,15 +152,19 @@ class Text:
 
     Attributes:
       text: for instance an instruction that describes the task; encoded without end of sentence.
+      repeat: rows left over are the pieces again, in order.
     """
 
     text: str
+    repeat: bool = False
 
     def table_init(self, base: Base) -> TableInit:
         ids = _encode(base, self.text, "Text")
         sampled = SampledVocabulary().table_init(base)
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
+            if self.repeat:
+                return _rows(base, jnp.resize(jnp.asarray(ids), shape[:1]), shape).astype(dtype)
             return _put_first(_rows(base, jnp.asarray(ids[: shape[0]]), shape), sampled(key, shape, dtype))
 
         return init

@@ -36,6 +36,7 @@ from jax_prompts.inference.predict import (
 from jax_prompts.inference.ranking import Rank, Ranked, label_arrays, log_probabilities, make_rank
 from jax_prompts.length_plan import EvaluationPlan, plan_evaluation
 from jax_prompts.models.bert import Bert
+from jax_prompts.models.mask_place import with_mask
 from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.journal import NOTHING_KEPT, Journal
 from jax_prompts.scoring.task_evaluator import Scores, TaskEvaluator
@@ -140,6 +141,7 @@ class Evaluator:
         prompts_QD = None if prompts_EPD is None else prompts_EPD.reshape(members * length, -1)
         ids_Q = self.model.config.vocab_size + np.arange(members * length, dtype=np.int32)
         ids_EP = ids_Q.reshape(members, length)
+        ids_EP = with_mask(ids_EP) if isinstance(self.model, Bert) and self.model.at_mask else ids_EP
         if together and all(params is params_E[0] for params in params_E):
             yield _Asked(list(range(members)), params_E[0], prompts_QD, ids_EP)
         else:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jax_prompts.base_models.build import with_adapters
+from jax_prompts.base_models.classifier import check_masked_lm
+from jax_prompts.base_models.tuned_file import model_of
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.scoring.answers import Answers
 from jax_prompts.scoring.ensemble import agreement, candidates_of, ensemble_of
@@ -61,11 +62,11 @@ class _Group:
 
     @classmethod
     def of(cls, evaluator: Evaluator, params: Tree, prompts: PromptSet, numbers: list[int]) -> _Group:
-        metadata = prompts.metadata[numbers[0]]
-        model = with_adapters(evaluator.model, metadata.adapter_activation)
+        for number in numbers:
+            check_masked_lm(prompts.files[number], prompts.leaves[number], params)
         own = dataclasses.replace(
             evaluator,
-            model=model.clone(prompt_kind=metadata.prompt_kind),
+            model=model_of(evaluator.model, prompts.leaves[numbers[0]], prompts.metadata[numbers[0]]),
             journal=evaluator.journal.of(asked=[prompts.files[number] for number in numbers]),
         )
         params_E = [lay_in(params, prompts.leaves[number]) for number in numbers]

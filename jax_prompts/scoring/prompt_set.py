@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.base_models.build import Model
+from jax_prompts.base_models.classifier import answer_of
 from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.models.bert import VERBALIZER
 from jax_prompts.prompts import PromptMetadata, load_prompt
 from jax_prompts.prompts.prompt_file import digest
 from jax_prompts.tuned.leaves import Leaves
@@ -51,12 +54,20 @@ class PromptSet:
 
     @property
     def groups(self) -> list[list[int]]:
-        """Numbers of prompts that one model asks: of one kind and length, with adapters of one activation."""
-        found: dict[tuple[str, int, str], list[int]] = {}
-        for number, (prompt_PW, origin) in enumerate(zip(self.prompts, self.metadata, strict=True)):
-            key = origin.prompt_kind, len(prompt_PW), origin.adapter_activation
+        """Numbers of prompts that one model asks: of one kind and length, with adapters of one activation, and of a
+        BERT all with classifiers or all with verbalisers."""
+        found: dict[tuple[Any, ...], list[int]] = {}
+        every = zip(self.prompts, self.metadata, self.leaves, strict=True)
+        for number, (prompt_PW, origin, leaves) in enumerate(every):
+            key = origin.prompt_kind, len(prompt_PW), origin.adapter_activation, answer_of(leaves)
             found.setdefault(key, []).append(number)
         return list(found.values())
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a prompt brings into a row at most, [MASK] with it; 0 without prompts."""
+        lengths = zip(map(len, self.prompts), map(answer_of, self.leaves), strict=True)
+        return max((length + (answer == VERBALIZER) for length, answer in lengths), default=0)
 
     @property
     def tasks(self) -> list[str]:

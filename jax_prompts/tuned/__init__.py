@@ -24,8 +24,9 @@ from jax_prompts.tuned.ia3 import IA3
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights
 from jax_prompts.tuned.lora import LoRA
 from jax_prompts.tuned.smop import SMoP
+from jax_prompts.tuned.verbalizer import Verbalizer, for_task, reads_mask
 
-KINDS = (Adapter, BitFit, LoRA, IA3, DePT, ADePT, ATTEMPT, SMoP)
+KINDS = (Adapter, BitFit, LoRA, IA3, DePT, ADePT, ATTEMPT, SMoP, Verbalizer)
 
 __all__ = [
     "KINDS",
@@ -34,7 +35,9 @@ __all__ = [
     "check_beside_prompt",
     "constants_of",
     "fold_leaves",
+    "for_task",
     "fresh_leaves",
+    "reads_mask",
     *(k.__name__ for k in KINDS),
 ]
 

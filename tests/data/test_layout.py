@@ -17,6 +17,7 @@ from jax_prompts.data.layout import (
     text_length,
 )
 from jax_prompts.errors import ConfigError
+from jax_prompts.models.mask_place import MASK_PLACE, with_mask
 
 
 def settings(inputs: int, inside: bool) -> Data:
@@ -116,3 +117,39 @@ def test_prompts_without_room_are_refused() -> None:
         text_length(Data("t", "m", {"inputs": 8}, 1), 1)
     with pytest.raises(ConfigError, match="has 'target': it takes 'inputs' and 'targets' alone"):
         text_length(Data("t", "m", {"inputs": 8, "targets": 4, "target": 16}, 1), 1)
+
+
+M = MASK_PLACE
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rows"),
+    [
+        (
+            [70, 71, 72, 73],
+            [[2, 70, 8, 9, 71, M, 72, 3, 7, 73, 3, 0], [2, 70, 8, 9, 71, M, 72, 73, 3, 0, 0, 0],
+             [2, 70, 8, 9, 8, 9, 8, 71, M, 72, 73, 3]],
+        ),
+        (
+            [70],
+            [[2, 8, 9, 70, M, 3, 7, 3, 0], [2, 8, 9, 70, M, 3, 0, 0, 0], [2, 8, 9, 8, 9, 8, 70, M, 3]],
+        ),
+        ([], [[2, 8, 9, M, 3, 7, 3, 0], [2, 8, 9, M, 3, 0, 0, 0], [2, 8, 9, 8, 9, 8, M, 3]]),
+    ],
+)  # fmt: skip
+def test_a_prompt_with_mask_stands_around_the_text(prompt: list[int], rows: list[list[int]]) -> None:
+    """Two segments, one, and one that is cut to 7 tokens."""
+    texts = RaggedTokens.of([[2, 8, 9, 3, 7, 3], [2, 8, 9, 3], [2, 8, 9, 8, 9, 8, 9, 8, 3, 7, 3]])
+    ids_P = with_mask(np.array(prompt, np.int32))
+    special_tokens = SpecialTokens(begin=1, eos_id=3)
+    assert encoder_tokens(texts, ids_P, len(rows[0]), special_tokens).tolist() == rows
+    each = RaggedTokens.of([ids_P] * 3)
+    assert encoder_tokens(texts, each, len(rows[0]), special_tokens).tolist() == rows
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_mask_stands_in_the_middle(length: int) -> None:
+    ids_EP = np.arange(2 * length, dtype=np.int32).reshape(2, length)
+    found_EP = with_mask(ids_EP)
+    assert (found_EP[:, (length + 1) // 2] == MASK_PLACE).all()
+    np.testing.assert_array_equal(found_EP[found_EP != MASK_PLACE].reshape(2, length), ids_EP)

@@ -1,6 +1,9 @@
-"""BERT beside transformers, live: a folder that transformers wrote, its states, masked words and a prompt's classes."""
+"""BERT beside transformers, live: a folder that transformers wrote, its states, masked words, a prompt, WARP."""
+
+import dataclasses
 
 import flax.traverse_util
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ import torch
 import transformers
 
 from jax_prompts.base_models.open import open_model
+from jax_prompts.data.layout import RaggedTokens, SpecialTokens, encoder_tokens
 from jax_prompts.models.bert import Bert
+from jax_prompts.models.mask_place import MASK_PLACE, with_mask
 
 pytestmark = pytest.mark.parity
 
@@ -88,3 +93,58 @@ def test_a_prompt_behind_cls(pair):
     arrays = map(jnp.asarray, (tokens_BL, prompt_PD, np.zeros_like(tokens_BL)))
     x_BLD = model.apply(params, *arrays, method="encode")
     np.testing.assert_allclose(x_BLD[tokens_BL > 0], wanted[tokens_BL > 0], atol=1e-4)
+
+
+def test_warp_and_its_gradients(pair):
+    """Embeddings put together by hand as the released code does, the head without its decoder, a linear layer."""
+    theirs, model, params = pair
+    V, D, C, cls, sep, mask = theirs.config.vocab_size, theirs.config.hidden_size, 3, 2, 3, 4
+    draw = np.random.default_rng(2)
+    a, b, c = (draw.integers(5, V, size).tolist() for size in (4, 3, 6))
+    texts, classes_B = [[cls, *a, sep, *b, sep], [cls, *c, sep]], np.array([2, 0])
+    prompt_PD, kernel_DC, bias_C = (
+        draw.normal(size=size).astype(np.float32) * 0.5 for size in ((P, D), (D, C), (C,))
+    )
+
+    word = theirs.bert.embeddings.word_embeddings
+    wanted = [torch.tensor(x, requires_grad=True) for x in (prompt_PD, kernel_DC, bias_C)]
+    p1, p2, p3, p4 = (wanted[0][i : i + 1] for i in range(P))
+
+    def words(*ids):
+        return word(torch.tensor(ids))
+
+    rows = [
+        ([words(cls), p1, words(*a), p2, words(mask), p3, words(sep, *b), p4, words(sep)], 6 + 1, 9),
+        ([words(cls), p1, words(*c), p2, words(mask), p3, p4, words(sep)], 8 + 1, 13),
+    ]
+    logits = []
+    for parts, place, first in rows:
+        x_LD = torch.cat(parts)
+        segments = (torch.arange(len(x_LD)) > first).long()
+        states = theirs.bert(inputs_embeds=x_LD[None], token_type_ids=segments[None]).last_hidden_state
+        logits.append(theirs.cls.predictions.transform(states[0, place]) @ wanted[1] + wanted[2])
+    torch.nn.functional.cross_entropy(
+        torch.stack(logits), torch.tensor(classes_B), reduction="sum"
+    ).backward()
+
+    ids_P = with_mask(np.arange(V, V + P, dtype=np.int32))
+    rows_BL = encoder_tokens(RaggedTokens.of(texts), ids_P, 16, SpecialTokens(begin=1, eos_id=sep))
+    assert [row.tolist().index(MASK_PLACE) for row in rows_BL] == [place for _, place, _ in rows]
+    tokens_BL = jnp.asarray(rows_BL)
+    config = dataclasses.replace(model.config, separator_id=sep, mask_id=mask)
+    reading = Bert(config, classes=C, at_mask=True)
+
+    def loss(prompt_PD, kernel_DC, bias_C):
+        verbalizer = {"kernel": kernel_DC, "bias": bias_C}
+        logits_B1C = reading.apply(
+            {"params": {**params["params"], "verbalizer": verbalizer}}, tokens_BL, None, prompt_PD
+        )
+        log_p_BC = jax.nn.log_softmax(logits_B1C[:, 0])
+        return -jnp.sum(jnp.take_along_axis(log_p_BC, classes_B[:, None], axis=1)), logits_B1C[:, 0]
+
+    gradients, logits_BC = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(
+        *map(jnp.asarray, (prompt_PD, kernel_DC, bias_C))
+    )
+    np.testing.assert_allclose(logits_BC, torch.stack(logits).detach().numpy(), atol=1e-4)
+    for ours, leaf in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(ours, leaf.grad.numpy(), atol=1e-4, rtol=1e-3)
