@@ -41,8 +41,11 @@ def test_a_prompt_file_names_it():
     run = types.SimpleNamespace(
         model=types.SimpleNamespace(size="micro", checkpoint="asset:micro"),
         data=types.SimpleNamespace(task="record"),
+        method=None,
+        leaves=(),
+        method_name="ModelTuning",
     )
-    metadata = metadata_of(types.SimpleNamespace(run=run, method=None, labels=()), "a", "b")
+    metadata = metadata_of(types.SimpleNamespace(run=run, labels=()), "a", "b")
     found = scored(metadata, {"metric": "mean of f1, em", "value": 30.0, "step": 7})
     assert (metadata.metric, found.metric, found.score, found.step) == ("", "mean of f1, em", 30.0, 7)
 
