@@ -54,6 +54,7 @@ from jax_prompts.stopwatch import Stopwatch
 from jax_prompts.sweep import of_members
 from jax_prompts.task_check import check_task
 from jax_prompts.train_step import TrainStep
+from jax_prompts.tuned import check_files
 from jax_prompts.watching.profiler import profiled
 
 
@@ -71,6 +72,7 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     processes.assert_equal_settings(config_text)
     mesh = partition.mesh_of(run.model)
     memory.check_training(set_up(run, mesh))
+    check_files(run.leaves)
     with model_dir.claimed(run, config_text), contextlib.ExitStack() as exits:
         return _train(run, config_text, mesh, exits)
 

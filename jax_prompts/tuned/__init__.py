@@ -8,12 +8,13 @@ own path; nothing else of the model has a gradient.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.prompts.per_layer import prompt_kind_of
 from jax_prompts.tuned.adapter import Adapter
 from jax_prompts.tuned.adept import ADePT
@@ -33,6 +34,7 @@ __all__ = [
     "TunedLeaves",
     "adapter_activation",
     "check_beside_prompt",
+    "check_files",
     "constants_of",
     "fold_leaves",
     "for_task",
@@ -83,6 +85,13 @@ def constants_of(kinds: Sequence[TunedLeaves]) -> dict[str, Boxed]:
     }
 
 
+def check_files(kinds: Sequence[TunedLeaves]) -> None:
+    """Raises ConfigError, RunError unless files that kinds name can be read."""
+    for kind in kinds:
+        if isinstance(kind, ATTEMPT):
+            kind.check_read()
+
+
 def check_beside_prompt(kinds: Sequence[TunedLeaves], method: Any) -> None:
     """Raises ConfigError where kinds that make a prompt of each row's own do not go with the prompt that is tuned.
 
@@ -99,6 +108,10 @@ def check_beside_prompt(kinds: Sequence[TunedLeaves], method: Any) -> None:
             raise ConfigError(
                 f"{name} makes prompts of tuned embeddings: set PROMPT = @PromptTuning(), or one like it"
             )
+        if isinstance(kind, ATTEMPT) and not kind.is_here:
+            told = "ATTEMPT.sources names files that are not there: tune those prompts before this run"
+            warnings.warn(told, SettingWarning, stacklevel=2)
+            continue
         if kind.prompt_length != method.length:
             raise ConfigError(
                 f"{name} has prompts of {kind.prompt_length} tokens and PROMPT_LENGTH is {method.length}: "

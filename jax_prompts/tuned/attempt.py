@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import math
+import os
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from jax_prompts.models.row_prompts import ATTENTION
 from jax_prompts.prompts.from_files import read_alike
 from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
 from jax_prompts.prompts.prompt_paths import prompt_paths
+from jax_prompts.storage.home import with_home
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
 from jax_prompts.tuned.sizes import check_at_least_1, check_number, encoder_width
 
@@ -66,6 +69,13 @@ class ATTEMPT:
             check_number("ATTEMPT.temperature", self.temperature, above_0=True)
 
     @functools.cached_property
+    def is_here(self) -> bool:
+        """Whether all sources are; a run without steps, such as one that counts, does without them."""
+        return all(
+            "://" in path or os.path.exists(with_home(path)) or glob.has_magic(path) for path in self.sources
+        )
+
+    @functools.cached_property
     def _read(self) -> tuple[Float[np.ndarray, "S P D"], dict[str, PromptMetadata]]:
         """The sources, and the origin of each by its path; read once, so that a run has them to its end."""
         setting = "ATTEMPT.sources"
@@ -80,6 +90,10 @@ class ATTEMPT:
         """P of the sources."""
         return self._read[0].shape[1]
 
+    def check_read(self) -> None:
+        """Raises ConfigError unless the sources can be read and go together."""
+        self._read  # noqa: B018
+
     def check_base(self, model_fingerprint: str) -> None:
         """Raises ConfigError where the sources are known to belong to another base model."""
         for path, origin in self._read[1].items():
@@ -92,7 +106,7 @@ class ATTEMPT:
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh attention for a T5 with these weights."""
         D, M = encoder_width(self, weights), self.bottleneck
-        if (width := self._read[0].shape[2]) != D:
+        if self.is_here and (width := self._read[0].shape[2]) != D:
             raise ConfigError(
                 f"ATTEMPT.sources {next(iter(self._read[1]))} has width {width} and the base model {D}: "
                 "use prompts of its base model"
@@ -113,7 +127,7 @@ class ATTEMPT:
 
     def constants(self) -> dict[str, Boxed]:
         """What the model reads beside the leaves, and a file keeps: the sources."""
-        return {_SOURCES: Boxed(self._read[0], (None, "prompt", "embed"))}
+        return {_SOURCES: Boxed(self._read[0], (None, "prompt", "embed"))} if self.is_here else {}
 
     def fold(self, leaves: Leaves, *, training: bool) -> Leaves:
         """What the model reads: scale and bias of the norm divided by T."""
