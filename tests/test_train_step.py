@@ -1,6 +1,7 @@
 """Batches in groups of like length: the step of the unpadded batch, whatever is tuned and however it is divided."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -56,13 +57,18 @@ def groups_of(count, widths):
     return [rows(part, next(width for width in widths if width >= part.max())) for part in parts]
 
 
+@functools.cache
+def frozen_weights(config):
+    return jax.jit(lambda key: nn.meta.unbox(random_weights(T5(config), key)))(jax.random.key(0))
+
+
 def stepped(method, groups, *, config=CONFIG, mesh=None, **settings):
     """A step's tuned tree and metrics."""
     method = for_model(method, config.prompt_width)
     model = T5(config, prompt_kind_of(method))
-    frozen = nn.meta.unbox(random_weights(T5(config), jax.random.key(0)))
-    tuned = {"prompt": init_members(method, jax.vmap(jax.random.key)(np.arange(E)), config.emb_dim)}
-    optimizer = optax.sgd(0.1)
+    frozen, optimizer = frozen_weights(config), optax.sgd(0.1)
+    keys_E = jax.vmap(jax.random.key)(np.arange(E))
+    tuned = {"prompt": jax.jit(lambda keys_E: init_members(method, keys_E, config.emb_dim))(keys_E)}
     step = make_train_step(model, method, optimizer, z_loss=1e-4, **{"normalization": "mean", **settings})
     state = jax.vmap(optimizer.init)(tuned)
     if mesh is not None:
