@@ -130,7 +130,14 @@ def test_a_bert_is_refused_before_its_data_are_read():
 
 @pytest.mark.slow
 def test_prompts_are_tuned_behind_demonstrations(tmp_path):
-    settings = {"SCAN_LAYERS": True, "TRAIN_STEPS": 4, "EVAL_PERIOD": 2, "BATCH_SIZE": 8, "Residual.hidden": 8, "PROMPT_LENGTH": 2}
+    settings = {
+        "SCAN_LAYERS": True,
+        "TRAIN_STEPS": 4,
+        "EVAL_PERIOD": 2,
+        "BATCH_SIZE": 8,
+        "Residual.hidden": 8,
+        "PROMPT_LENGTH": 2,
+    }
     settings |= {"FEW_SHOT_PER_CLASS": 4, "EVAL_SPLIT": "validation[:16]", "DEMONSTRATIONS": 2}
     place = {"MODEL_DIR": tmp_path / "run", "CACHE_DIR": tmp_path / "caches"}
     lengths = {"TASK_FEATURE_LENGTHS": {"inputs": 96, "targets": 4}, "Optimizer.warmup_steps": 0}
