@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",  # each worker has one core
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,6 +27,7 @@ import jax
 import jaxtyping
 import pytest
 import sentencepiece
+from jax.experimental.compilation_cache import compilation_cache
 
 # Signatures are checked, shapes included, where arrays are computed or cut; as for mypy, an int is a float.
 CHECKED = "data decoding inference losses models prompts scoring setup state step"
@@ -77,6 +79,23 @@ def compile_cache(tmp_path_factory):
         "JAX_COMPILATION_CACHE_DIR": str(session / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """What the tests of a module compile alike is compiled once."""
+    settings = {
+        "jax_enable_compilation_cache": True,
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # JAX asks once whether there is one
+        if values is settings:
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -25,12 +25,12 @@ def prompts(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def t5x_eval(tmp_path_factory):
+def t5x_eval(tmp_path_factory, compiled_once):
     caches = tmp_path_factory.mktemp("caches")
 
     def run(directory, files, **macros):
         macros = {"PROMPT_FILES": files, "MODEL_DIR": directory, "CACHE_DIR": caches, **macros}
-        settings = {"EVAL_SPLIT": "validation[:24]", "EVAL_BATCH_SIZE": 16, **macros}
+        settings = {"SCAN_LAYERS": True, "EVAL_SPLIT": "validation[:24]", "EVAL_BATCH_SIZE": 16, **macros}
         flags = [f"--gin.{name}={value}" for name, value in settings.items()]
         main(
             ["eval", "--gin_file=gin_configs/quickstart.gin", "--gin_file=gin_configs/runs/eval.gin", *flags]

@@ -23,11 +23,11 @@ PLAIN = sorted(
     if not name.startswith(("taskless_", "bert_", "micro_", "mini_", "masked_lm", "toy"))
     and "_v002" not in name
 )
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 TEXT = ("prefix_lm", "span_corruption")  # of any text, a little of which is enough
 FILES = ("models/micro", "prompts/prompt_tuning", "recipes/micro", "runs/train")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", PLAIN)
 def test_a_few_steps(task, shared, tmp_path, capsys):
     data_dir = str(shared / "data")
@@ -39,6 +39,7 @@ def test_a_few_steps(task, shared, tmp_path, capsys):
     if not there:
         pytest.skip(f"no official files of {task} under {data_dir}")
     settings = {
+        "SCAN_LAYERS": True,
         "MIXTURE_OR_TASK_NAME": task,
         "DATA_DIR": data_dir,
         "MODEL_DIR": tmp_path,
@@ -66,13 +67,13 @@ def test_a_few_steps(task, shared, tmp_path, capsys):
     assert summary["metrics"][task]
 
 
-@pytest.mark.slow
 def test_the_average_over_superglue(shared, tmp_path, capsys):
     for folder in (shared / "data/superglue").iterdir():
         (tmp_path / folder.name).symlink_to(folder)
     (tmp_path / "ReCoRD").mkdir()
     (tmp_path / "ReCoRD/val.jsonl").symlink_to(shared / "data/record_explorer/record_123.jsonl")
     settings = {
+        "SCAN_LAYERS": True,
         "MIXTURE_OR_TASK_NAME": "super_glue_v102_proportional",
         "DATA_DIR": tmp_path,
         "MODEL_DIR": tmp_path / "scores",

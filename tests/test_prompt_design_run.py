@@ -21,13 +21,14 @@ def arguments(command, *files, **macros):
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
+def evaluated(tmp_path_factory, compiled_once):
     """eval.json and rows of predictions of the bare model behind some demonstrations."""
     caches = tmp_path_factory.mktemp("caches")
 
     def run(**macros):
         folder = tmp_path_factory.mktemp("eval")
         settings = {
+            "SCAN_LAYERS": True,
             "MIXTURE_OR_TASK_NAME": TASK,
             "TASK_FEATURE_LENGTHS": {"inputs": 128, "targets": 4},
             "EVAL_SPLIT": "validation[:16]",
@@ -129,7 +130,14 @@ def test_a_bert_is_refused_before_its_data_are_read():
 
 @pytest.mark.slow
 def test_prompts_are_tuned_behind_demonstrations(tmp_path):
-    settings = {"TRAIN_STEPS": 4, "EVAL_PERIOD": 2, "BATCH_SIZE": 8, "Residual.hidden": 8, "PROMPT_LENGTH": 2}
+    settings = {
+        "SCAN_LAYERS": True,
+        "TRAIN_STEPS": 4,
+        "EVAL_PERIOD": 2,
+        "BATCH_SIZE": 8,
+        "Residual.hidden": 8,
+        "PROMPT_LENGTH": 2,
+    }
     settings |= {"FEW_SHOT_PER_CLASS": 4, "EVAL_SPLIT": "validation[:16]", "DEMONSTRATIONS": 2}
     place = {"MODEL_DIR": tmp_path / "run", "CACHE_DIR": tmp_path / "caches"}
     lengths = {"TASK_FEATURE_LENGTHS": {"inputs": 96, "targets": 4}, "Optimizer.warmup_steps": 0}

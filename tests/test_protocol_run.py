@@ -12,6 +12,7 @@ from jax_prompts.main import main
 ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 QUICKSTART = "gin_configs/quickstart.gin"
 SHORT = {
+    "SCAN_LAYERS": True,
     "TRAIN_STEPS": 2,
     "EVAL_PERIOD": 2,
     "Optimizer.warmup_steps": 0,

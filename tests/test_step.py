@@ -17,7 +17,7 @@ from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import Base, PromptTuning, Residual, Uniform, init_members
 from jax_prompts.step import dropout_keys, loss_sums, make_train_step
 
-CONFIG = T5Config(128, 64, 4, 2, 2, 16, 128, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
+CONFIG = T5Config(128, 64, 4, 1, 1, 16, 128, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 P = 6
 
 
@@ -138,7 +138,7 @@ def test_members_are_separate_runs():
 def test_logits_of_all_positions_and_members_never_exist_whole():
     """By the compiled memory of a training step of 8 members, and of the evaluation of as many rows."""
     E, B, U, V = 8, 4, 128, 32768
-    model = T5(dataclasses.replace(CONFIG, vocab_size=V, num_encoder_layers=1, num_decoder_layers=1))
+    model = T5(dataclasses.replace(CONFIG, vocab_size=V))
     method, optimizer = PromptTuning(P), adamw()
     frozen = jax.eval_shape(lambda: meta.unbox(random_weights(model, jax.random.key(3))))
     state = jax.eval_shape(lambda: members_state(method, optimizer, range(E)))

@@ -17,6 +17,7 @@ from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
 ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 SHORT = {
     "INITIAL_CHECKPOINT_PATH": "None",
+    "SCAN_LAYERS": True,
     "TRAIN_STEPS": 24,
     "EVAL_PERIOD": 12,
     "CHECKPOINT_PERIOD": 6,
@@ -272,26 +273,27 @@ def test_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, 
     assert json.loads(done.stdout.splitlines()[-1])["examples"] == 2
 
 
-def test_another_configuration_is_refused_and_nothing_is_lost(uninterrupted, cache):
+def test_another_configuration_is_refused_and_nothing_is_lost(uninterrupted, cache, capsys):
     directory, _ = uninterrupted
     before = numbers(directory)
-    done = t5x("train", **{**SHORT, "LEARNING_RATE": 0.5}, MODEL_DIR=directory, CACHE_DIR=cache)
-    assert done.returncode == 2
-    assert "another configuration" in done.stderr
-    assert "LEARNING_RATE" in done.stderr
+    with pytest.raises(SystemExit) as status:
+        main(command("train", **{**SHORT, "LEARNING_RATE": 0.5}, MODEL_DIR=directory, CACHE_DIR=cache)[3:])
+    assert status.value.code == 2
+    stderr = capsys.readouterr().err
+    assert "another configuration" in stderr
+    assert "LEARNING_RATE" in stderr
     assert numbers(directory) == before
 
 
-def test_prompt_of_another_model_is_refused(tmp_path):
+def test_prompt_of_another_model_is_refused(tmp_path, capsys):
     narrow = tmp_path / "narrow.safetensors"
     save_prompt(narrow, np.zeros((4, 8), np.float32), PromptMetadata(base_model="other"))
     flags = ("--prompt", f"p={narrow}", "--input", os.devnull, "--output", "-")
-    done = subprocess.run(
-        command("infer", *flags, gin_file="gin_configs/quickstart_infer.gin", INITIAL_CHECKPOINT_PATH="None"),
-        env=ENV, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "narrow.safetensors has width 8" in done.stderr
+    gin_file = "gin_configs/quickstart_infer.gin"
+    with pytest.raises(SystemExit) as status:
+        main(command("infer", *flags, gin_file=gin_file, INITIAL_CHECKPOINT_PATH="None")[3:])
+    assert status.value.code == 2
+    assert "narrow.safetensors has width 8" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -336,17 +338,10 @@ def test_bad_settings_are_one_clear_line(uninterrupted, tmp_path, cache, macros,
     assert not (tmp_path / "never").exists()
 
 
-def test_the_clients_command_resolves_and_says_what_cannot_be_reached(tmp_path):
-    gin_file = "gin_configs/residual_xxl.gin"
-    done = subprocess.run(
-        command("train", "--dry_run", gin_file=gin_file),
-        env=ENV,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+def test_the_clients_command_resolves_and_says_what_cannot_be_reached(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(command("train", "--dry_run", gin_file="gin_configs/residual_xxl.gin")[3:])
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["frozen_parameters"] == 11_135_332_352
     assert report["frozen_bytes"] == 2 * 11_135_332_352
     assert report["tuned_parameters"] == 100 * 4096 + 2 * 4096 * 400 + 400 + 3 * 4096

@@ -6,6 +6,7 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import functools
 import inspect
 import logging
 import os
@@ -73,16 +74,16 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     folders = [*searched, os.getcwd(), str(ROOT)]
     gin.config._LOCATION_PREFIXES[:] = folders  # without gin's own "", which looks for Python packages
     gin.config._FILE_READERS[:] = [(_open, os.path.isfile)]
-    known = [str(path.relative_to(ROOT)) for path in sorted(GIN_CONFIGS.rglob("*.gin"))]
-    known += [path.name for folder in searched for path in pathlib.Path(folder).glob("*.gin")]
     if not args.gin_file:
-        ready = [file for file in known if file.count("/") == 1 and file != "gin_configs/defaults.gin"]
+        ready = [file for file in _known([]) if file.count("/") == 1 and file != "gin_configs/defaults.gin"]
         raise ConfigError(f"no gin file; give --gin_file=FILE, for example one of {', '.join(ready)}")
-    gin.parse_config_file(str(DEFAULTS))
+    gin.config._CONFIG.update({key: dict(values) for key, values in _defaults(gin).items()})
     documented = set(_macros(gin))
     for file in args.gin_file:
         if not any(os.path.isfile(os.path.join(folder, file)) for folder in folders):
-            raise ConfigError(f"gin file {file} is not there; did you mean {nearest(file, known)}?")
+            raise ConfigError(
+                f"gin file {file} is not there; did you mean {nearest(file, _known(searched))}?"
+            )
         with _one_line(gin, f"{file}: "):
             gin.parse_config_file(file)
     for binding in args.bindings:
@@ -91,6 +92,19 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
     if args.tfds_data_dir:
         gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
     _check_macros(gin, documented)
+
+
+@functools.cache
+def _defaults(gin: Any) -> dict[Any, dict[str, Any]]:
+    """What the package's defaults bind: read once, for suites make many runs."""
+    gin.parse_config_file(str(DEFAULTS))
+    return {key: dict(values) for key, values in gin.config._CONFIG.items()}
+
+
+def _known(folders: list[str]) -> list[str]:
+    """The gin files of the package and of folders."""
+    known = [str(path.relative_to(ROOT)) for path in sorted(GIN_CONFIGS.rglob("*.gin"))]
+    return known + [path.name for folder in folders for path in pathlib.Path(folder).glob("*.gin")]
 
 
 _including: list[str] = []  # gin files that are being read, each included by the one before
@@ -366,7 +380,9 @@ def _plain(value: Any) -> Any:
 
 def _resolved_text(gin: Any) -> str:
     """Every setting that the run uses, defaults too, a line each."""
-    text = gin.operative_config_str(max_line_length=1_000_000)
+    used = gin.config._OPERATIVE_CONFIG.values()
+    longest = max(len(repr(value)) for values in used for value in values.values())
+    text = gin.operative_config_str(max_line_length=longest + 200)  # each value on one line, with its name
     text = re.sub(r"^# =+\n", "", text, flags=re.MULTILINE)  # underlines as long as the longest line
     # What a macro refers to is made in a scope of the macro's name; without it the text can be overridden.
     return re.sub(r"^((?:# Parameters for )?)[A-Z_]+/", r"\1", text, flags=re.MULTILINE)

@@ -32,6 +32,11 @@ def nested(arrays):
     return flax.traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in arrays.items()}, sep="/")
 
 
+def applied(model, *args, method="__call__"):
+    """What a model says, compiled whole: operations one by one take longer to compile than to compute."""
+    return jax.jit(functools.partial(model.apply, method=method))(*args)
+
+
 def hugging_face(folder, config):
     found = open_model(str(GOLDENS / folder))
     assert found.config == config
@@ -49,11 +54,11 @@ def test_hugging_face_parity(folder, config, case):
     # The golden attends by its mask; here padding is id 0, so both must say the same.
     assert np.array_equal(real_BL, ids_BL > 0)
 
-    encoded_BLD, *_ = model.apply({"params": params}, ids_BL, method="encode")
+    encoded_BLD, *_ = applied(model, {"params": params}, ids_BL, method="encode")
     difference = np.abs(encoded_BLD - golden[f"{case}.encoder_last_hidden_state"])[real_BL]
     assert difference.max() < 1e-4
 
-    logits_BUV = model.apply({"params": params}, ids_BL, decoder_BU)
+    logits_BUV = applied(model, {"params": params}, ids_BL, decoder_BU)
     np.testing.assert_allclose(logits_BUV, golden[f"{case}.logits"], atol=1e-4, rtol=1e-4)
 
     labels_BU = golden[f"{case}.labels"]
@@ -95,18 +100,21 @@ def test_original_prompt_tuning_logits(flaxformer):
     params, prompt_PD, golden = flaxformer
     model, batch = T5(FLAXFORMER), prompted_batch(golden, len(prompt_PD))
     tokens_BL = batch["encoder_input_tokens"]
-    encoded_BLD, *_ = model.apply({"params": params}, tokens_BL, prompt_PD, method="encode")
+    encoded_BLD, *_ = applied(model, {"params": params}, tokens_BL, prompt_PD, method="encode")
     assert np.abs(encoded_BLD - golden["prompted/encoder_output"])[tokens_BL > 0].max() < 1e-4
-    logits_BUV = model.apply({"params": params}, tokens_BL, batch["decoder_input_tokens"], prompt_PD)
+    logits_BUV = applied(model, {"params": params}, tokens_BL, batch["decoder_input_tokens"], prompt_PD)
     real_BU = batch["decoder_target_tokens"] > 0
     assert np.abs(logits_BUV - golden["prompted/logits"])[real_BU].max() < 1e-4
-    plain_BUV = model.apply({"params": params}, golden["encoder_input_tokens"], batch["decoder_input_tokens"])
+    plain = golden["encoder_input_tokens"], batch["decoder_input_tokens"]
+    plain_BUV = applied(model, {"params": params}, *plain)
     assert np.abs(plain_BUV - golden["plain/logits"])[real_BU].max() < 1e-4
     assert np.abs(plain_BUV - logits_BUV)[real_BU].max() > 1  # the prompt is seen
 
 
-@pytest.mark.parametrize(("name", "z_loss"), [("z1e-4", 1e-4), ("z0", 0.0), ("z0.1", 0.1)])
-@pytest.mark.parametrize("scan_layers", [False, True])
+@pytest.mark.parametrize(
+    ("name", "z_loss", "scan_layers"),
+    [("z1e-4", 1e-4, False), ("z0", 0.0, False), ("z0.1", 0.1, False), ("z1e-4", 1e-4, True)],
+)
 def test_original_prompt_tuning_loss_and_gradient(flaxformer, name, z_loss, scan_layers):
     params, prompt_PD, golden = flaxformer
     model = T5(dataclasses.replace(FLAXFORMER, scan_layers=scan_layers))
@@ -116,7 +124,7 @@ def test_original_prompt_tuning_loss_and_gradient(flaxformer, name, z_loss, scan
     def loss(prompt_PD):
         return loss_sums(model, params, prompt_PD, batch, z_loss=z_loss)["loss_sum"]
 
-    value, gradient_PD = jax.value_and_grad(loss)(prompt_PD)
+    value, gradient_PD = jax.jit(jax.value_and_grad(loss))(prompt_PD)
     np.testing.assert_allclose(value, golden[f"prompted/loss_{name}"][0], rtol=1e-5)
     np.testing.assert_allclose(gradient_PD, golden[f"prompted/grad_prompt_{name}"], atol=1e-4)
 
@@ -141,14 +149,14 @@ def test_cached_decoding_equals_teacher_forcing(flaxformer, scan_layers, room, c
     variables = {"params": stack_layers(params) if scan_layers else params}
     batch = prompted_batch(golden, len(prompt_PD))
     tokens_BL, decoder_BU = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
-    logits_BUV = model.apply(variables, tokens_BL, decoder_BU, prompt_PD)
-    encoded = model.apply(variables, tokens_BL, prompt_PD, method="encode")
+    logits_BUV = applied(model, variables, tokens_BL, decoder_BU, prompt_PD)
+    encoded = applied(model, variables, tokens_BL, prompt_PD, method="encode")
     cache = model.apply(variables, encoded, tokens_BL, room, method="start_decoding")
     assert ("cross" in cache["layers"]) == (crossed == "keys and values")
     assert all(leaf.shape[CACHE_BATCH_AXIS] == len(tokens_BL) for leaf in jax.tree.leaves(cache))
+    decode_step = jax.jit(functools.partial(model.apply, method="decode_step"))
     for u in range(min(room, decoder_BU.shape[1])):
-        arguments = (decoder_BU[:, u], cache, jnp.asarray(u))
-        logits_BV, cache = model.apply(variables, *arguments, method="decode_step")
+        logits_BV, cache = decode_step(variables, decoder_BU[:, u], cache, jnp.asarray(u))
         np.testing.assert_allclose(logits_BV, logits_BUV[:, u], atol=1e-5)
 
 
@@ -188,7 +196,7 @@ def test_bfloat16_keeps_logits_and_prompts_in_float32(flaxformer):
     )
     assert embedded_BLD.dtype == jnp.float32
     assert np.array_equal(embedded_BLD[0, : len(prompt_PD)], prompt_PD)
-    logits_BUV = model.apply({"params": params}, tokens_BL, batch["decoder_input_tokens"], prompt_PD)
+    logits_BUV = applied(model, {"params": params}, tokens_BL, batch["decoder_input_tokens"], prompt_PD)
     assert logits_BUV.dtype == jnp.float32
     real_BU = batch["decoder_target_tokens"] > 0
     error = np.abs(logits_BUV - golden["prompted/logits"])[real_BU]
@@ -274,19 +282,18 @@ def test_per_layer_prompts_decode_as_they_are_taught(flaxformer, prompt_kind, sc
     model, prompts_QW, tokens_BL = per_layer(prompt_kind, golden, scan_layers=scan_layers)
     variables = {"params": stack_layers(params) if scan_layers else params}
     decoder_BU = golden["decoder_input_tokens"]
-    logits_BUV = model.apply(variables, tokens_BL, decoder_BU, prompts_QW)
-    bare_BUV = model.apply(variables, tokens_BL[:, 3:], decoder_BU)
+    logits_BUV = applied(model, variables, tokens_BL, decoder_BU, prompts_QW)
+    bare_BUV = applied(model, variables, tokens_BL[:, 3:], decoder_BU)
     assert np.abs(logits_BUV - bare_BUV).max() > 0.1  # the prompt is seen
     if scan_layers:
         listed, *_ = per_layer(prompt_kind, golden)
-        expected_BUV = listed.apply({"params": params}, tokens_BL, decoder_BU, prompts_QW)
+        expected_BUV = applied(listed, {"params": params}, tokens_BL, decoder_BU, prompts_QW)
         np.testing.assert_allclose(logits_BUV, expected_BUV, atol=1e-5)
-    encoded = model.apply(variables, tokens_BL, prompts_QW, method="encode")
+    encoded = applied(model, variables, tokens_BL, prompts_QW, method="encode")
     cache = model.apply(variables, encoded, tokens_BL, decoder_BU.shape[1], method="start_decoding")
+    decode_step = jax.jit(functools.partial(model.apply, method="decode_step"))
     for u in range(decoder_BU.shape[1]):
-        logits_BV, cache = model.apply(
-            variables, decoder_BU[:, u], cache, jnp.asarray(u), method="decode_step"
-        )
+        logits_BV, cache = decode_step(variables, decoder_BU[:, u], cache, jnp.asarray(u))
         np.testing.assert_allclose(logits_BV, logits_BUV[:, u], atol=1e-5)
 
 
@@ -298,6 +305,7 @@ def test_rows_of_a_batch_may_use_other_per_layer_prompts(flaxformer, prompt_kind
     other_BL[:, 1:3] = [99, 100]
     decoder_BU = golden["decoder_input_tokens"]
 
+    @jax.jit
     def apply(tokens_BL, prompts_QW):
         return model.apply({"params": params}, jnp.asarray(tokens_BL), decoder_BU, prompts_QW)
 
@@ -313,9 +321,8 @@ def test_per_layer_prompts_that_hold_what_the_model_computes_change_nothing(flax
     params, prompt_PD, golden = flaxformer
     batch = prompted_batch(golden, len(prompt_PD))
     tokens_BL, decoder_BU = batch["encoder_input_tokens"][:1], batch["decoder_input_tokens"][:1]
-    _, seen = T5(FLAXFORMER).apply(
-        {"params": params}, tokens_BL, decoder_BU, prompt_PD, capture_intermediates=True
-    )
+    look = jax.jit(functools.partial(T5(FLAXFORMER).apply, capture_intermediates=True))
+    _, seen = look({"params": params}, tokens_BL, decoder_BU, prompt_PD)
     seen, P = seen["intermediates"], len(prompt_PD)
     encoder, decoder = FLAXFORMER.num_encoder_layers, FLAXFORMER.num_decoder_layers
     if prompt_kind == "deep":
@@ -325,8 +332,7 @@ def test_per_layer_prompts_that_hold_what_the_model_computes_change_nothing(flax
         attentions = [seen["encoder"][f"layers_{i}"]["attention"] for i in range(encoder)]
         attentions += [seen["decoder"][f"layers_{i}"]["encoder_decoder_attention"] for i in range(decoder)]
         written = [a[name]["__call__"][0][0, :P] for a in attentions for name in ("key", "value")]
-    same_BUV = T5(FLAXFORMER, prompt_kind).apply(
-        {"params": params}, tokens_BL, decoder_BU, jnp.concatenate(written, axis=1)
-    )
-    expected_BUV = T5(FLAXFORMER).apply({"params": params}, tokens_BL, decoder_BU, prompt_PD)
+    given = {"params": params}, tokens_BL, decoder_BU
+    same_BUV = applied(T5(FLAXFORMER, prompt_kind), *given, jnp.concatenate(written, axis=1))
+    expected_BUV = applied(T5(FLAXFORMER), *given, prompt_PD)
     np.testing.assert_allclose(same_BUV, expected_BUV, atol=1e-4)

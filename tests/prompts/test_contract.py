@@ -31,7 +31,7 @@ V, D, B, SEEDS, STEPS = CONFIG.vocab_size, CONFIG.emb_dim, 8, (3, 4, 5), 3
 
 @pytest.fixture(scope="module")
 def frozen():
-    return nn.meta.unbox(random_weights(T5(CONFIG), jax.random.key(0)))
+    return jax.jit(lambda key: nn.meta.unbox(random_weights(T5(CONFIG), key)))(jax.random.key(0))
 
 
 def batch(length, members):

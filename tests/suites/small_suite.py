@@ -4,6 +4,7 @@
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import sys
@@ -40,19 +41,26 @@ def expanded(directory, text=SUITE, **bindings):
     """(suite, its cells) of a gin text."""
     file = pathlib.Path(directory) / "suite_of_test.gin"
     files.write(file, text)  # whole, while other workers read it
-    bindings = [f"{name}={value}" for name, value in {"MODEL_DIR": f"{directory}/suite", **bindings}.items()]
+    bindings = {"MODEL_DIR": f"{directory}/suite", **bindings}
+    found, cells = _read(str(file), text, tuple(f"{name}={value}" for name, value in bindings.items()))
+    return found, list(cells)
+
+
+@functools.cache
+def _read(file, text, bindings):
+    """Once for each text: a search asks for the same cells again and again."""
 
     def arguments(gin_files, given):
         return argparse.Namespace(
             command="suite", gin_file=gin_files, bindings=given, gin_search_paths="", tfds_data_dir=None
         )
 
-    found, _ = resolve(arguments([str(file)], bindings), "Suite")
+    found, _ = resolve(arguments([file], [*bindings]), "Suite")
 
     def make_run(gin_files, given):
         return resolve(arguments(gin_files, given), "TrainRun")
 
-    return found, cells_of(found, [str(file)], bindings, make_run)
+    return found, cells_of(found, [file], bindings, make_run)
 
 
 def score_of(run):
