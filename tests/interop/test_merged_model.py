@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import warnings
 import pathlib
+import warnings
 
 import flax.linen as nn
 import jax
