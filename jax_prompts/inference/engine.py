@@ -242,9 +242,10 @@ class Engine:
             labels = each.metadata.labels
             if not isinstance(labels, tuple) or not all(isinstance(label, str) for label in labels):
                 raise ConfigError(f"{each.name} has labels {reprlib.repr(labels)}: give a tuple of strings")
-            if not isinstance(each.leaves, Mapping):
+            inputs.leaves(each.leaves, each.name)
+            if not isinstance(activation := each.metadata.adapter_activation, str | None):
                 raise ConfigError(
-                    f"{each.name} has leaves {reprlib.repr(each.leaves)}: give arrays by path, or {{}}"
+                    f"{each.name} has adapter_activation {reprlib.repr(activation)}: give a name"
                 )
             prompt_PD = inputs.matrix(each.array, each.name)
             check_fits(each.name, prompt_PD, each.metadata, **self._base)
@@ -311,7 +312,11 @@ class Engine:
         if first == self._model.config.vocab_size:
             return None, ids
         table_QD = np.concatenate(
-            [np.asarray(prompt.array, np.float32) for prompt in ids if prompt is not None]
+            [
+                np.asarray(prompt.array, np.float32)
+                for prompt in ids
+                if prompt is not None and len(prompt.array)
+            ]
         )
         unused = power_of_two(len(table_QD)) - len(table_QD)
         return jnp.asarray(np.pad(table_QD, ((0, unused), (0, 0)))), ids

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts.errors import ConfigError
@@ -71,6 +72,19 @@ def matrix(array: Any, name: str) -> np.ndarray:
     if not np.isfinite(array_PD).all():
         raise ConfigError(f"{name} holds values that are not finite: use another prompt")
     return array_PD
+
+
+def leaves(values: Any, name: str) -> None:
+    """Raises ConfigError unless these are arrays of finite numbers by path."""
+    if not isinstance(values, collections.abc.Mapping) or not all(isinstance(path, str) for path in values):
+        raise ConfigError(f"{name} has leaves {reprlib.repr(values)}: give arrays by path, or {{}}")
+    for path, leaf in values.items():
+        if not isinstance(leaf, np.ndarray | jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ConfigError(f"{name} has {path} {reprlib.repr(leaf)}: give an array of floats")
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(leaf).astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise ConfigError(f"{name} has {path} that is not finite: use another prompt")
 
 
 def random_key(seed: Any) -> jax.Array:

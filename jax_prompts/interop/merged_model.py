@@ -23,9 +23,10 @@ from jax_prompts.base_models.fingerprint import combined, sample
 from jax_prompts.base_models.open import HEADS, open_model
 from jax_prompts.base_models.stacks import in_layers
 from jax_prompts.base_models.tuned_file import check_in_weights
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource, LazyArray, in_memory
 from jax_prompts.interop.imported import NO_PROMPT
+from jax_prompts.models.bert import BertConfig
 from jax_prompts.prompts import PromptMetadata, save_prompt
 from jax_prompts.prompts.prompt_file import check_fits
 from jax_prompts.storage.directories import atomic_directory
@@ -76,6 +77,10 @@ def write_merged(
         tokenizer_fingerprint=None,
     )
     check_in_weights(name, inside, _boxes(arrays), metadata)
+    if len(inside) < len(leaves) and not isinstance(found.config, BertConfig):
+        raise ConfigError(
+            f"{name} holds a BERT's {CLASSIFIER}, and {base_model} is a T5: use the BERT it was tuned with"
+        )
     origin = {"path": base_model, "kind": found.kind, "fingerprint": before, "merged": metadata.method}
     model = dataclasses.replace(
         found, arrays=merged(arrays, inside), described={**found.described, "origin": origin}
@@ -105,13 +110,14 @@ def merged(arrays: ArraySource, leaves: Leaves) -> ArraySource:
             changed[path] = in_memory(np.asarray(leaf, np.float32))
     for parent in {path.rpartition("/")[0] for path in leaves if path not in arrays}:
         around = {end: leaves[path] for end in _AROUND if (path := f"{parent}/{end}") in leaves}
-        changed[f"{parent}/kernel"] = _kernel(changed[f"{parent}/kernel"], around)
+        changed[f"{parent}/kernel"] = _kernel(parent, changed[f"{parent}/kernel"], around)
         if "scale" in around and (bias := changed.get(f"{parent}/bias")) is not None:
             changed[f"{parent}/bias"] = in_memory(bias[...].astype(np.float32) * around["scale"])
     return changed
 
 
-def _kernel(kernel: LazyArray, around: dict[str, np.ndarray]) -> LazyArray:
+def _kernel(path: str, kernel: LazyArray, around: dict[str, np.ndarray]) -> LazyArray:
+    @np.errstate(over="ignore", invalid="ignore")
     def read(index: tuple[slice, ...]) -> np.ndarray:
         numbers_IO = kernel[...].astype(np.float32)
         if "lora_a" in around:
@@ -120,6 +126,8 @@ def _kernel(kernel: LazyArray, around: dict[str, np.ndarray]) -> LazyArray:
             numbers_IO = numbers_IO * around["input_scale"][:, None]
         if "scale" in around:
             numbers_IO = numbers_IO * around["scale"]
+        if not np.isfinite(numbers_IO).all():
+            raise RunError(f"{path} with what was tuned in it is not finite: use another prompt file")
         return numbers_IO[index]
 
     return LazyArray(kernel.shape, np.dtype(np.float32), read)

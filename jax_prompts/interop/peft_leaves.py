@@ -91,7 +91,7 @@ def _pairs(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) ->
         rank = len(numbers) if end == ".lora_A.weight" else numbers.shape[-1]
         if end == ".lora_A.weight" and rank not in ranks:
             raise RunError(f"{folder}: {name} has rank {rank}, and adapter_config.json says {sorted(ranks)}")
-        leaves[f"{path}/{_ENDS[end or '']}"] = numbers.T
+        _put(folder, leaves, f"{path}/{_ENDS[end or '']}", numbers.T)
     for path in {path.rpartition("/")[0] for path in leaves}:
         a, b = leaves.get(f"{path}/lora_a"), leaves.get(f"{path}/lora_b")
         if a is None or b is None or a.shape[1] != b.shape[0]:
@@ -101,7 +101,9 @@ def _pairs(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) ->
         scale = scale_of(hf_t5.projection_there(path) or "", a.shape[1])
         for name in ("lora_b", "bias"):
             if f"{path}/{name}" in leaves:
-                leaves[f"{path}/{name}"] = leaves[f"{path}/{name}"] * np.float32(scale)
+                with np.errstate(over="ignore"):
+                    scaled = leaves[f"{path}/{name}"] * np.float32(scale)
+                leaves[f"{path}/{name}"] = as_finite(folder, scaled)
     return leaves
 
 
@@ -113,8 +115,16 @@ def _scales(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) -
         numbers = _floats(folder, name, array, 2)
         if 1 not in numbers.shape:
             raise RunError(f"{folder}: {name} is {list(numbers.shape)}, neither a row nor a column")
-        leaves[f"{path}/{'scale' if numbers.shape[1] == 1 else 'input_scale'}"] = numbers.reshape(-1)
+        end = "scale" if numbers.shape[1] == 1 else "input_scale"
+        _put(folder, leaves, f"{path}/{end}", numbers.reshape(-1))
     return leaves
+
+
+def _put(folder: pathlib.Path, leaves: Leaves, path: str, leaf: np.ndarray) -> None:
+    """Raises RunError where another tensor stands for the same leaf already: names may have PEFT's prefix or not."""
+    if path in leaves:
+        raise RunError(f"{folder} holds two tensors of {path}: use another adapter")
+    leaves[path] = leaf
 
 
 def _place(folder: pathlib.Path, name: str, module: str, *, known: bool) -> str:

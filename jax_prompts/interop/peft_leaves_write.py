@@ -60,6 +60,15 @@ def write_leaves(
         raise ConfigError(f"{name} scales inputs and outputs of {twice[0]}, and PEFT's IA3 one of them")
     if pairs.keys() != ends["lora_b"].keys():
         raise ConfigError(f"{name} has a lora_a without its lora_b, or the other way round: use another file")
+    for module, a_IR in pairs.items():
+        b_RO = ends["lora_b"][module]
+        if a_IR.ndim != 2 or b_RO.ndim != 2 or not 0 < a_IR.shape[1] == len(b_RO):
+            raise ConfigError(
+                f"{name} has pairs of {module}, {list(a_IR.shape)} and {list(b_RO.shape)}, that are not [I, R] and "
+                "[R, O]: use another file"
+            )
+    if wrong := [module for module, leaf in scales.items() if leaf.ndim != 1 or not leaf.size]:
+        raise ConfigError(f"{name} has a scale of {wrong[0]} that is no row of numbers: use another file")
     if pairs:
         config, tensors = _lora(pairs, ends["lora_b"])
     else:

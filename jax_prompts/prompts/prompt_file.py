@@ -30,6 +30,7 @@ PROMPT_KINDS = ("input", *KINDS)
 PROMPT = "prompt"
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
+MAX_NAME = 200  # characters of a leaf's; a place in a model takes some sixty
 
 
 def _library_version() -> str:
@@ -139,6 +140,8 @@ def save_prompt(
         raise ConfigError(f"a prompt has shape [P, D], not {prompt_PD.shape}")
     if prompt_PD.size:
         arrays[PROMPT] = prompt_PD
+    for name in arrays:
+        _check_name(path, name)
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RunError(f"{path} was not written: its values are not all finite; lower the learning rate")
     content = to_bytes(arrays, metadata_text(metadata))
@@ -301,17 +304,24 @@ def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dic
     if whole is False:
         raise RunError(f"{path} is damaged: its numbers are not those that were written; use another copy")
     text.pop(CHECKSUM, None)
-    if PROMPT not in found and "method" not in text:
+    if PROMPT not in found and ("method" not in text or not found):
         raise RunError(f"{path} holds no tensor named prompt: use a prompt file, or convert it first")
     arrays = {}
-    for name, part in found.items():
-        dtype, shape = part["dtype"], part["shape"]
+    for name in sorted(found):  # the library gives them another order at every call
+        dtype, shape = found[name]["dtype"], found[name]["shape"]
+        _check_name(path, name)
         if name == PROMPT and (dtype != "F32" or len(shape) != 2 or 0 in shape):
             raise RunError(f"{path} holds prompt {dtype} {shape}, not F32 [P, D]: convert it first")
         if dtype != "F32":
             raise RunError(f"{path} holds {name} that is not float32: use another prompt file")
-        arrays[name] = np.frombuffer(part["data"], np.float32).reshape(shape)
+        arrays[name] = np.frombuffer(found[name]["data"], np.float32).reshape(shape)
     return arrays, text
+
+
+def _check_name(path: PathOrUrl, name: str) -> None:
+    """Raises RunError for a name that no line of a message can show."""
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise RunError(f"{path} holds {name[:MAX_NAME]!r}, no place in a model: use another prompt file")
 
 
 def _header_size(content: bytes) -> int:

@@ -359,6 +359,11 @@ def test_what_is_no_prompt_is_one_line(unchecked, model, made, words):
         (["a"], {}, r"the prompt has labels \['a'\]: give a tuple"),
         (5, {}, "the prompt has labels 5: give a tuple"),
         ((), 5, "the prompt has leaves 5"),
+        ((), {3: np.ones(2)}, "give arrays by path"),
+        ((), {"a": [1.0]}, r"the prompt has a \[1.0\]: give an array"),
+        ((), {"a": np.array(["1"])}, "give an array of floats"),
+        ((), {"a": np.array([1.0, np.nan])}, "a that is not finite"),
+        ((), {"a": np.array([1e300])}, "a that is not finite"),
     ],
 )
 def test_parts_of_a_prompt_that_are_none_are_one_line(unchecked, model, labels, leaves, words):
@@ -366,6 +371,19 @@ def test_parts_of_a_prompt_that_are_none_are_one_line(unchecked, model, labels, 
     for ask in (model.predict, model.score_labels):
         with pytest.raises(ConfigError, match=words):
             ask(["a"], prompt=prompt)
+
+
+def test_an_activation_that_is_no_name_is_one_line(unchecked, model):
+    metadata = PromptMetadata(adapter_activation=["relu"])
+    with pytest.raises(ConfigError, match=r"adapter_activation \['relu'\]"):
+        model.predict(["a"], Prompt(np.zeros((P, D)), metadata))
+
+
+def test_a_prompt_of_nothing_beside_others_is_the_bare_model(model, prompts):
+    nothing = Prompt(np.zeros((0, 0)))
+    texts = ["the film", "a plate", "the film"]
+    found = model.score_labels(texts, ["a", "b"], [nothing, prompts[0], None])
+    np.testing.assert_array_equal(found, model.score_labels(texts, ["a", "b"], [None, prompts[0], None]))
 
 
 @pytest.mark.parametrize(

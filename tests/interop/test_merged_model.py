@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import warnings
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,7 @@ from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.tuned_file import load_leaves_of
 from jax_prompts.base_models.weights import abstract_weights, load_weights
 from jax_prompts.config import BaseModel
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.safetensors import open_safetensors
 from jax_prompts.interop.exchange import export_prompt
 from jax_prompts.models.bert import Bert
@@ -152,6 +153,19 @@ def test_what_no_weight_can_hold_is_named(kinds, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
         export_prompt(str(tmp_path / "a"), str(tmp_path / "m"), to="model", base_model=BASE)
     assert not (tmp_path / "m").exists()
+
+
+def test_numbers_past_float32_and_a_classifier_of_a_t5_are_refused(tmp_path):
+    leaves = leaves_of([LoRA(rank=2)])
+    for beside, error, words in (
+        ({path: np.full_like(leaf, 1e38) for path, leaf in leaves.items()}, RunError, "is not finite"),
+        ({"classifier/bias": np.ones(2)}, ConfigError, "a BERT's classifier"),
+    ):
+        save_prompt(tmp_path / "a", NONE, PromptMetadata(method="LoRA"), {**leaves, **beside})
+        with warnings.catch_warnings(), pytest.raises(error, match=words):
+            warnings.simplefilter("error")
+            export_prompt(str(tmp_path / "a"), str(tmp_path / "m"), to="model", base_model=BASE)
+        assert not (tmp_path / "m").exists()
 
 
 def test_only_into_its_own_model(tmp_path):

@@ -153,6 +153,24 @@ def test_what_peft_has_no_place_for_is_named(leaves, prompt, words, tmp_path):
             export_prompt(str(tmp_path / "p.safetensors"), str(tmp_path / "a"), to=to)
 
 
+@pytest.mark.parametrize(
+    ("leaves", "words"),
+    [
+        ({"lora_a": np.ones(1), "lora_b": np.ones((2, 3))}, r"\[1\] and \[2, 3\]"),
+        ({"lora_a": np.ones((3, 1)), "lora_b": np.ones((2, 3))}, r"\[3, 1\] and \[2, 3\]"),
+        ({"lora_a": np.ones((3, 0)), "lora_b": np.ones((0, 3))}, r"\[3, 0\] and \[0, 3\]"),
+        ({"scale": np.ones((1, 3))}, "no row of numbers"),
+        ({"input_scale": np.ones((3, 1))}, "no row of numbers"),
+    ],
+)
+def test_leaves_of_no_projection_are_not_written(leaves, words, tmp_path):
+    leaves = {f"encoder/layers_0/mlp/wo/{name}": leaf for name, leaf in leaves.items()}
+    save_prompt(tmp_path / "p.safetensors", NONE, PromptMetadata(method="some"), leaves)
+    with pytest.raises(ConfigError, match=words):
+        export_prompt(str(tmp_path / "p.safetensors"), str(tmp_path / "a"), to="peft", base_model="b")
+    assert not (tmp_path / "a").exists()
+
+
 REFUSED = [
     (LORA | {"use_dora": True}, {}, ConfigError, "use_dora"),
     (LORA | {"modules_to_save": ["lm_head"]}, {}, ConfigError, "modules_to_save"),
@@ -175,6 +193,8 @@ REFUSED = [
     (LORA, {f"base_model.model.{Q}.lora_A.weight": A_RI[0]}, RunError, r"float32 \[6\]"),
     (LORA, {f"base_model.model.{Q}.lora_A.weight": A_RI.astype(np.int32)}, RunError, "int32"),
     (LORA, {f"base_model.model.{Q}.lora_A.weight": A_RI * np.nan}, RunError, "not finite"),
+    (LORA | {"lora_alpha": 1e9}, {f"base_model.model.{Q}.lora_B.weight": B_OR * 1e35}, RunError, "not finite"),
+    (LORA, {f"{Q}.lora_A.weight": A_RI}, RunError, "two tensors of encoder/layers_3/attention/query/lora_a"),
     (IA3, {f"base_model.model.{Q}.ia3_l": A_RI}, RunError, "neither a row nor a column"),
     (IA3, pair(Q), ConfigError, "lora_A.weight"),
     ({"peft_type": "LOHA", "task_type": "SEQ_2_SEQ_LM"}, {}, ConfigError, "LOHA adapter"),

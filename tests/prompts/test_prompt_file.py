@@ -125,6 +125,9 @@ BAD_FILES = {
         b'{"prompt":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}'
     ),
     "no prompt": save({"embedding": PROMPT_PD}),
+    "nothing": save({}, {"method": "LoRA"}),
+    "a name of control characters": save({"encoder\x1b[31m\n/bias": PROMPT_PD[0]}, {"method": "BitFit"}),
+    "a name without end": save({"x" * 1000: PROMPT_PD[0]}, {"method": "BitFit"}),
     "half precision": save({"prompt": PROMPT_PD.astype(np.float16)}),
     "one axis": save({"prompt": PROMPT_PD[0]}),
     "no rows": save({"prompt": PROMPT_PD[:0]}),
@@ -160,6 +163,7 @@ def test_a_bad_file_is_one_line(tmp_path, content):
     with pytest.raises(RunError) as caught:
         load_prompt(tmp_path / "bad")
     assert "\n" not in str(caught.value) and str(tmp_path / "bad") in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_missing_file_or_a_directory_is_a_wrong_setting(tmp_path):
@@ -173,6 +177,17 @@ def test_a_large_file_is_not_read(tmp_path):
         file.truncate(prompt_file.MAX_BYTES + 1)
     with pytest.raises(RunError, match="large has 1073741825 bytes"):
         load_prompt(tmp_path / "large")
+
+
+def test_leaves_are_in_order_and_names_that_no_line_shows_are_not_written(path):
+    leaves = {name: np.ones(2) for name in "dcab"}
+    save_prompt(path, PROMPT_PD, METADATA, leaves)
+    assert list(prompt_file.load_leaves(path)[0]) == sorted(leaves)
+    before = path.read_bytes()
+    for name in ("a\nb", "x" * 201):
+        with pytest.raises(RunError, match="no place in a model"):
+            save_prompt(path, PROMPT_PD, METADATA, {name: np.ones(2)})
+    assert path.read_bytes() == before
 
 
 def test_values_that_are_not_finite_are_not_written(path):
