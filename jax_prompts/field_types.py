@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union
 
 from jax_prompts.config import OwnTask
@@ -46,18 +46,28 @@ _EXAMPLES: dict[str, Any] = {  # of fields that are dictionaries or tuples of nu
 
 def type_errors(settings: Any) -> Iterator[tuple[str, Any, str]]:
     """`(Class.field, value, what it should be)` for each wrong field of a dataclass and of those in it."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    yield from field_errors(type(settings), values)
     hints = typing.get_type_hints(type(settings), localns=_NAMES)
-    for field in dataclasses.fields(settings):
-        value, hint = getattr(settings, field.name), hints[field.name]
-        if not _fits(value, hint):
-            wanted = _words(hint, field.name)
-            if _is_number(value, int) and abs(value) >= _INT32 and _fits(0, hint):
-                wanted += f" below {_INT32:,}"
-            elif isinstance(value, float) and not math.isfinite(value) and _fits(0, hint):
-                wanted += " that is finite"
-            yield f"{type(settings).__name__}.{field.name}", value, wanted
-        elif dataclasses.is_dataclass(hint) or isinstance(value, OwnTask):
+    for name, value in values.items():
+        if _fits(value, hints[name]) and (
+            dataclasses.is_dataclass(hints[name]) or isinstance(value, OwnTask)
+        ):
             yield from type_errors(value)
+
+
+def field_errors(made: type, values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """`(Class.field, value, what it should be)` for each wrong value of fields of a class that may not be made yet."""
+    hints = typing.get_type_hints(made, localns=_NAMES)
+    for name, value in values.items():
+        if _fits(value, hint := hints[name]):
+            continue
+        wanted = _words(hint, name)
+        if _is_number(value, int) and abs(value) >= _INT32 and _fits(0, hint):
+            wanted += f" below {_INT32:,}"
+        elif isinstance(value, float) and not math.isfinite(value) and _fits(0, hint):
+            wanted += " that is finite"
+        yield f"{made.__name__}.{name}", value, wanted
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -93,6 +103,8 @@ def _words(hint: Any, field: str) -> str:
         return " or ".join(_words(part, field) for part in parts)
     if kind is Literal:
         return " or ".join(map(repr, parts))
+    if kind is tuple and parts[:1] == (TunedLeaves,):
+        return "a tuple such as (@LoRA(), @IA3())"
     if kind is tuple and parts[:1] == (int,):
         return f"a tuple such as {_EXAMPLES.get(field, (64, 128))}"
     if kind is dict:

@@ -179,7 +179,7 @@ def set_up(
     model = with_adapters(model, adapter_activation(run.leaves))
     if isinstance(model, Bert):
         leaves = for_task(run.leaves, run.data.task, classes, known, vocabulary if known else None)
-        run = dataclasses.replace(run, tuned=leaves)
+        run = dataclasses.replace(run, tuned=leaves or None)
         _check_bert(run, model, labels or ())
     elif run.tunes_model and vocabulary is not None:
         _check_vocabulary(run, model, vocabulary)
@@ -281,6 +281,8 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         raise ConfigError(
             "Optimizer.network_learning_rate and network_weight_decay belong to a prompt or leaves; set PROMPT or TUNED"
         )
+    if run.tuned is not None and not run.leaves:
+        raise ConfigError("TUNED is empty: name leaves, such as @LoRA(), or set it to None")
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
     if run.optimizer.restore_state:

@@ -12,12 +12,13 @@ import logging
 import os
 import pathlib
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 from jax_prompts import config, runs
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
-from jax_prompts.errors import ConfigError, first_line, nearest
+from jax_prompts.errors import ConfigError, SettingWarning, first_line, nearest
 from jax_prompts.storage.home import with_home
 
 ROOT = GIN_CONFIGS.parent
@@ -51,6 +52,8 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
         with _one_line(gin):
             run = gin.get_configurable(kind)()
         _check_types(gin, run)
+        if args.command == "train" and isinstance(run, runs.TrainRun):
+            _warn_of_left_out(gin, run)
         text = _resolved_text(gin)
         if getattr(run, "sweep", None) is not None:
             run = _with_variants(gin, run)
@@ -63,8 +66,12 @@ def _check_types(gin: Any, run: Any) -> None:
     from jax_prompts.field_types import type_errors
 
     for field, value, wanted in type_errors(run):
-        shown = " ".join(repr(value).split())[:80]
-        raise ConfigError(f"{_setting(gin, field)} is {shown}: set it to {wanted}")
+        raise _wrong_type(_setting(gin, field), value, wanted)
+
+
+def _wrong_type(setting: str, value: Any, wanted: str) -> ConfigError:
+    shown = " ".join(repr(value).split())[:80]
+    return ConfigError(f"{setting} is {shown}: set it to {wanted}")
 
 
 def _read(gin: Any, args: argparse.Namespace) -> None:
@@ -107,6 +114,22 @@ def _known(folders: list[str]) -> list[str]:
     return known + [path.name for folder in folders for path in pathlib.Path(folder).glob("*.gin")]
 
 
+def _warn_of_left_out(gin: Any, run: runs.TrainRun) -> None:
+    """Warns of leaves that have settings and are not tuned: of two files that set TUNED the later one wins."""
+    from jax_prompts.tuned import KINDS
+
+    tuned = [type(kind) for kind in run.leaves]
+    for kind in KINDS:
+        if kind not in tuned and (fields := _bound(gin, kind.__name__)):
+            both = ", ".join(f"@{each.__name__}()" for each in (*tuned, kind))
+            value = f"({both})" if tuned else both
+            words = (
+                f"{kind.__name__}.{next(iter(fields))} is set and TUNED does not have {kind.__name__}: to tune "
+                f"{'both' if tuned else 'it'} set TUNED = {value}"
+            )
+            warnings.warn(words, SettingWarning, stacklevel=2)
+
+
 _including: list[str] = []  # gin files that are being read, each included by the one before
 
 
@@ -146,16 +169,25 @@ def _register(gin: Any) -> None:
         config.Training,
     ]
     whole = [runs.TrainRun, runs.EvalRun, runs.InferRun, runs.Suite]
-    for made in (*settings, *whole, *prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS):
+    parts = [*prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS]
+    for made in (*settings, *whole, *parts):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration
-            gin.external_configurable(_constructor(made), name=made.__name__)
+            gin.external_configurable(_constructor(gin, made, typed=made in parts), name=made.__name__)
             _REGISTERED.add(made.__name__)
 
 
-def _constructor(made: type) -> Any:
-    """A plain function that calls a class: gin would subclass it, which a Linen module does not survive."""
+def _constructor(gin: Any, made: type, *, typed: bool) -> Any:
+    """A plain function that calls a class: gin would subclass it, which a Linen module does not survive.
+
+    With `typed` it checks types of fields; those of a run and its settings are checked where all of it is made.
+    """
 
     def construct(**fields: Any) -> Any:
+        if typed:
+            from jax_prompts.field_types import field_errors
+
+            for field, value, wanted in field_errors(made, fields):
+                raise _wrong_type(_setting(gin, field), value, wanted)
         return made(**fields)
 
     unbound = {"parent", "name"} if hasattr(made, "apply") else {"variants"}  # set by code, not by gin

@@ -8,7 +8,7 @@ import pytest
 from jax_prompts import config, field_types, prompts, runs
 from jax_prompts.cli import gin_settings
 from jax_prompts.cli.arguments import parse
-from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.errors import ConfigError, SettingWarning, nearest
 from jax_prompts.models.sizes import SIZES
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -232,8 +232,14 @@ def test_pretraining_leaves_the_prompt_out():
             "--gin.MODEL_DIR=~nobody_of_this_name/x",
             ["~nobody_of_this_name/x is in the home of a user who is not known"],
         ),
-        ("--gin.Residual.passes=1000000000000", ["Residual.passes is 1000000000000", "at most 1,000"]),
-        ("--gin.PROMPT_LENGTH=1000000000000", ["Residual.length is 1000000000000", "at most 2,147,483,647"]),
+        ("--gin.Residual.passes=10000", ["Residual.passes is 10000", "at most 1,000"]),
+        ("--gin.PROMPT_LENGTH=1000000000000", ["PROMPT_LENGTH is 1000000000000", "below 2,147,483,648"]),
+        ("--gin.Residual.skip=no", ["Residual.skip is 'no': set it to True or False$"]),
+        (
+            "--gin.SampledVocabulary.first=all",
+            ["SampledVocabulary.first is 'all': set it to a whole number or None$"],
+        ),
+        ("--gin.TUNED=lora", ["TUNED is 'lora'", "@LoRA() or a tuple such as (@LoRA(), @IA3()) or None$"]),
         ("--gin.BOOTSTRAP=10**9", ["BOOTSTRAP is '10**9'", "a whole number"]),
         ("--gin.BOOTSTRAP=-1", ["BOOTSTRAP is -1", "from 0 to"]),
         ("--gin.SCAN_LAYERS=true", ["SCAN_LAYERS is 'true'", "True or False"]),
@@ -253,6 +259,29 @@ def test_a_wrong_setting_is_one_line_that_names_it(flag, words):
     for word in words:
         assert word in f"{said}$"
     assert " object at" not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("alpha=None", "a number"),
+        ("alpha=1e999", "a number"),
+        ("dropout=a", "a number"),
+        ("targets=(1,)", "a tuple"),
+    ],
+)
+def test_wrong_settings_of_leaves_are_refused_before_any_is_made(value, wanted):
+    said = refusal(QUICKSTART, "--gin_file=gin_configs/tuned/lora.gin", f"--gin.LoRA.{value}")
+    assert said.startswith(f"LoRA.{value.partition('=')[0]} is ")
+    assert f": set it to {wanted}" in said
+
+
+def test_leaves_that_a_later_file_leaves_out_are_named():
+    dept, lora = "--gin_file=gin_configs/prompts/dept.gin", "--gin_file=gin_configs/tuned/lora.gin"
+    with pytest.warns(SettingWarning, match=r"TUNED does not have DePT: .* TUNED = \(@LoRA\(\), @DePT\(\)\)"):
+        run_of(QUICKSTART, dept, lora)
+    run = run_of(QUICKSTART, dept, lora, "--gin.TUNED=(@LoRA(), @DePT())")
+    assert [type(kind).__name__ for kind in run.leaves] == ["LoRA", "DePT"]
 
 
 def test_every_dictionary_has_an_example():
