@@ -154,9 +154,10 @@ def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: st
         check_steps(run.model_dir, run.training.steps, trained)
     if reason := optim.depends_on_steps(run.optimizer):
         was = ", ".join(f"{name} = {old.get(name)}" for name in changed)
+        other = "another run from its prompt, with INITIALIZER = @FromFile()" if run.method else "another run"
         raise ConfigError(
             f"MODEL_DIR {directory} holds a run whose learning rates depend on its number of steps ({reason}): "
-            f"leave it at {was}, or start another run from its prompt, with INITIALIZER = @FromFile()"
+            f"leave it at {was}, or start {other}"
         )
 
 

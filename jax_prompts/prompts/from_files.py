@@ -100,7 +100,7 @@ def read_alike(
     read = [load_prompt(path, prompt_width=lambda _: width) for path in paths]
     first_PD, first = read[0]
     for path, (prompt_PD, metadata) in zip(paths, read, strict=True):
-        check_holds_prompt("FromFiles.paths", path, prompt_PD, metadata)
+        check_holds_prompt(setting, path, prompt_PD, metadata)
         if len(prompt_PD) != len(first_PD):
             raise ConfigError(
                 f"{setting} {path} has {len(prompt_PD)} prompt tokens and {paths[0]} {len(first_PD)}: "

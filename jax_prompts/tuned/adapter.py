@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn, layer_of
-from jax_prompts.tuned.sizes import check_at_least_1, no_place
+from jax_prompts.tuned.sizes import check_at_least_1, check_number, no_place
 
 _BEHIND = ("attention/out/kernel", "self_attention/out/kernel", "mlp/wo/kernel")
 _CROSS = "encoder_decoder_attention/out/kernel"
@@ -48,6 +48,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         check_at_least_1("Adapter.bottleneck", self.bottleneck)
+        check_number("Adapter.scale", self.scale)
         if self.activation not in tuple(ACTIVATIONS):
             names = nearest(str(self.activation), ACTIVATIONS)
             raise ConfigError(f"Adapter.activation is {self.activation!r}: set it to {names}")
@@ -63,7 +64,8 @@ class Adapter:
         layers = 1 + max(layer_of(path) or 0 for path in behind)
         if not 0 <= self.first_layer < layers:
             raise ConfigError(
-                f"Adapter.first_layer is {self.first_layer}: the model has layers 0 to {layers - 1}"
+                f"Adapter.first_layer is {self.first_layer} and the model has layers 0 to {layers - 1}: set it to "
+                "one of these"
             )
         normal, zeros = nn.initializers.normal(self.scale), nn.initializers.zeros
         leaves: dict[str, Boxed] = {}

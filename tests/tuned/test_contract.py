@@ -326,7 +326,11 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
         (lambda: SMoP(length=2, prompts=1), "SMoP.prompts is 1"),
         (lambda: SMoP(length=2, prompts=17), "SMoP.prompts is 17: set it to at most 16"),
         (lambda: SMoP(length=2, noise=-1.0), "SMoP.noise is -1.0"),
-        (lambda: Adapter(first_layer=2), "Adapter.first_layer is 2: the model has layers 0 to 1"),
+        (lambda: Adapter(scale=-1.0), "Adapter.scale is -1.0: set it to a number of at least 0"),
+        (
+            lambda: Adapter(first_layer=2),
+            "Adapter.first_layer is 2 and the model has layers 0 to 1: set it to one of these",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_one_line(frozen, made, words):

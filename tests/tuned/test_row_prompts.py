@@ -172,7 +172,13 @@ def boxed(model, weights):
 def test_what_does_not_go_together_is_one_line(sources, tmp_path, frozen):
     of_t5, key = boxed(T5(CONFIG), frozen), jax.random.key(0)
     wide = source(tmp_path / "wide", (P, D + 1))
-    deep = source(tmp_path / "deep", prompt_kind="deep")
+    deep, alone = source(tmp_path / "deep", prompt_kind="deep"), str(tmp_path / "alone")
+    save_prompt(
+        alone,
+        np.zeros((0, D), np.float32),
+        PromptMetadata(),
+        {"encoder/layers_0/mlp/wo/bias": np.zeros(D, np.float32)},
+    )
     bert = by_path(abstract_weights(Bert(BertConfig(64, 16, 2, 1, 24), classes=2)))
     cases = {
         r"wide has width 17 and the base model 16: use prompts": lambda: ATTEMPT((wide,)).init(of_t5, key),
@@ -181,6 +187,9 @@ def test_what_does_not_go_together_is_one_line(sources, tmp_path, frozen):
             (*sources, source(tmp_path / "long", (P + 1, D)))
         ).init(of_t5, key),
         r"deep is a prompt of kind deep": lambda: ATTEMPT((deep,)).init(of_t5, key),
+        r"^ATTEMPT.sources .*alone holds leaves .* no prompt": lambda: ATTEMPT(
+            (alone,)
+        ).init(of_t5, key),
         r"a.safetensors twice": lambda: ATTEMPT((*sources, sources[0])).init(of_t5, key),
         r"a.safetensors belongs to base model aaaa .* this run has bbbb": lambda: ATTEMPT(sources).check_base("bbbb"),
         r"ATTEMPT is tuned beside .* or a T5": lambda: ATTEMPT(sources).init(bert, key),
