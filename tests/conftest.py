@@ -42,7 +42,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # FLOPs and compilations are counted in tests
 
 
-LONGEST = ("test_train.py", "test_contract.py", "test_bert_run.py", "test_main.py")
+LONGEST = ("test_train.py", "test_contract.py", "test_leaves_contract.py", "test_bert_run.py", "test_main.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -20,7 +20,9 @@ CHOSEN = [{**SCORED, "value": 1 / 3, "step": 12}, {**SCORED, "value": 90.0, "ste
 
 @pytest.fixture
 def setup():
-    return types.SimpleNamespace(mesh=partition.make_mesh({}), run=types.SimpleNamespace(tunes_model=False))
+    return types.SimpleNamespace(
+        mesh=partition.make_mesh({}), run=types.SimpleNamespace(tunes_model=False, leaves=())
+    )
 
 
 def of(seed):

@@ -288,7 +288,7 @@ def test_another_configuration_is_refused_and_nothing_is_lost(uninterrupted, cac
 def test_prompt_of_another_model_is_refused(tmp_path, capsys):
     narrow = tmp_path / "narrow.safetensors"
     save_prompt(narrow, np.zeros((4, 8), np.float32), PromptMetadata(base_model="other"))
-    flags = ("--prompt", f"p={narrow}", "--input", os.devnull, "--output", "-")
+    flags = ("--prompt", f"p={narrow}", "--input", os.devnull, "--output", str(tmp_path / "answers.jsonl"))
     gin_file = "gin_configs/quickstart_infer.gin"
     with pytest.raises(SystemExit) as status:
         main(command("infer", *flags, gin_file=gin_file, INITIAL_CHECKPOINT_PATH="None")[3:])

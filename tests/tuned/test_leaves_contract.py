@@ -321,7 +321,6 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
         (lambda: Adapter(activation="geloo"), r"Adapter.activation is 'geloo': set it to gelu"),
         (lambda: ATTEMPT(), r"ATTEMPT.sources is \(\): set it to prompts of other tasks"),
         (lambda: ATTEMPT(("absent-*",)), "ATTEMPT.sources absent-. names no file"),
-        (lambda: ATTEMPT(("absent",)), "absent does not exist"),
         (lambda: ATTEMPT(("a",), temperature=0.0), "ATTEMPT.temperature is 0.0"),
         (lambda: SMoP(length=2, prompts=1), "SMoP.prompts is 1"),
         (lambda: SMoP(length=2, prompts=17), "SMoP.prompts is 17: set it to at most 16"),
@@ -336,3 +335,11 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
 def test_settings_that_cannot_work_are_one_line(frozen, made, words):
     with pytest.raises(ConfigError, match=words):
         made().init(boxes(T5(CONFIG), frozen), jax.random.key(0))
+
+
+def test_sources_that_are_not_there_stop_a_run_but_no_count(frozen):
+    """A table is counted before the prompts that its rows start from are tuned."""
+    attempt = ATTEMPT(("absent.safetensors",), bottleneck=3)
+    assert len(attempt.init(boxes(T5(CONFIG), frozen), jax.random.key(0))) == 4
+    with pytest.raises(ConfigError, match="absent.safetensors does not exist"):
+        attempt.check_read()
