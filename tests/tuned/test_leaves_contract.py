@@ -341,5 +341,5 @@ def test_sources_that_are_not_there_stop_a_run_but_no_count(frozen):
     """A table is counted before the prompts that its rows start from are tuned."""
     attempt = ATTEMPT(("absent.safetensors",), bottleneck=3)
     assert len(attempt.init(boxes(T5(CONFIG), frozen), jax.random.key(0))) == 4
-    with pytest.raises(ConfigError, match="absent.safetensors does not exist"):
+    with pytest.raises(ConfigError, match=r"absent\.safetensors does not exist"):
         attempt.check_read()
