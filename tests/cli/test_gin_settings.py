@@ -390,3 +390,9 @@ def test_nearest_ignores_case_and_never_lists_everything():
 def test_an_error_of_a_constructor_shows_no_address():
     error = TypeError("unhashable type: 'list'\n  In call to configurable 'Residual' (<function f at 0x7f>)")
     assert gin_settings._explain(None, error) == "unhashable type: 'list' (in Residual)"
+
+
+def test_a_list_is_a_tuple_to_what_the_compiler_hashes():
+    run = run_of(QUICKSTART, "--gin_file=gin_configs/tuned/lora.gin", "--gin.LoRA.targets=['query']")
+    assert run.tuned.targets == ("query",)
+    hash(run.leaves)
