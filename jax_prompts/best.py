@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_prompts import partition
-from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.base_models.tuned_file import load_tuned
 from jax_prompts.base_models.weights import load_saved, save_model
 from jax_prompts.display import log
 from jax_prompts.distributed.global_arrays import gathered
@@ -170,8 +170,6 @@ def load(
     """
     if setup.run.tunes_model:
         return [load_saved(files[0])], None
-    params_E = [lay_in(frozen, load_leaves_of(setup.model, file, setup.labels)) for file in files]
-    prompts_EPD = None
-    if setup.method is not None:
-        prompts_EPD = jnp.stack([load_prompt(file)[0] for file in files])
-    return params_E, prompts_EPD
+    read = [load_tuned(setup.model, file, setup.labels) for file in files]
+    params_E = [lay_in(frozen, leaves) for _, leaves, _ in read]
+    return params_E, None if setup.method is None else jnp.stack([prompt_PD for prompt_PD, *_ in read])

@@ -13,7 +13,7 @@ from jax_prompts import optim, partition
 from jax_prompts.base_models.classifier import random_classifier
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.t5x_slots import with_slots
-from jax_prompts.base_models.weights import abstract_weights, load_weights
+from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
@@ -21,8 +21,8 @@ from jax_prompts.prompts import Base, Method, fold, init_members
 from jax_prompts.prompts.init import task_words
 from jax_prompts.setup import Setup
 from jax_prompts.sweep import distinct
-from jax_prompts.tuned import ATTEMPT, TunedLeaves, constants_of, fold_leaves, fresh_leaves
-from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
+from jax_prompts.tuned import TunedLeaves, check_files, constants_of, fold_leaves, init_leaves
+from jax_prompts.tuned.leaves import flat, lay_in, nested
 
 Tree = Any
 
@@ -40,9 +40,7 @@ def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tre
     run = setup.run
     weights = load_weights(run.model, setup.model, run.training.seed, setup.mesh)
     weights_fingerprint = fingerprint(weights)
-    for kind in run.leaves:
-        if isinstance(kind, ATTEMPT):
-            kind.check_base(weights_fingerprint)
+    check_files(run.leaves, weights_fingerprint)
     tuned, frozen = _initial_trees(setup, weights, vocabulary)
     tuned = jax.device_put(tuned, partition.shardings(setup.tuned))
     init = jax.jit(jax.vmap(setup.optimizer.init), out_shardings=partition.shardings(setup.opt_state))
@@ -61,14 +59,10 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
         tuned = jax.tree.map(lambda x: x[None].astype(jnp.float32), weights)
         return {"model": {**head, **tuned}}, {}
 
-    names = nn.get_partition_spec(abstract_weights(model))
-
-    @jax.jit
-    def fresh(weights: Tree, keys_E: jax.Array) -> Tree:
-        boxed = by_path(jax.tree.map(lambda x, axes: Boxed(x, tuple(axes)), weights, names))
-        return jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(run.leaves, boxed, key))))(keys_E)
-
-    leaves = {**head, **(fresh(weights, keys_E) if run.leaves else {})}
+    leaves = head
+    if run.leaves:
+        fresh = jax.jit(lambda weights: init_leaves(run.leaves, with_axes(model, weights), keys_E))
+        leaves = {**head, **fresh(weights)}
     tuned = {"model": leaves} if leaves else {}
     if run.method is not None:
         tuned["prompt"] = _fresh_prompts(setup, weights, vocabulary, keys_E)

@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +29,7 @@ from peers.peer import Peer
 
 from jax_prompts import optim
 from jax_prompts.base_models.build import Model, make_model
-from jax_prompts.base_models.weights import abstract_weights, load_weights
+from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.data.length_groups import group_count
@@ -54,8 +53,7 @@ from jax_prompts.prompts import (
 )
 from jax_prompts.step import dropout_keys, make_step_parts
 from jax_prompts.studies.parameters import LEAVES
-from jax_prompts.tuned import TunedLeaves, fresh_leaves
-from jax_prompts.tuned.leaves import Boxed, by_path, nested
+from jax_prompts.tuned import TunedLeaves, init_leaves
 
 METHODS: dict[str, Callable[..., Any]] = {
     "prompt_tuning": PromptTuning,
@@ -90,15 +88,10 @@ def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.nda
 
 def fresh(model: Model, method: Method | None, kinds: Sequence[TunedLeaves], frozen: Any, keys_E: Any) -> Any:
     """What members tune, before the first step."""
-    names = nn.get_partition_spec(abstract_weights(model))
-    boxed = by_path(jax.tree.map(lambda x, axes: Boxed(x, tuple(axes)), frozen, names))
-
-    def begin() -> Any:
-        leaves = jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(kinds, boxed, key))))(keys_E)
-        prompt = method and init_members(method, keys_E, model.config.emb_dim)
-        return {"model": leaves} if prompt is None else {"prompt": prompt}
-
-    return jax.jit(begin)()
+    if method is not None:
+        return {"prompt": jax.jit(lambda: init_members(method, keys_E, model.config.emb_dim))()}
+    leaves = jax.jit(lambda frozen: init_leaves(kinds, with_axes(model, frozen), keys_E))
+    return {"model": leaves(frozen)}
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import VERBALIZER, Bert
 from jax_prompts.models.row_prompts import ATTENTION, ROUTER
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
-from jax_prompts.prompts.prompt_file import PromptMetadata, parse_leaves, parse_prompt, read_content
+from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_file
 from jax_prompts.storage.files import PathOrUrl
 from jax_prompts.tuned.fits import misfits
 from jax_prompts.tuned.leaves import Leaves, Weights, by_path
@@ -24,28 +25,33 @@ Tree = Any
 _SHOWN = 10  # of what does not fit
 
 
-def load_leaves_of(model: Model, path: PathOrUrl, labels: Sequence[str] | None = None) -> Leaves:
-    """The leaves of a prompt file, by path, for a model; of a BERT with what it answers these labels with.
+def load_tuned(
+    model: Model, path: PathOrUrl, labels: Sequence[str] | None = None, **base: Any
+) -> tuple[Float[np.ndarray, "P D"], Leaves, PromptMetadata]:
+    """A prompt file for a model: prompt, leaves by path, metadata; of a BERT with what it answers these labels with.
 
     Args:
       model: the base model.
       path: of the file.
       labels: of the task; None: those that the file names.
+      base: `prompt_width` and the fingerprints that `load_prompt` compares.
 
     Raises:
-      ConfigError: leaves that the model has no place for (+), or lacks others beside (-); other prompts that do not go
-        with the file's own; of a BERT, neither classifier nor verbaliser, or one for other labels.
+      ConfigError: as `load_prompt`; leaves that the model has no place for (+), or lacks others beside (-); other
+        prompts that do not go with the file's own; of a BERT, neither classifier nor verbaliser, or one for other
+        labels.
       RunError: the file cannot be read.
     """
-    content = read_content(path)
-    leaves, metadata = parse_leaves(path, content)
-    check_leaves(str(path), model, leaves, metadata, parse_prompt(path, content)[0])
+    prompt_PD, leaves, metadata = load_file(path)
+    checks = {"prompt_width": None, "model_fingerprint": None, "tokenizer_fingerprint": None}
+    check_fits(path, prompt_PD, metadata, **(checks | base))
+    check_leaves(str(path), model, leaves, metadata, prompt_PD)
     if isinstance(model, Bert) and labels is not None and metadata.labels != tuple(labels):
         ours, theirs = ", ".join(labels) or "none", ", ".join(metadata.labels) or "none"
         raise ConfigError(
             f"{path} was tuned for the labels {theirs}, and the task has {ours}: use its own task"
         )
-    return dict(leaves)
+    return prompt_PD, leaves, metadata
 
 
 def check_leaves(
@@ -55,7 +61,7 @@ def check_leaves(
     metadata: PromptMetadata,
     prompt_PD: Float[np.ndarray, "P D"],
 ) -> None:
-    """Raises ConfigError unless a model takes these leaves beside the prompt, as `load_leaves_of` says.
+    """Raises ConfigError unless a model takes these leaves beside the prompt, as `load_tuned` says.
 
     Args:
       name: what is read.
@@ -79,9 +85,15 @@ def check_leaves(
         )
     inside = {path: leaf for path, leaf in leaves.items() if path.partition("/")[0] not in ANSWERS}
     if inside:
-        check_in_weights(name, inside, by_path(abstract_weights(model)), metadata)
+        check_in_weights(name, inside, _shapes(model), metadata)
     if problem := _beside_prompt(inside, metadata, prompt_PD):
         raise ConfigError(f"{name} has {problem}: use another file")
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(model: Model) -> Weights:
+    """Shapes of a model's weights by path, traced once: an engine checks prompts with every call."""
+    return by_path(abstract_weights(model))
 
 
 def check_in_weights(

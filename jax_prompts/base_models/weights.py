@@ -60,6 +60,12 @@ def abstract_weights(model: Model) -> Tree:
     return {**tree, **{stack: _repeated(tree[stack], count) for stack, count in counts.items()}}
 
 
+def with_axes(model: Model, weights: Tree) -> Tree:
+    """The model's weights, each boxed with its logical axes."""
+    axes = nn.get_partition_spec(abstract_weights(model))
+    return jax.tree.map(lambda x, names: nn.LogicallyPartitioned(x, tuple(names)), weights, axes)
+
+
 def _traced(model: Model, **layers: Any) -> Tree:
     model = model.clone(config=dataclasses.replace(model.config, **layers))
     return jax.eval_shape(lambda: random_weights(model, jax.random.key(0)))

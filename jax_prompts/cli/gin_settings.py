@@ -189,7 +189,9 @@ def _constructor(gin: Any, made: type, *, typed: bool) -> Any:
             for field, value, wanted in field_errors(made, fields):
                 raise _wrong_type(_setting(gin, field), value, wanted)
             # Methods and kinds of leaves are static to the compiler, which hashes them: a list of gin's is a tuple.
-            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+            fields = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+            }
         return made(**fields)
 
     unbound = {"parent", "name"} if hasattr(made, "apply") else {"variants"}  # set by code, not by gin

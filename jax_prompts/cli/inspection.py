@@ -18,7 +18,7 @@ from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
-from jax_prompts.prompts import load_leaves, load_prompt
+from jax_prompts.prompts.prompt_file import load_file
 from jax_prompts.records import read_summary
 
 
@@ -38,8 +38,7 @@ def describe(path: str) -> dict[str, Any]:
 def _described(path: str) -> dict[str, Any]:
     place = pathlib.Path(path)
     if place.suffix == ".safetensors":
-        prompt_PD, metadata = load_prompt(path)
-        leaves, _ = load_leaves(path)
+        prompt_PD, leaves, metadata = load_file(path)
         inside = {"leaves": {name: list(leaf.shape) for name, leaf in leaves.items()}} if leaves else {}
         return {
             "kind": "prompt" if len(prompt_PD) else "leaves inside the model",

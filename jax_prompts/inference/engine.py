@@ -25,7 +25,7 @@ from jax_prompts import partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.classifier import check_masked_lm, with_masked_lm
 from jax_prompts.base_models.fingerprint import fingerprint
-from jax_prompts.base_models.tuned_file import check_leaves, load_leaves_of, model_of
+from jax_prompts.base_models.tuned_file import check_leaves, load_tuned, model_of
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
 from jax_prompts.data.layout import ROUNDING, SpecialTokens
@@ -38,7 +38,7 @@ from jax_prompts.inference.ranking import label_arrays, make_rank
 from jax_prompts.length_plan import plan_texts
 from jax_prompts.models.bert import Bert
 from jax_prompts.models.mask_place import with_mask
-from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits
 from jax_prompts.storage.files import PathOrUrl
 from jax_prompts.tuned.leaves import lay_in
 
@@ -136,8 +136,8 @@ class Engine:
           ConfigError: no such file, or one that belongs to another model.
           RunError: a file that cannot be read, or is no prompt file.
         """
-        prompt_PD, metadata = load_prompt(path, **self._base)
-        return Prompt(prompt_PD, metadata, load_leaves_of(self._model, path), os.fspath(path))
+        prompt_PD, leaves, metadata = load_tuned(self._model, path, **self._base)
+        return Prompt(prompt_PD, metadata, leaves, os.fspath(path))
 
     def predict(
         self, texts: Sequence[str], prompt: Prompts = None, *, decoding: Decoding = GREEDY, seed: int = 0

@@ -31,8 +31,8 @@ from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5Config
-from jax_prompts.prompts import MPT, PromptMetadata, load_leaves, load_prompt, save_prompt
-from jax_prompts.prompts.prompt_file import check_fits
+from jax_prompts.prompts import MPT, PromptMetadata, save_prompt
+from jax_prompts.prompts.prompt_file import check_fits, load_file
 from jax_prompts.storage.directories import atomic_directory
 from jax_prompts.storage.files import write_errors
 from jax_prompts.storage.home import local_path
@@ -151,8 +151,7 @@ def export_prompt(
     """
     place = local_path(target, "TARGET")
     _check_file(prompt)
-    prompt_PD, metadata = load_prompt(prompt)
-    leaves, _ = load_leaves(prompt)
+    prompt_PD, leaves, metadata = load_file(prompt)
     if unfolded and (to != "peft" or leaves):
         raise ConfigError(f"--unfolded is for a prompt and --to=peft, not --to={to}: leave it out")
     if to == "model":

@@ -28,6 +28,7 @@ from jax_prompts.storage.files import PathOrUrl
 
 PROMPT_KINDS = ("input", *KINDS)
 PROMPT = "prompt"
+Leaves = dict[str, np.ndarray]  # by name
 MAX_BYTES = 2**30  # the largest published prompts take a few megabytes
 MAX_HEADER_BYTES = 2**20
 MAX_NAME = 200  # characters of a leaf's; a place in a model takes some sixty
@@ -164,7 +165,7 @@ def load_prompt(
       ConfigError: no such file, or one that does not fit.
       RunError: a file that is not a whole prompt file, is too large, or holds values that are not finite.
     """
-    prompt_PD, metadata = parse_prompt(path, read_content(path))
+    prompt_PD, _, metadata = load_file(path)
     check_fits(
         path,
         prompt_PD,
@@ -216,27 +217,39 @@ def check_fits(
             )
 
 
-def load_leaves(path: PathOrUrl) -> tuple[dict[str, np.ndarray], PromptMetadata]:
+def load_leaves(path: PathOrUrl) -> tuple[Leaves, PromptMetadata]:
     """The arrays that were tuned inside the model, by name (none beside most prompts), and the file's metadata.
 
     Raises:
       ConfigError, RunError: as `load_prompt`.
     """
-    return parse_leaves(path, read_content(path))
+    _, leaves, metadata = load_file(path)
+    return leaves, metadata
 
 
-def parse_leaves(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], PromptMetadata]:
-    """What `load_leaves` returns, from what `read_content` gave.
+def load_file(path: PathOrUrl) -> tuple[Float[np.ndarray, "P D"], Leaves, PromptMetadata]:
+    """The prompt, of no rows where there is none, the arrays that were tuned inside the model by name, and metadata.
 
     Raises:
-      RunError: as `load_leaves`.
+      ConfigError, RunError: as `load_prompt`.
     """
-    arrays, text = _arrays(path, content)
-    for name, array in arrays.items():
+    return parse_file(path, read_content(path))
+
+
+def parse_file(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P D"], Leaves, PromptMetadata]:
+    """What `load_file` returns, from what `read_content` gave.
+
+    Raises:
+      RunError: as `load_prompt`.
+    """
+    leaves, text = _arrays(path, content)
+    prompt_PD = leaves.pop(PROMPT, np.zeros((0, 0), np.float32))
+    if not np.isfinite(prompt_PD).all():
+        raise RunError(f"{path} holds values that are not finite: use another prompt file")
+    for name, array in leaves.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds {name} that is not finite: use another prompt file")
-    leaves = {name: array for name, array in arrays.items() if name != PROMPT}
-    return leaves, parse_metadata(path, text)
+    return prompt_PD, leaves, parse_metadata(path, text)
 
 
 def digest(prompt_PD: Float[np.ndarray, "P D"], metadata: PromptMetadata, leaves: Any) -> str:
@@ -271,19 +284,6 @@ def read_content(path: PathOrUrl) -> bytes:
         raise RunError(f"{path} has {error.size} bytes, over {MAX_BYTES}: use a prompt file") from error
     except OSError as error:
         raise RunError(f"{path} could not be read: {system_reason(error)}") from error
-
-
-def parse_prompt(path: PathOrUrl, content: bytes) -> tuple[Float[np.ndarray, "P D"], PromptMetadata]:
-    """The prompt and its origin from what `read_content` gave.
-
-    Raises:
-      RunError: as `load_prompt`.
-    """
-    arrays, text = _arrays(path, content)
-    prompt_PD = arrays.get(PROMPT, np.zeros((0, 0), np.float32))
-    if not np.isfinite(prompt_PD).all():
-        raise RunError(f"{path} holds values that are not finite: use another prompt file")
-    return prompt_PD, parse_metadata(path, text)
 
 
 def _arrays(path: PathOrUrl, content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -12,9 +12,8 @@ from jax_prompts.errors import RunError
 from jax_prompts.prompts.prompt_file import (
     PromptMetadata,
     metadata_text,
-    parse_leaves,
+    parse_file,
     parse_metadata,
-    parse_prompt,
 )
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ class Entry:
         Raises:
           RunError: it is no prompt file.
         """
-        prompt_PD, metadata = parse_prompt(path, content)
-        inside = sum(leaf.size for leaf in parse_leaves(path, content)[0].values())
+        prompt_PD, leaves, metadata = parse_file(path, content)
+        inside = sum(leaf.size for leaf in leaves.values())
         length, width = prompt_PD.shape
         checksum = hashlib.sha256(content).hexdigest()
         return cls(name, file, len(content), checksum, length, width, added, metadata, inside)

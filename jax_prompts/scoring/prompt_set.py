@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.classifier import answer_of
-from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.base_models.tuned_file import load_tuned
 from jax_prompts.models.bert import VERBALIZER
-from jax_prompts.prompts import PromptMetadata, load_prompt
+from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import digest
 from jax_prompts.tuned.leaves import Leaves
 
@@ -46,11 +46,12 @@ class PromptSet:
           base: the fingerprints that `load_prompt` checks.
 
         Raises:
-          ConfigError, RunError: as `load_prompt` and `load_leaves_of`.
+          ConfigError, RunError: as `load_tuned`.
         """
-        read = [load_prompt(file, prompt_width=model.config.prompt_width, **base) for file in files]
-        leaves = [load_leaves_of(model, file, labels) for file in files]
-        return cls(list(files), [prompt for prompt, _ in read], [origin for _, origin in read], leaves)
+        width = model.config.prompt_width
+        read = [load_tuned(model, file, labels, prompt_width=width, **base) for file in files]
+        prompts, leaves, metadata = ([*part] for part in zip(*read, strict=True)) if read else ([], [], [])
+        return cls(list(files), prompts, metadata, leaves)
 
     @property
     def groups(self) -> list[list[int]]:

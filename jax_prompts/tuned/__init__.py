@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import flax.linen as nn
+import jax
 from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError, SettingWarning
@@ -22,7 +24,7 @@ from jax_prompts.tuned.attempt import ATTEMPT
 from jax_prompts.tuned.bitfit import BitFit
 from jax_prompts.tuned.dept import DePT
 from jax_prompts.tuned.ia3 import IA3
-from jax_prompts.tuned.leaves import Boxed, Leaves, Weights
+from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, by_path, nested
 from jax_prompts.tuned.lora import LoRA
 from jax_prompts.tuned.smop import SMoP
 from jax_prompts.tuned.verbalizer import Verbalizer, for_task, reads_mask
@@ -39,6 +41,7 @@ __all__ = [
     "fold_leaves",
     "for_task",
     "fresh_leaves",
+    "init_leaves",
     "reads_mask",
     *(k.__name__ for k in KINDS),
 ]
@@ -68,6 +71,12 @@ def fresh_leaves(kinds: Sequence[TunedLeaves], weights: Weights, key: Array) -> 
     return leaves
 
 
+def init_leaves(kinds: Sequence[TunedLeaves], boxed: Any, keys_E: Array) -> Any:
+    """The tree of fresh leaves of E members, each `[E, ...]`; `boxed` are the model's weights with their axes."""
+    weights = by_path(boxed)
+    return jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(kinds, weights, key))))(keys_E)
+
+
 def fold_leaves(kinds: Sequence[TunedLeaves], leaves: Leaves, *, training: bool) -> Leaves:
     """What the model reads, of leaves of all kinds; with `training` also what only tuning has, such as dropout."""
     return functools.reduce(lambda folded, kind: kind.fold(folded, training=training), kinds, leaves)
@@ -85,11 +94,11 @@ def constants_of(kinds: Sequence[TunedLeaves]) -> dict[str, Boxed]:
     }
 
 
-def check_files(kinds: Sequence[TunedLeaves]) -> None:
-    """Raises ConfigError, RunError unless files that kinds name can be read."""
+def check_files(kinds: Sequence[TunedLeaves], model_fingerprint: str = "") -> None:
+    """Raises ConfigError, RunError unless files that kinds name can be read, and are the base model's, once known."""
     for kind in kinds:
         if isinstance(kind, ATTEMPT):
-            kind.check_read()
+            kind.check_sources(model_fingerprint)
 
 
 def check_beside_prompt(kinds: Sequence[TunedLeaves], method: Any) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
-from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn, layer_of
+from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, layer_of, network
 from jax_prompts.tuned.sizes import check_at_least_1, check_number, no_place
 
 _BEHIND = ("attention/out/kernel", "self_attention/out/kernel", "mlp/wo/kernel")
@@ -67,19 +67,11 @@ class Adapter:
                 f"Adapter.first_layer is {self.first_layer} and the model has layers 0 to {layers - 1}: set it to "
                 "one of these"
             )
-        normal, zeros = nn.initializers.normal(self.scale), nn.initializers.zeros
-        leaves: dict[str, Boxed] = {}
+        normal, leaves = nn.initializers.normal(self.scale), dict[str, Boxed]()
         for path, box in behind.items():
-            if (layer_of(path) or 0) < self.first_layer:
-                continue
-            D, M, place = box.value.shape[1], self.bottleneck, f"{path.rsplit('/', 2)[0]}/adapter"
-            for name, init, shape, axes in (
-                ("down/kernel", normal, (D, M), ("embed", "rank")),
-                ("down/bias", zeros, (M,), ("rank",)),
-                ("up/kernel", normal, (M, D), ("rank", "embed")),
-                ("up/bias", zeros, (D,), ("embed",)),
-            ):
-                leaves[f"{place}/{name}"] = drawn(init, key, f"{place}/{name}", shape, axes)
+            if (layer_of(path) or 0) >= self.first_layer:
+                place, D = f"{path.rsplit('/', 2)[0]}/adapter", box.value.shape[1]
+                leaves |= network(place, key, D, self.bottleneck, down=normal, up=normal)
         if self.norms:
             leaves |= {
                 path: Boxed(box.value.astype(jnp.float32), box.names)

@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.prompts.layers import fan_in_uniform
-from jax_prompts.tuned.leaves import INPUT_OFFSET, Boxed, Leaves, Weights, drawn, input_width
-from jax_prompts.tuned.sizes import check_at_least_1, no_place
+from jax_prompts.tuned.leaves import INPUT_OFFSET, Boxed, Leaves, Weights, network
+from jax_prompts.tuned.sizes import check_at_least_1, check_rate, encoder_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +35,14 @@ class ADePT:
 
     def __post_init__(self) -> None:
         check_at_least_1("ADePT.rank", self.rank)
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"ADePT.dropout is {self.dropout}: set it to at least 0 and below 1")
+        check_rate("ADePT.dropout", self.dropout)
 
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh network for a T5 with these weights."""
-        if (D := input_width(weights)) is None:
-            raise no_place(self, "embeddings of a T5's input")
+        D = encoder_width(self, weights, "embeddings of a T5's input")
         if (R := self.rank) > D:
             raise ConfigError(f"ADePT.rank is {R} and embeddings have {D} numbers: set it to at most {D}")
-        zeros, leaves = nn.initializers.zeros, dict[str, Boxed]()
-        for name, init, shape, axes in (
-            ("down/kernel", fan_in_uniform(R), (D, R), ("embed", "rank")),
-            ("down/bias", zeros, (R,), ("rank",)),
-            ("up/kernel", zeros, (R, D), ("rank", "embed")),
-            ("up/bias", zeros, (D,), ("embed",)),
-        ):
-            path = f"{INPUT_OFFSET}/{name}"
-            leaves[path] = drawn(init, key, path, shape, axes)
-        return leaves
+        return network(INPUT_OFFSET, key, D, R, down=fan_in_uniform(R), up=nn.initializers.zeros)
 
     def fold(self, leaves: Leaves, *, training: bool) -> Leaves:
         """What the model reads: the leaves as they are, and while training the rate of dropout."""

@@ -20,7 +20,7 @@ from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
 from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.storage.home import with_home
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
-from jax_prompts.tuned.sizes import check_at_least_1, check_number, encoder_width
+from jax_prompts.tuned.sizes import PROMPTS_OF_T5, check_at_least_1, check_number, encoder_width
 
 _SCALE, _BIAS, _SOURCES = (f"{ATTENTION}/{name}" for name in ("norm/scale", "norm/bias", "sources"))
 
@@ -90,14 +90,11 @@ class ATTEMPT:
         """P of the sources."""
         return self._read[0].shape[1]
 
-    def check_read(self) -> None:
-        """Raises ConfigError unless the sources can be read and go together."""
-        self._read  # noqa: B018
-
-    def check_base(self, model_fingerprint: str) -> None:
-        """Raises ConfigError where the sources are known to belong to another base model."""
+    def check_sources(self, model_fingerprint: str = "") -> None:
+        """Raises ConfigError unless the sources can be read, go together and, once it is known, with the base model."""
         for path, origin in self._read[1].items():
-            if origin.model_fingerprint not in ("", model_fingerprint):
+            theirs = origin.model_fingerprint
+            if theirs and model_fingerprint and theirs != model_fingerprint:
                 raise ConfigError(
                     f"ATTEMPT.sources {path} belongs to base model {origin.model_fingerprint} ({origin.base_model}) "
                     f"and this run has {model_fingerprint}: use prompts of its base model"
@@ -105,7 +102,7 @@ class ATTEMPT:
 
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh attention for a T5 with these weights."""
-        D, M = encoder_width(self, weights), self.bottleneck
+        D, M = encoder_width(self, weights, PROMPTS_OF_T5), self.bottleneck
         if self.is_here and (width := self._read[0].shape[2]) != D:
             raise ConfigError(
                 f"ATTEMPT.sources {next(iter(self._read[1]))} has width {width} and the base model {D}: "

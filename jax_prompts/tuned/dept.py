@@ -12,8 +12,8 @@ from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.prompts.layers import fan_in_uniform
-from jax_prompts.tuned.leaves import INPUT_OFFSET, Boxed, Leaves, Weights, drawn, input_width
-from jax_prompts.tuned.sizes import check_at_least_1, no_place
+from jax_prompts.tuned.leaves import INPUT_OFFSET, Boxed, Leaves, Weights, drawn
+from jax_prompts.tuned.sizes import check_at_least_1, encoder_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,7 @@ class DePT:
 
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh pair for a T5 with these weights."""
-        if (width := input_width(weights)) is None:
-            raise no_place(self, "embeddings of a T5's input")
+        width = encoder_width(self, weights, "embeddings of a T5's input")
         if self.rank > min(self.max_length, width):
             raise ConfigError(
                 f"DePT.rank is {self.rank} and the offsets are {self.max_length} by {width}: set it to at most "

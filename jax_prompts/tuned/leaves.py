@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 Tree = Any
+Initializer = nn.initializers.Initializer
 Boxed = nn.LogicallyPartitioned  # an array, or its shape, with the names of its axes
 Weights = Mapping[str, Boxed]  # of a frozen model, by path
 Leaves = dict[str, Any]  # arrays by path
@@ -31,8 +32,7 @@ _SCALES = ("/scale", "/input_scale")
 
 def by_path(boxed: Tree) -> dict[str, Boxed]:
     """A model's weights, arrays or shapes, each boxed with the names of its axes; stacks as single layers."""
-    is_box = lambda x: isinstance(x, Boxed)  # noqa: E731
-    flat = flax.traverse_util.flatten_dict(boxed, sep="/", is_leaf=lambda _, x: is_box(x))
+    flat = flax.traverse_util.flatten_dict(boxed, sep="/", is_leaf=lambda _, x: isinstance(x, Boxed))
     single: dict[str, Boxed] = {}
     for path, box in flat.items():
         if (found := _STACK.fullmatch(path)) is None:
@@ -68,11 +68,27 @@ def input_width(weights: Weights) -> int | None:
 
 
 def drawn(
-    init: Callable[..., Array], key: Array, path: str, shape: tuple[int, ...], axes: tuple[str | None, ...]
+    init: Initializer, key: Array, path: str, shape: tuple[int, ...], axes: tuple[str | None, ...]
 ) -> Boxed:
     """A fresh leaf in float32, a function of the key and its path."""
     own = jax.random.fold_in(key, zlib.crc32(path.encode()))
     return Boxed(init(own, shape, jnp.float32), axes)
+
+
+def network(
+    path: str, key: Array, width: int, hidden: int, *, down: Initializer, up: Initializer
+) -> dict[str, Boxed]:
+    """A fresh network x W_down + b_down, f, W_up + b_up from `width` numbers to `hidden` and back; biases are 0."""
+    zeros = nn.initializers.zeros
+    parts: tuple[tuple[str, Initializer, tuple[int, ...], tuple[str, ...]], ...] = (
+        ("down/kernel", down, (width, hidden), ("embed", "rank")),
+        ("down/bias", zeros, (hidden,), ("rank",)),
+        ("up/kernel", up, (hidden, width), ("rank", "embed")),
+        ("up/bias", zeros, (width,), ("embed",)),
+    )
+    return {
+        f"{path}/{name}": drawn(init, key, f"{path}/{name}", shape, axes) for name, init, shape, axes in parts
+    }
 
 
 def lay_in(frozen: Tree, leaves: Leaves) -> Tree:
@@ -91,7 +107,7 @@ def lay_in(frozen: Tree, leaves: Leaves) -> Tree:
         if found and found[1] in counts:
             stacks.setdefault(f"{found[1]}layers{found[3]}", {})[int(found[2])] = leaf
         else:
-            flat[path] = leaf
+            flat[path] = jnp.asarray(leaf)  # on the device once, not with every batch
     for path, layers in stacks.items():
         found = _STACK.fullmatch(path)
         assert found is not None

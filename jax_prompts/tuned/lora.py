@@ -12,7 +12,7 @@ from jaxtyping import Array
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.prompts.layers import fan_in_uniform
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn, projections
-from jax_prompts.tuned.sizes import check_at_least_1
+from jax_prompts.tuned.sizes import check_at_least_1, check_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,7 @@ class LoRA:
             raise ConfigError(
                 f"LoRA.targets is {self.targets!r}: set it to a tuple, such as ('query', 'value')"
             )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"LoRA.dropout is {self.dropout}: set it to at least 0 and below 1")
+        check_rate("LoRA.dropout", self.dropout)
 
     @property
     def scale(self) -> float:

@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 from jax_prompts.errors import ConfigError
-from jax_prompts.tuned.leaves import Weights
+from jax_prompts.tuned.leaves import Weights, input_width
+
+PROMPTS_OF_T5 = "prompts of a T5's encoder"  # what makes a row's prompt stands beside
 
 
 def check_at_least_1(setting: str, value: Any) -> None:
@@ -24,15 +26,21 @@ def check_number(setting: str, value: Any, *, above_0: bool = False) -> None:
         )
 
 
-def encoder_width(leaves: Any, weights: Weights) -> int:
-    """D of a T5 with these weights, for leaves of its encoder's input.
+def check_rate(setting: str, rate: Any) -> None:
+    """Raises ConfigError unless a rate of dropout is at least 0 and below 1."""
+    if not 0 <= rate < 1:
+        raise ConfigError(f"{setting} is {rate}: set it to at least 0 and below 1")
+
+
+def encoder_width(leaves: Any, weights: Weights, beside: str) -> int:
+    """D of a T5 with these weights, for leaves `beside` something of its encoder's input.
 
     Raises:
       ConfigError: a model that is no T5.
     """
-    if "decoder/decoder_norm/scale" not in weights:
-        raise no_place(leaves, "prompts of a T5's encoder")
-    return weights["token_embedder/embedding"].value.shape[1]
+    if (width := input_width(weights)) is None:
+        raise no_place(leaves, beside)
+    return width
 
 
 def no_place(leaves: Any, wanted: str) -> ConfigError:

@@ -12,7 +12,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.models.row_prompts import ROUTER
 from jax_prompts.prompts.init import Base, SampledVocabulary
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
-from jax_prompts.tuned.sizes import check_at_least_1, check_number, encoder_width
+from jax_prompts.tuned.sizes import PROMPTS_OF_T5, check_at_least_1, check_number, encoder_width
 
 _KERNEL, _PROMPTS, _NOISE = (f"{ROUTER}/{name}" for name in ("kernel", "prompt", "noise"))
 
@@ -55,7 +55,7 @@ class SMoP:
 
     def init(self, weights: Weights, key: Array) -> dict[str, Boxed]:
         """A fresh router, with orthogonal columns, and prompts of a T5 with these weights."""
-        D, others = encoder_width(self, weights), self.prompts - 1
+        D, others = encoder_width(self, weights, PROMPTS_OF_T5), self.prompts - 1
         if self.prompts > D:
             raise ConfigError(f"SMoP.prompts is {self.prompts}: set it to at most {D}, the model's width")
         sampled = SampledVocabulary().table_init(Base(weights["token_embedder/embedding"].value))

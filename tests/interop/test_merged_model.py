@@ -14,7 +14,7 @@ import pytest
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.open import open_model
-from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.base_models.tuned_file import load_tuned
 from jax_prompts.base_models.weights import abstract_weights, load_weights
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import ConfigError, RunError
@@ -72,7 +72,7 @@ def test_merged_answers_are_those_of_leaves_beside_the_model(name, tmp_path):
     found = export_prompt(
         str(tmp_path / "a.safetensors"), str(tmp_path / "model"), to="model", base_model=BASE
     )
-    wanted = logits(model, lay_in(weights, load_leaves_of(model, tmp_path / "a.safetensors")))
+    wanted = logits(model, lay_in(weights, load_tuned(model, tmp_path / "a.safetensors")[1]))
     assert not np.allclose(wanted, logits(model, weights), atol=1e-2)
     for settings in ({}, {"scan_layers": True}):
         merged_model, merged = of(str(tmp_path / "model"), **settings)
@@ -103,7 +103,7 @@ def test_weights_of_bfloat16_change_in_float32(tmp_path):
     changed = {f"{path.rpartition('/')[0]}/kernel" for path in leaves}
     assert {name for name, dtype in dtypes.items() if dtype == "float32"} == changed
     model, params = of(str(tmp_path / "narrow"))
-    wanted = logits(model, lay_in(params, load_leaves_of(model, tmp_path / "a.safetensors")))
+    wanted = logits(model, lay_in(params, load_tuned(model, tmp_path / "a.safetensors")[1]))
     np.testing.assert_allclose(logits(*of(str(tmp_path / "model"))), wanted, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ import peft
 import torch
 from pairs import Pair, for_transformers, random_t5, texts_and_targets
 
-from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.base_models.tuned_file import load_tuned
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.engine import with_adapters
@@ -96,7 +96,7 @@ def by_our_paths(tmp_path, pair):
             config.lora_alpha, config.use_rslora = config.r, False
             config.save_pretrained(tmp_path / "gradients")
         convert_prompt(str(tmp_path / "gradients"), str(tmp_path / "gradients.safetensors"))
-        return load_leaves_of(pair.model, tmp_path / "gradients.safetensors")
+        return load_tuned(pair.model, tmp_path / "gradients.safetensors")[1]
 
     return gradients
 
@@ -119,7 +119,7 @@ def test_lora_of_peft_is_read_with_its_gradients(pair, tmp_path, case):
     adapted = disturbed(peft.get_peft_model(base_of(pair), config).eval())
     adapted.save_pretrained(tmp_path / "a")
     found = convert_prompt(str(tmp_path / "a"), str(tmp_path / "a.safetensors"))
-    leaves = load_leaves_of(pair.model, tmp_path / "a.safetensors")
+    leaves = load_tuned(pair.model, tmp_path / "a.safetensors")[1]
     tuned = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert found["parameters"] == sum(leaf.size for leaf in leaves.values()) == tuned
     compare(adapted, pair, leaves, gradients=by_our_paths(tmp_path, pair), scale=scale)
@@ -134,7 +134,7 @@ def test_ranks_and_scales_by_pattern(pair, tmp_path):
     adapted = disturbed(peft.get_peft_model(base_of(pair), config).eval())
     adapted.save_pretrained(tmp_path / "a")
     convert_prompt(str(tmp_path / "a"), str(tmp_path / "a.safetensors"))
-    leaves = load_leaves_of(pair.model, tmp_path / "a.safetensors")
+    leaves = load_tuned(pair.model, tmp_path / "a.safetensors")[1]
     assert {leaf.shape[1] for path, leaf in leaves.items() if path.endswith("lora_a")} == {2, 3, 5}
     compare(adapted, pair, leaves)
     there_and_back(pair, tmp_path, leaves)
@@ -145,7 +145,7 @@ def there_and_back(pair, tmp_path, leaves):
     export_prompt(str(tmp_path / "a.safetensors"), str(tmp_path / "out"), to="peft", base_model=pair.folder)
     compare(peft.PeftModel.from_pretrained(base_of(pair), tmp_path / "out").eval(), pair, leaves)
     convert_prompt(str(tmp_path / "out"), str(tmp_path / "again.safetensors"))
-    again = load_leaves_of(pair.model, tmp_path / "again.safetensors")
+    again = load_tuned(pair.model, tmp_path / "again.safetensors")[1]
     assert again.keys() == leaves.keys()
     jax.tree.map(np.testing.assert_array_equal, dict(again), dict(leaves))
     assert load_prompt(tmp_path / "again.safetensors")[1] == load_prompt(tmp_path / "a.safetensors")[1]
@@ -160,7 +160,7 @@ def test_ia3_of_peft_is_read_with_its_gradients_and_written(pair, tmp_path):
     adapted = disturbed(peft.get_peft_model(base_of(pair), config).eval())
     adapted.save_pretrained(tmp_path / "a")
     convert_prompt(str(tmp_path / "a"), str(tmp_path / "a.safetensors"))
-    leaves = load_leaves_of(pair.model, tmp_path / "a.safetensors")
+    leaves = load_tuned(pair.model, tmp_path / "a.safetensors")[1]
     compare(adapted, pair, leaves, gradients=by_our_paths(tmp_path, pair))
     there_and_back(pair, tmp_path, leaves)
 
@@ -209,7 +209,7 @@ def test_bottlenecks_of_the_adapters_library_are_read(pair, tmp_path, case):
     disturbed(model.eval())
     model.save_adapter(str(tmp_path / "a"), "some", use_safetensors=safe)
     convert_prompt(str(tmp_path / "a"), str(tmp_path / "a.safetensors"))
-    leaves = load_leaves_of(pair.model, tmp_path / "a.safetensors")
+    leaves = load_tuned(pair.model, tmp_path / "a.safetensors")[1]
     metadata = load_prompt(tmp_path / "a.safetensors")[1]
     assert (metadata.method, metadata.settings["bottleneck"]) == (
         "Adapter",
@@ -223,7 +223,7 @@ def test_bottlenecks_of_the_adapters_library_are_read(pair, tmp_path, case):
                     parameter.copy_(parameter.grad)
         model.save_adapter(str(tmp_path / "gradients"), "some", use_safetensors=safe)
         convert_prompt(str(tmp_path / "gradients"), str(tmp_path / "gradients.safetensors"))
-        return load_leaves_of(pair.model, tmp_path / "gradients.safetensors")
+        return load_tuned(pair.model, tmp_path / "gradients.safetensors")[1]
 
     unscaled = config.scaling == 1.0
     compare(model, pair, leaves, metadata.adapter_activation, gradients if unscaled else None)

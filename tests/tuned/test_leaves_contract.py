@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jax_prompts import optim, partition
-from jax_prompts.base_models.tuned_file import load_leaves_of
-from jax_prompts.base_models.weights import abstract_weights, random_weights
+from jax_prompts.base_models.tuned_file import load_tuned
+from jax_prompts.base_models.weights import random_weights, with_axes
 from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.t5 import T5, T5Config
@@ -29,8 +29,9 @@ from jax_prompts.tuned import (
     constants_of,
     fold_leaves,
     fresh_leaves,
+    init_leaves,
 )
-from jax_prompts.tuned.leaves import Boxed, by_path, flat, lay_in, nested
+from jax_prompts.tuned.leaves import by_path, flat, lay_in, nested
 
 CONFIG = T5Config(64, 16, 2, 2, 2, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 V, D, B, SEEDS, STEPS = CONFIG.vocab_size, CONFIG.emb_dim, 8, (3, 4, 5), 3
@@ -100,8 +101,7 @@ def in_stacks(frozen):
 
 
 def boxes(model, frozen):
-    names = nn.get_partition_spec(abstract_weights(model))
-    return by_path(jax.tree.map(lambda x, axes: Boxed(x, tuple(axes)), frozen, names))
+    return by_path(with_axes(model, frozen))
 
 
 def batch(members, length=2):
@@ -120,8 +120,8 @@ def tune(kinds, frozen, seeds, data, *, config=CONFIG, method=None, groups=None,
     """(start, end, losses [steps, E]) of a few steps."""
     model = T5(config)
     optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=rate), STEPS)
-    keys_E, boxed = jax.vmap(jax.random.key)(np.asarray(seeds)), boxes(model, frozen)
-    leaves = jax.vmap(lambda key: nn.meta.unbox(nested(fresh_leaves(kinds, boxed, key))))(keys_E)
+    keys_E = jax.vmap(jax.random.key)(np.asarray(seeds))
+    leaves = init_leaves(kinds, with_axes(model, frozen), keys_E)
     tuned = {"model": leaves, **({"prompt": init_members(method, keys_E, D)} if method else {})}
     opt_state = jax.vmap(optimizer.init)(tuned)
     if mesh is not None:
@@ -188,7 +188,7 @@ def test_contract(name, frozen, tmp_path):
     save_prompt(tmp_path / "alone.safetensors", NONE, metadata, leaves)
     for file, rows in (("both", 2), *([] if name in OF_ROWS else [("alone", 0)])):
         path = tmp_path / f"{file}.safetensors"
-        loaded = lay_in(frozen, load_leaves_of(model, path))
+        loaded = lay_in(frozen, load_tuned(model, path)[1])
         loaded_PD = load_prompt(path, prompt_width=CONFIG.prompt_width)[0]
         assert len(loaded_PD) == rows
         jax.tree.map(np.testing.assert_array_equal, params, loaded)
@@ -293,12 +293,12 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
     leaves = jax.tree.map(np.asarray, nn.meta.unbox(leaves))
     save_prompt(tmp_path / "a", NONE, PromptMetadata(method="LoRA", base_model="tiny"), leaves)
     with pytest.raises(ConfigError, match=r"a does not fit the model \(12 leaves.*tiny"):
-        load_leaves_of(T5(other), tmp_path / "a")
+        load_tuned(T5(other), tmp_path / "a")[1]
     a = next(path for path in leaves if path.endswith("lora_a"))
     one_less = {path: x for path, x in leaves.items() if path != a}
     save_prompt(tmp_path / "b", NONE, PromptMetadata(method="LoRA"), one_less | {"encoder/up": np.ones(3)})
     with pytest.raises(ConfigError, match=rf"\(2 leaves.*: - {a} \+ encoder/up: use the"):
-        load_leaves_of(T5(CONFIG), tmp_path / "b")
+        load_tuned(T5(CONFIG), tmp_path / "b")[1]
 
 
 @pytest.mark.parametrize(
@@ -342,4 +342,4 @@ def test_sources_that_are_not_there_stop_a_run_but_no_count(frozen):
     attempt = ATTEMPT(("absent.safetensors",), bottleneck=3)
     assert len(attempt.init(boxes(T5(CONFIG), frozen), jax.random.key(0))) == 4
     with pytest.raises(ConfigError, match=r"absent\.safetensors does not exist"):
-        attempt.check_read()
+        attempt.check_sources()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_prompts.base_models.tuned_file import load_leaves_of
+from jax_prompts.base_models.tuned_file import load_tuned
 from jax_prompts.base_models.weights import abstract_weights, random_weights
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
@@ -191,7 +191,9 @@ def test_what_does_not_go_together_is_one_line(sources, tmp_path, frozen):
             (alone,)
         ).init(of_t5, key),
         r"a.safetensors twice": lambda: ATTEMPT((*sources, sources[0])).init(of_t5, key),
-        r"a.safetensors belongs to base model aaaa .* this run has bbbb": lambda: ATTEMPT(sources).check_base("bbbb"),
+        r"a.safetensors belongs to base model aaaa .* this run has bbbb": lambda: ATTEMPT(sources).check_sources(
+            "bbbb"
+        ),
         r"ATTEMPT is tuned beside .* or a T5": lambda: ATTEMPT(sources).init(bert, key),
         r"SMoP is tuned beside .* or a T5": lambda: SMoP(P).init(bert, key),
         r"tokens and PROMPT_LENGTH is 4: set PROMPT_LENGTH to 3": lambda: check_beside_prompt(
@@ -207,7 +209,7 @@ def test_what_does_not_go_together_is_one_line(sources, tmp_path, frozen):
         with pytest.raises(ConfigError, match=words) as caught:
             made()
         assert "\n" not in str(caught.value)
-    ATTEMPT(sources).check_base("aaaa")
+    ATTEMPT(sources).check_sources("aaaa")
     check_beside_prompt([ATTEMPT(sources)], PromptTuning(P))
 
 
@@ -233,10 +235,10 @@ def test_files_whose_parts_do_not_go_together_are_one_line(tmp_path):
         prompt_PD = np.ones((length, D), np.float32)
         save_prompt(tmp_path / "p", prompt_PD, dataclasses.replace(metadata, **settings), leaves)
         with pytest.raises(ConfigError, match=words) as caught:
-            load_leaves_of(T5(CONFIG), tmp_path / "p")
+            load_tuned(T5(CONFIG), tmp_path / "p")[1]
         assert "\n" not in str(caught.value)
     save_prompt(tmp_path / "p", np.ones((P, D), np.float32), metadata, arrays)
-    assert load_leaves_of(T5(CONFIG), tmp_path / "p").keys() == SMOP.keys()
+    assert load_tuned(T5(CONFIG), tmp_path / "p")[1].keys() == SMOP.keys()
 
 
 def counted(*settings):
