@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from jax_prompts import config, runs
+from jax_prompts.cli.gin_bindings import bound_to, check_macros, check_set, macros_of, setting_of
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, SettingWarning, first_line, nearest
 from jax_prompts.storage.home import with_home
@@ -41,14 +42,14 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
     try:
         _read(gin, args)
-        kind = next((kind for kind in kinds if _bound(gin, kind)), None)
+        kind = next((kind for kind in kinds if bound_to(gin, kind)), None)
         if kind is None:
             own = f"gin_configs/runs/{args.command}.gin"
             others = f"gin_configs/runs/{kinds[0].removesuffix('Run').lower()}.gin"
             run_file = own if (ROOT / own).is_file() else others
             raise ConfigError(f"no gin file describes this command's run; add --gin_file={run_file} last")
         _leave_out_prompt(gin)
-        _check_set(gin, kind)
+        check_set(gin, kind)
         with _one_line(gin):
             run = gin.get_configurable(kind)()
         _check_types(gin, run)
@@ -66,7 +67,7 @@ def _check_types(gin: Any, run: Any) -> None:
     from jax_prompts.field_types import type_errors
 
     for field, value, wanted in type_errors(run):
-        raise _wrong_type(_setting(gin, field), value, wanted)
+        raise _wrong_type(setting_of(gin, field), value, wanted)
 
 
 def _wrong_type(setting: str, value: Any, wanted: str) -> ConfigError:
@@ -85,7 +86,7 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
         ready = [file for file in _known([]) if file.count("/") == 1 and file != "gin_configs/defaults.gin"]
         raise ConfigError(f"no gin file; give --gin_file=FILE, for example one of {', '.join(ready)}")
     gin.config._CONFIG.update({key: dict(values) for key, values in _defaults(gin).items()})
-    documented = set(_macros(gin))
+    documented = set(macros_of(gin))
     for file in args.gin_file:
         if not any(os.path.isfile(os.path.join(folder, file)) for folder in folders):
             raise ConfigError(
@@ -98,7 +99,7 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
             gin.parse_config(_statement(binding))
     if args.tfds_data_dir:
         gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
-    _check_macros(gin, documented)
+    check_macros(gin, documented)
 
 
 @functools.cache
@@ -120,7 +121,7 @@ def _warn_of_left_out(gin: Any, run: runs.TrainRun) -> None:
 
     tuned = [type(kind) for kind in run.leaves]
     for kind in KINDS:
-        if kind not in tuned and (fields := _bound(gin, kind.__name__)):
+        if kind not in tuned and (fields := bound_to(gin, kind.__name__)):
             both = ", ".join(f"@{each.__name__}()" for each in (*tuned, kind))
             value = f"({both})" if tuned else both
             words = (
@@ -187,7 +188,7 @@ def _constructor(gin: Any, made: type, *, typed: bool) -> Any:
             from jax_prompts.field_types import field_errors
 
             for field, value, wanted in field_errors(made, fields):
-                raise _wrong_type(_setting(gin, field), value, wanted)
+                raise _wrong_type(setting_of(gin, field), value, wanted)
             # Methods and kinds of leaves are static to the compiler, which hashes them: a list of gin's is a tuple.
             fields = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
@@ -214,110 +215,12 @@ def _statement(binding: str) -> str:
         return f"{name} = {value!r}"
 
 
-def _macros(gin: Any) -> dict[str, Any]:
-    """Every macro that is defined, with its value."""
-    return {
-        scope: values["value"]
-        for (scope, selector), values in gin.config._CONFIG.items()
-        if selector == "gin.macro"
-    }
-
-
-def _bound(gin: Any, name: str) -> dict[str, Any]:
-    """What is bound to the fields of a class."""
-    found: dict[str, Any] = {}
-    for (_, selector), values in gin.config._CONFIG.items():
-        if selector.rpartition(".")[2] == name:
-            found |= values
-    return found
-
-
-def _references(value: Any) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is a macro) of all that a bound value refers to."""
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _references(item)
-    elif hasattr(value, "config_key"):
-        scope, selector = value.config_key
-        yield (scope, True) if selector == "gin.macro" else (selector.rpartition(".")[2], False)
-
-
-def _macros_in(value: Any) -> set[str]:
-    return {name for name, is_macro in _references(value) if is_macro}
-
-
-def _reached(macros: dict[str, Any], name: str) -> set[str]:
-    """The macros that a macro's value takes in, and so on.
-
-    Raises:
-      ConfigError: it takes in itself.
-    """
-    reached: set[str] = set()
-    waiting = _macros_in(macros.get(name))
-    while waiting:
-        reached |= waiting
-        waiting = {further for macro in waiting for further in _macros_in(macros.get(macro))} - reached
-    if name in reached:
-        raise ConfigError(f"macro {name} stands for itself, by way of {', '.join(sorted(reached))}")
-    return reached
-
-
-def _check_macros(gin: Any, documented: set[str]) -> None:
-    """Raises ConfigError for a macro that nothing uses, which gin ignores, or nothing defines (gin fails late)."""
-    macros = _macros(gin)
-    bound = [list(values.values()) for (_, of), values in gin.config._CONFIG.items() if of != "gin.macro"]
-    used = _macros_in(bound)
-    reached = {name: _reached(macros, name) for name in macros}
-    used = used.union(*(reached.get(name, ()) for name in documented | used))
-    defined = set(macros)
-    for name in sorted(defined - used - documented):
-        raise ConfigError(f"macro {name} is unknown; did you mean {nearest(name, documented | used)}?")
-    for name in sorted(used - defined):
-        likely = nearest(name, defined)
-        raise ConfigError(f"macro {name} has no value; give --gin.{name}=VALUE, or did you mean {likely}?")
-
-
 def _leave_out_prompt(gin: Any) -> None:
     """Without a word on PROMPT, a run that tunes leaves inside the model has none."""
-    macros = _macros(gin)
+    macros = macros_of(gin)
     if macros.get("TUNED") is not None and repr(macros["PROMPT"]) == "%gin.REQUIRED":
         for name in ("PROMPT", "INITIALIZER"):
             _bind(gin, name, None)
-
-
-_EXAMPLES = {
-    "MODEL_DIR": "--gin.MODEL_DIR=runs/first",
-    "MODEL_SIZE": "--gin_file=gin_configs/models/micro.gin",
-    "VOCABULARY": "--gin_file=gin_configs/models/micro.gin",
-    "PROMPT": "--gin_file=gin_configs/prompts/residual.gin",
-    "PROMPT_LENGTH": "--gin.PROMPT_LENGTH=100",
-    "INITIALIZER": "--gin_file=gin_configs/prompts/residual.gin",
-    "MIXTURE_OR_TASK_NAME": "--gin.MIXTURE_OR_TASK_NAME=super_glue_rte_v102",
-    "TASK_FEATURE_LENGTHS": "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 16}\"",
-    "LEARNING_RATE": "--gin_file=gin_configs/recipes/lester2021.gin",
-    "TRAIN_STEPS": "--gin.TRAIN_STEPS=30000",
-}
-
-
-def _check_set(gin: Any, kind: str) -> None:
-    """Raises ConfigError when something that a run is made of still waits for its value."""
-    macros, missing, seen = _macros(gin), [], set()
-    waiting = [list(_bound(gin, kind).values())]
-    while waiting:
-        for name, is_macro in _references(waiting.pop()):
-            if name in seen:
-                continue
-            seen.add(name)
-            if is_macro and repr(macros[name]) == "%gin.REQUIRED":
-                missing.append(name)
-            else:
-                waiting.append(macros[name] if is_macro else list(_bound(gin, name).values()))
-    if missing:
-        examples = {_EXAMPLES.get(name, f"--gin.{name}=VALUE") for name in missing}
-        files_first = sorted(examples, key=lambda flag: (flag.startswith("--gin."), flag))
-        raise ConfigError(f"{', '.join(sorted(missing))} not set; add for example {' '.join(files_first)}")
 
 
 @contextlib.contextmanager
@@ -358,13 +261,6 @@ def _explain(gin: Any, error: Exception) -> str:
     return text
 
 
-def _setting(gin: Any, field: str) -> str:
-    """The macro that a field takes its value from; the field itself when there is none."""
-    name, _, part = field.partition(".")
-    macros = [macro for macro, is_macro in _references(_bound(gin, name).get(part)) if is_macro]
-    return macros[0] if macros else field
-
-
 def _with_variants(gin: Any, run: runs.TrainRun) -> runs.TrainRun:
     """A run with the members of its sweep, each as what gin makes of its settings.
 
@@ -378,7 +274,7 @@ def _with_variants(gin: Any, run: runs.TrainRun) -> runs.TrainRun:
             f"MEMBERS is {run.training.members} and SWEEP is set: leave MEMBERS out, and name the seeds in SWEEP, "
             f"'RANDOM_SEED': {tuple(range(run.training.members))}"
         )
-    given = _macros(gin)["SWEEP"] if "SWEEP" in _macros(gin) else _bound(gin, "TrainRun")["sweep"]
+    given = macros_of(gin)["SWEEP"] if "SWEEP" in macros_of(gin) else bound_to(gin, "TrainRun")["sweep"]
     # Not copied deeply: to copy a reference is to call what it refers to.
     bindings, variants = {key: dict(values) for key, values in gin.config._CONFIG.items()}, []
     for settings in combinations(given):
@@ -397,7 +293,7 @@ def _with_variants(gin: Any, run: runs.TrainRun) -> runs.TrainRun:
 
 def _bind(gin: Any, name: str, value: Any) -> None:
     """Sets a macro or a field of a class; raises ConfigError where there is none of that name."""
-    macros = _macros(gin)
+    macros = macros_of(gin)
     if name in macros:
         gin.bind_parameter((name, "gin.macro", "value"), value)
         return
