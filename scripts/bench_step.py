@@ -17,10 +17,12 @@ import functools
 import json
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,52 +30,20 @@ from benchmark import in_turns, matrix_product_rate
 from peers.peer import Peer
 
 from jax_prompts import optim
-from jax_prompts.base_models.build import Model, make_model
+from jax_prompts.base_models.build import Model, make_model, with_adapters
 from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.data.length_groups import group_count
 from jax_prompts.precompile.accounting import matrix_flops
-from jax_prompts.prompts import (
-    MPT,
-    Decomposed,
-    Explosive,
-    LSTMPrompt,
-    Method,
-    PerLayer,
-    PromptTuning,
-    PTuningLSTM,
-    PTuningMLP,
-    RankProbe,
-    Residual,
-    SuperPos,
-    for_model,
-    init_members,
-    prompt_kind_of,
-)
+from jax_prompts.prompts import Method, for_model, init_members, prompt_kind_of
+from jax_prompts.prompts.prompt_file import PromptMetadata, save_prompt
 from jax_prompts.step import dropout_keys, make_step_parts
-from jax_prompts.studies.parameters import LEAVES
-from jax_prompts.tuned import TunedLeaves, init_leaves
+from jax_prompts.studies.methods import LEAVES, WITH_LENGTH, tuned_by
+from jax_prompts.tuned import ATTEMPT, TunedLeaves, adapter_activation, constants_of, init_leaves
+from jax_prompts.tuned.leaves import nested
 
-METHODS: dict[str, Callable[..., Any]] = {
-    "prompt_tuning": PromptTuning,
-    "residual": Residual,
-    "residual_separate": functools.partial(Residual, shared=False),
-    "mlp": functools.partial(Residual, skip=False),
-    "lstm": LSTMPrompt,
-    "p_tuning_mlp": PTuningMLP,
-    "p_tuning_lstm": PTuningLSTM,
-    "decomposed": Decomposed,
-    "rank_probe": RankProbe,
-    "explosive": Explosive,
-    "superpos": SuperPos,
-    "mpt": MPT,
-    "prefix": PerLayer,
-    "prefix_mlp": functools.partial(PerLayer, hidden=512),
-    "decoder_prefix": functools.partial(PerLayer, kind="decoder_prefix"),
-    "full_prefix": functools.partial(PerLayer, kind="full_prefix"),
-    "deep": functools.partial(PerLayer, kind="deep"),
-}
+SOURCES = 6  # prompts of other tasks that ATTEMPT attends to, as in its paper
 
 
 def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,22 +58,42 @@ def random_rows(args: argparse.Namespace, rows: int) -> tuple[np.ndarray, np.nda
 
 def fresh(model: Model, method: Method | None, kinds: Sequence[TunedLeaves], frozen: Any, keys_E: Any) -> Any:
     """What members tune, before the first step."""
+    tuned = {}
+    if kinds:
+        leaves = jax.jit(lambda frozen: init_leaves(kinds, with_axes(model, frozen), keys_E))
+        tuned["model"] = leaves(frozen)
     if method is not None:
-        return {"prompt": jax.jit(lambda: init_members(method, keys_E, model.config.emb_dim))()}
-    leaves = jax.jit(lambda frozen: init_leaves(kinds, with_axes(model, frozen), keys_E))
-    return {"model": leaves(frozen)}
+        tuned["prompt"] = jax.jit(lambda: init_members(method, keys_E, model.config.emb_dim))()
+    return tuned
+
+
+def with_sources(kind: TunedLeaves, prompt_length: int, width: int) -> TunedLeaves:
+    """The kind; ATTEMPT with random prompts in files, which it has read."""
+    if not isinstance(kind, ATTEMPT):
+        return kind
+    prompts_SPD = np.random.default_rng(0).normal(size=(SOURCES, prompt_length, width)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        for s, prompt_PD in enumerate(prompts_SPD):
+            metadata = PromptMetadata(method="PromptTuning", task=f"source_{s}")
+            save_prompt(f"{folder}/{s}.safetensors", prompt_PD, metadata)
+        kind = dataclasses.replace(kind, sources=(f"{folder}/*",))
+        kind.check_sources()
+    return kind
 
 
 def prepare(
     args: argparse.Namespace, base: BaseModel, frozen: Any, name: str
 ) -> tuple[Callable[[], float], dict]:
     """A function that takes one step of a method, and what compiling it said."""
-    make, kinds = METHODS.get(name), (LEAVES[name],) if name in LEAVES else ()
-    model = make_model(base, prompt_kind=prompt_kind_of(make and make(length=1)))
-    method = for_model(make and make(length=args.prompt), model.config.prompt_width)
+    method, kinds = tuned_by(name, args.prompt)
+    model = make_model(base, prompt_kind=prompt_kind_of(method))
+    model = with_adapters(model, adapter_activation(kinds))
+    method = for_model(method, model.config.prompt_width)
+    kinds = tuple(with_sources(kind, args.prompt, model.config.emb_dim) for kind in kinds)
     rows, length = model.config.vocab_size, 0 if method is None else args.prompt
     seeds_E = jnp.arange(args.members)
     tuned = fresh(model, method, kinds, frozen, jax.vmap(jax.random.key)(seeds_E))
+    frozen = {**frozen, **jax.device_put(nested(nn.meta.unbox(constants_of(kinds))))}
     optimizer = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3), args.steps)
     state = (tuned, jax.jit(jax.vmap(optimizer.init))(tuned))
 
@@ -158,7 +148,7 @@ def peers_of(args: argparse.Namespace) -> dict[str, Peer]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is computed."""
     parser.add_argument("--size", default="t5_1_1_small")
-    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *LEAVES], default=["prompt_tuning"])
+    parser.add_argument("--methods", nargs="+", choices=[*WITH_LENGTH, *LEAVES], default=["prompt_tuning"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument("--targets", type=int, default=8)

@@ -34,7 +34,7 @@ def printed(process: subprocess.Popen[str]) -> str:
 def settings_code(toy: Data, vocabulary_path: pathlib.Path, vocabulary: Vocabulary) -> str:
     vocabulary_path.write_bytes(vocabulary.model_bytes)
     return f"""
-        from jax_prompts.config import Data
+        from jax_prompts.config import Data, PromptDesign
         from jax_prompts.errors import RunError
         from jax_prompts.data.open import open_caches
         from jax_prompts.data.vocabularies.sentencepiece import Vocabulary

@@ -107,3 +107,8 @@ def mean_loss(logits_BUV, labels_BU):
     logits_BUV = logits_BUV.astype(np.float64)
     chosen_BU = np.take_along_axis(logits_BUV, labels_BU[..., None], axis=-1)[..., 0]
     return (np.logaddexp.reduce(logits_BUV, axis=-1) - chosen_BU)[labels_BU > 0].mean()
+
+
+def base_of(pair):
+    """The model of transformers again, as it was made."""
+    return type(pair.theirs).from_pretrained(pair.folder).eval()

@@ -10,34 +10,18 @@ pytest.importorskip("peft", reason="pip install -e '.[parity]'")
 
 import peft
 import torch
-from pairs import Pair, for_transformers, random_t5, texts_and_targets
+from pairs import base_of, for_transformers, texts_and_targets
 
+from jax_prompts.base_models.build import with_adapters
 from jax_prompts.base_models.tuned_file import load_tuned
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.errors import ConfigError
-from jax_prompts.inference.engine import with_adapters
 from jax_prompts.interop.exchange import convert_prompt, export_prompt
 from jax_prompts.prompts import load_prompt
 from jax_prompts.tuned import IA3, Adapter, LoRA, fresh_leaves
 from jax_prompts.tuned.leaves import by_path, lay_in
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
-
-CASES = {
-    "v1.0": {"vocab_size": 101, "d_model": 20, "d_kv": 7, "num_heads": 3, "d_ff": 33, "num_layers": 1,
-             "feed_forward_proj": "relu"},
-    "v1.1": {"vocab_size": 128, "d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 2,
-             "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
-def pair(request, tmp_path_factory):
-    return Pair.of(random_t5(11, **request.param), str(tmp_path_factory.mktemp("model")))
-
-
-def base_of(pair):
-    return type(pair.theirs).from_pretrained(pair.folder).eval()
 
 
 def disturbed(model, share=0.1):

@@ -9,7 +9,7 @@ pytest.importorskip("peft", reason="pip install -e '.[parity]'")
 
 import peft
 import torch
-from pairs import Pair, for_transformers, mean_loss, random_t5, texts_and_targets
+from pairs import for_transformers, mean_loss, texts_and_targets
 
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.errors import ConfigError
@@ -20,17 +20,6 @@ from jax_prompts.prompts.prompt_file import settings_of
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
 P, R, TASKS = 5, 2, 3
-CASES = {
-    "v1.0": {"vocab_size": 101, "d_model": 20, "d_kv": 7, "num_heads": 3, "d_ff": 33, "num_layers": 1,
-             "feed_forward_proj": "relu"},
-    "v1.1": {"vocab_size": 128, "d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 2,
-             "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
-def pair(request, tmp_path_factory):
-    return Pair.of(random_t5(11, **request.param), str(tmp_path_factory.mktemp("model")))
 
 
 def adapted(pair, **settings):

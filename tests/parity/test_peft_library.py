@@ -11,7 +11,7 @@ pytest.importorskip("peft", reason="pip install -e '.[parity]'")
 
 import peft
 import torch
-from pairs import Pair, for_transformers, mean_loss, random_t5, texts_and_targets
+from pairs import base_of, for_transformers, mean_loss, texts_and_targets
 from safetensors.torch import load_file
 
 from jax_prompts.checkpoint import Checkpoints
@@ -33,21 +33,6 @@ from jax_prompts.prompts.prompt_file import settings_of
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
 P = 5
-CASES = {
-    "v1.0": {"vocab_size": 101, "d_model": 20, "d_kv": 7, "num_heads": 3, "d_ff": 33, "num_layers": 1,
-             "feed_forward_proj": "relu"},
-    "v1.1": {"vocab_size": 128, "d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 2,
-             "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
-def pair(request, tmp_path_factory):
-    return Pair.of(random_t5(11, **request.param), str(tmp_path_factory.mktemp("model")))
-
-
-def base_of(pair):
-    return type(pair.theirs).from_pretrained(pair.folder).eval()
 
 
 def compare(adapted, pair, prompt_PD):

@@ -7,7 +7,8 @@ import pytest
 
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.errors import ConfigError
-from jax_prompts.studies.parameters import LEAVES, METHODS, parameters
+from jax_prompts.studies.methods import LEAVES, WITH_LENGTH, tuned_by
+from jax_prompts.studies.parameters import parameters
 
 GIN = pathlib.Path(__file__).parents[2] / "gin_configs"
 
@@ -36,6 +37,7 @@ def test_counts_of_the_papers(found):
     _, of = rows(found, "t5_1_0_base")
     assert of["explosive", 10]["tuned"] == 2_304  # EPT, abstract: 2.3K
     assert of["residual", 10]["kept"] == 7_680
+    assert of["dept", 10]["tuned"] == 7_680 + 45 * (256 + 768)  # Shi & Lipani, section 2
     counts = {name: of[name, None]["tuned"] for name in LEAVES}
     assert counts == {  # Asai et al. 2022, table 1: 1.9M, 1.1M, 280K; PEFT's LoRA
         "adapter": 1_855_104,
@@ -49,16 +51,18 @@ def test_counts_of_the_papers(found):
 def test_every_size_and_method_is_counted(found):
     assert len(found["models"]) == 10
     for model in found["models"]:
-        assert len(model["methods"]) == 1 + len(LEAVES) + 2 * len(METHODS)
+        assert len(model["methods"]) == 1 + len(LEAVES) + 2 * len(WITH_LENGTH)
         assert all(row["tuned"] > 0 for row in model["methods"])
 
 
-@pytest.mark.parametrize("name", [*sorted(METHODS), *sorted(LEAVES)])
+@pytest.mark.parametrize("name", sorted([*WITH_LENGTH, *LEAVES]))
 def test_methods_are_those_of_the_gin_files(name):
     """`explosive_star` is `explosive` at another length."""
-    room = "prompts" if name in METHODS else "tuned"
+    room = "tuned" if name in LEAVES else "prompts"
     files = [GIN / "models/micro.gin", GIN / room / f"{name}.gin", GIN / "recipes/lester2021.gin"]
     bindings = ["MODEL_DIR=x", "MIXTURE_OR_TASK_NAME=x", "PROMPT_LENGTH=20"]
+    if name == "attempt":
+        bindings.append("ATTEMPT.sources=('/dev/null/none',)")
     args = argparse.Namespace(
         command="train",
         gin_file=[str(file) for file in [*files, GIN / "runs/train.gin"]],
@@ -67,11 +71,13 @@ def test_methods_are_those_of_the_gin_files(name):
         tfds_data_dir=None,
     )
     run = resolve(args, "TrainRun")[0]
-    assert (run.method, run.tuned) == ((METHODS[name](20), None) if name in METHODS else (None, LEAVES[name]))
+    assert (run.method, run.leaves) == tuned_by(name, 20)
 
 
 def test_every_gin_file_is_counted():
-    assert {file.stem for file in (GIN / "prompts").glob("*.gin")} == {*METHODS, "explosive_star"}
+    """`warp` has no place in a T5."""
+    assert {file.stem for file in (GIN / "prompts").glob("*.gin")} == {*WITH_LENGTH, "explosive_star", "warp"}
+    assert {file.stem for file in (GIN / "tuned").glob("*.gin")} == {*LEAVES}
 
 
 @pytest.mark.parametrize("lengths", [(0,), (1 << 21,), (5, 5)])
