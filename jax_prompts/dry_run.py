@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jax_prompts import model_dir, partition
-from jax_prompts.base_models.classifier import ANSWERS
+from jax_prompts.models.answers import inside_model
 from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
 from jax_prompts.task_check import check_task
@@ -24,8 +24,7 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
     model_dir.check_usable(run.model_dir)
     check_task(run)
     setup = set_up(run, partition.mesh_of(run.model))
-    inside = {name: tree for name, tree in setup.tuned.get("model", {}).items() if name not in ANSWERS}
-    tuned = {**setup.tuned, "model": inside}
+    tuned = {**setup.tuned, "model": inside_model(setup.tuned.get("model", {}))}
     # Of a verbaliser alone nothing is known.
     opt_state = partition.state_shapes(setup.optimizer, tuned) if jax.tree.leaves(tuned) else {}
     return {

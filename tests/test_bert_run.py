@@ -197,6 +197,11 @@ def test_answers_are_labels(tuned, folder, capsys):
         (a, ["maybe"], "no label 'maybe'; use entailment, not_entailment"),
         (None, ["entailment"], "give a prompt"),
         (dataclasses.replace(a, leaves={}), None, "holds no classifier"),
+        (
+            dataclasses.replace(a, leaves={**a.leaves, "classifier/odd": a.leaves["classifier/bias"]}),
+            None,
+            "holds classifier/odd, which no BERT answers with",
+        ),
     ):
         with pytest.raises(ConfigError, match=words):
             model.score_labels(texts, labels, prompt)

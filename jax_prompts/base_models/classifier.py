@@ -11,11 +11,10 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.base_models.open import open_model
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import ConfigError
-from jax_prompts.models.bert import VERBALIZER, Bert
+from jax_prompts.models.answers import CLASSIFIER, VERBALIZER, answer_of
+from jax_prompts.models.bert import Bert
 
 Tree = Any
-CLASSIFIER = "classifier"  # the module's name in the model
-ANSWERS = (CLASSIFIER, VERBALIZER)  # what a BERT's prompt has one of
 _MASKED_LM = "mlm_bias"
 
 
@@ -24,12 +23,6 @@ def random_classifier(model: Model, key: jax.Array) -> Tree:
     if not (isinstance(model, Bert) and model.classes) or model.at_mask:
         return {}
     return {CLASSIFIER: model.init(key, method="initialize")["params"][CLASSIFIER]}
-
-
-def answer_of(leaves: Iterable[str]) -> str | None:
-    """Which of `ANSWERS` is among leaves, by their paths; None: neither."""
-    tops = {path.partition("/")[0] for path in leaves}
-    return next((name for name in ANSWERS if name in tops), None)
 
 
 def with_masked_lm(model: Model, base: BaseModel) -> Model:

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.base_models.build import Model, with_adapters
-from jax_prompts.base_models.classifier import ANSWERS, answer_of
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.errors import ConfigError
-from jax_prompts.models.bert import VERBALIZER, Bert
+from jax_prompts.models.answers import VERBALIZER, answer_of, inside_model
+from jax_prompts.models.bert import Bert
 from jax_prompts.models.row_prompts import ATTENTION, ROUTER
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
 from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_file
@@ -43,8 +43,7 @@ def load_tuned(
       RunError: the file cannot be read.
     """
     prompt_PD, leaves, metadata = load_file(path)
-    checks = {"prompt_width": None, "model_fingerprint": None, "tokenizer_fingerprint": None}
-    check_fits(path, prompt_PD, metadata, **(checks | base))
+    check_fits(path, prompt_PD, metadata, **base)
     check_leaves(str(path), model, leaves, metadata, prompt_PD)
     if isinstance(model, Bert) and labels is not None and metadata.labels != tuple(labels):
         ours, theirs = ", ".join(labels) or "none", ", ".join(metadata.labels) or "none"
@@ -73,8 +72,11 @@ def check_leaves(
                 f"{name} holds no classifier, and a BERT answers with one: use a prompt tuned on BERT"
             )
         D, C = model.config.emb_dim, len(metadata.labels)
-        for path, shape in ((f"{answer}/kernel", (D, C)), (f"{answer}/bias", (C,))):
-            if path in leaves and np.shape(leaves[path]) != shape:
+        shapes = {f"{answer}/kernel": (D, C), f"{answer}/bias": (C,)}
+        for path in leaves.keys() - inside_model(leaves).keys():
+            if (shape := shapes.get(path)) is None:
+                raise ConfigError(f"{name} holds {path}, which no BERT answers with: use another file")
+            if np.shape(leaves[path]) != shape:
                 raise ConfigError(
                     f"{name} holds {path} {np.shape(leaves[path])}, and {C} labels of this BERT make it {shape}: use "
                     "the base model it was tuned with"
@@ -83,8 +85,7 @@ def check_leaves(
         raise ConfigError(
             f"{name} holds a BERT's {answer}, and this model is a T5: use the BERT it was tuned with"
         )
-    inside = {path: leaf for path, leaf in leaves.items() if path.partition("/")[0] not in ANSWERS}
-    if inside:
+    if inside := inside_model(leaves):
         check_in_weights(name, inside, _shapes(model), metadata)
     if problem := _beside_prompt(inside, metadata, prompt_PD):
         raise ConfigError(f"{name} has {problem}: use another file")

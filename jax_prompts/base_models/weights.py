@@ -25,7 +25,6 @@ from safetensors.flax import load_file
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.classifier import CLASSIFIER
 from jax_prompts.base_models.finite import check_finite
 from jax_prompts.base_models.open import HEADS, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
@@ -33,6 +32,7 @@ from jax_prompts.config import BaseModel
 from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.formats.safetensors import write_safetensors
+from jax_prompts.models.answers import CLASSIFIER
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.storage import files

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.base_models.classifier import answer_of
 from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.formats.safetensors import to_bytes
@@ -29,6 +28,7 @@ from jax_prompts.interop import (
 )
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
+from jax_prompts.models.answers import answer_of
 from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts import MPT, PromptMetadata, save_prompt
@@ -253,7 +253,6 @@ def _model_of(
         metadata,
         prompt_width=config.prompt_width,
         model_fingerprint=None,
-        tokenizer_fingerprint=None,
     )
     return config
 

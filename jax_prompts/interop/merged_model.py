@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.base_models.classifier import CLASSIFIER
 from jax_prompts.base_models.convert import write_native
 from jax_prompts.base_models.fingerprint import combined, sample
 from jax_prompts.base_models.open import HEADS, open_model
@@ -26,6 +25,7 @@ from jax_prompts.base_models.tuned_file import check_in_weights
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource, LazyArray, in_memory
 from jax_prompts.interop.imported import NO_PROMPT
+from jax_prompts.models.answers import answer_of, inside_model
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.prompts import PromptMetadata, save_prompt
 from jax_prompts.prompts.prompt_file import check_fits
@@ -63,8 +63,7 @@ def write_merged(
     """
     found = open_model(base_model)
     arrays = in_layers(found.arrays)
-    inside = {path: leaf for path, leaf in leaves.items() if not path.startswith(f"{CLASSIFIER}/")}
-    if not inside:
+    if not (inside := inside_model(leaves)):
         raise ConfigError(f"{name} holds nothing that weights could take: use the prompt file as it is")
     _check_mergeable(name, inside, arrays)
     before = _fingerprint(arrays)
@@ -74,12 +73,11 @@ def write_merged(
         metadata,
         prompt_width=found.config.prompt_width,
         model_fingerprint=before,
-        tokenizer_fingerprint=None,
     )
     check_in_weights(name, inside, _boxes(arrays), metadata)
     if len(inside) < len(leaves) and not isinstance(found.config, BertConfig):
         raise ConfigError(
-            f"{name} holds a BERT's {CLASSIFIER}, and {base_model} is a T5: use the BERT it was tuned with"
+            f"{name} holds a BERT's {answer_of(leaves)}, and {base_model} is a T5: use the BERT it was tuned with"
         )
     origin = {"path": base_model, "kind": found.kind, "fingerprint": before, "merged": metadata.method}
     model = dataclasses.replace(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError
+from jax_prompts.models.answers import VERBALIZER
 from jax_prompts.models.layer_prompts import (
     CROSS,
     DECODER,
@@ -33,10 +34,6 @@ from jax_prompts.models.mask_place import MASK_PLACE
 from jax_prompts.models.products import contract
 from jax_prompts.models.remat import rematerialized
 from jax_prompts.models.tuned_leaves import leaf, plus
-
-VERBALIZER = (
-    "verbalizer"  # tuned leaves [D, C] and [C], which the answer at [MASK] is read by (`tuned/verbalizer.py`)
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.models.answers import inside_model
 from jax_prompts.prompts.init import Base, check_holds_prompt
 from jax_prompts.prompts.layers import TableInit
-from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_file
 from jax_prompts.prompts.shared_prompt import decompose
 
 _COMBINE = ("mean", "shared")
@@ -85,29 +86,36 @@ class FromFiles:
 
 
 def read_alike(
-    setting: str, paths: Sequence[str], width: int
+    setting: str, paths: Sequence[str], width: int | None = None
 ) -> tuple[Float[np.ndarray, "K P D"], list[PromptMetadata]]:
     """Prompts of one kind, length and, as far as is known, base model, of this width; and their metadata.
 
     Args:
       setting: what names the paths.
       paths: of prompt files.
-      width: D of the base model.
+      width: D of the base model; None: that of the first.
 
     Raises:
-      ConfigError, RunError: as `load_prompt`, or prompts that are unlike.
+      ConfigError, RunError: as `load_prompt`; prompts that are unlike; leaves inside the model beside one.
     """
-    read = [load_prompt(path, prompt_width=lambda _: width) for path in paths]
-    first_PD, first = read[0]
-    for path, (prompt_PD, metadata) in zip(paths, read, strict=True):
+    read = [load_file(path) for path in paths]
+    first_PD, _, first = read[0]
+    width = first_PD.shape[1] if width is None else width
+    for path, (prompt_PD, leaves, metadata) in zip(paths, read, strict=True):
         check_holds_prompt(setting, path, prompt_PD, metadata)
+        check_fits(path, prompt_PD, metadata, prompt_width=lambda _: width)
+        if inside := inside_model(leaves):
+            raise ConfigError(
+                f"{setting} {path} holds {len(inside)} leaves inside the model ({metadata.method}), without which its "
+                "prompt is another: use files of prompts alone"
+            )
         if len(prompt_PD) != len(first_PD):
             raise ConfigError(
                 f"{setting} {path} has {len(prompt_PD)} prompt tokens and {paths[0]} {len(first_PD)}: "
                 "use prompts of one length"
             )
         check_same_origin(paths[0], first, path, metadata)
-    return np.stack([prompt_PD for prompt_PD, _ in read]), [metadata for _, metadata in read]
+    return np.stack([prompt_PD for prompt_PD, *_ in read]), [metadata for *_, metadata in read]
 
 
 def check_same_origin(a: str, of_a: PromptMetadata, b: str, of_b: PromptMetadata) -> None:

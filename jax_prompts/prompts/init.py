@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError, SettingWarning
+from jax_prompts.models.answers import inside_model
 from jax_prompts.prompts.layers import TableInit
-from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves, load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, check_fits, load_file
 
 # For tasks that answer with free text (Lester et al. 2021, section 3.2), by a word of the task's name.
 TASK_WORDS = {
@@ -185,10 +186,10 @@ class FromFile:
     path: str
 
     def table_init(self, base: Base) -> TableInit:
-        prompt_PD, metadata = load_prompt(self.path, prompt_width=lambda _: base.embedding_VD.shape[1])
+        prompt_PD, leaves, metadata = load_file(self.path)
+        check_fits(self.path, prompt_PD, metadata, prompt_width=lambda _: base.embedding_VD.shape[1])
         check_holds_prompt("FromFile.path", self.path, prompt_PD, metadata)
-        inside = [path for path in load_leaves(self.path)[0] if not path.startswith("classifier/")]
-        if inside:
+        if inside := inside_model(leaves):
             warnings.warn(
                 f"{self.path} holds {len(inside)} leaves inside the model, too, which are left out: this starts at its "
                 "prompt alone",

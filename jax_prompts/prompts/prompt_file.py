@@ -182,9 +182,9 @@ def check_fits(
     prompt_PD: Float[np.ndarray, "P D"],
     metadata: PromptMetadata,
     *,
-    prompt_width: Callable[[str], int] | None,
-    model_fingerprint: str | None,
-    tokenizer_fingerprint: str | None,
+    prompt_width: Callable[[str], int] | None = None,
+    model_fingerprint: str | None = None,
+    tokenizer_fingerprint: str | None = None,
 ) -> None:
     """Compares a prompt with a base model; what is None, or unknown to the prompt, is not compared.
 

@@ -23,7 +23,7 @@ def prompt_paths(setting: str, patterns: Sequence[str]) -> list[str]:
     files: list[str] = []
     for pattern in patterns:
         place = with_home(pattern)
-        if "://" in place or os.path.exists(place) or not glob.has_magic(place):
+        if "://" in place or os.path.exists(place):
             files.append(place)
             continue
         if not (found := sorted(glob.glob(place))):

@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.base_models.build import Model
-from jax_prompts.base_models.classifier import answer_of
 from jax_prompts.base_models.tuned_file import load_tuned
-from jax_prompts.models.bert import VERBALIZER
+from jax_prompts.models.answers import VERBALIZER, answer_of
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import digest
 from jax_prompts.tuned.leaves import Leaves

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.row_prompts import ATTENTION
 from jax_prompts.prompts.from_files import read_alike
-from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata
 from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.storage.home import with_home
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
@@ -80,7 +80,7 @@ class ATTEMPT:
         """The sources, and the origin of each by its path; read once, so that a run has them to its end."""
         setting = "ATTEMPT.sources"
         paths = prompt_paths(setting, self.sources)
-        sources_SPD, origins = read_alike(setting, paths, load_prompt(paths[0])[0].shape[1])
+        sources_SPD, origins = read_alike(setting, paths)
         if (kind := origins[0].prompt_kind) != "input":
             raise ConfigError(f"{setting} {paths[0]} is a prompt of kind {kind}: use prompts of embeddings")
         return sources_SPD, dict(zip(paths, origins, strict=True))

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from jax_prompts.errors import ConfigError
 from jax_prompts.prompts.layers import fan_in_uniform
 from jax_prompts.tuned.leaves import INPUT_OFFSET, Boxed, Leaves, Weights, drawn
-from jax_prompts.tuned.sizes import check_at_least_1, encoder_width
+from jax_prompts.tuned.sizes import check_at_least_1, check_number, encoder_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,8 @@ class DePT:
       max_length: T, text tokens that have an offset; those behind them have none.
 
     Raises:
-      ConfigError: a rank below 1, or above T or D, a length below 1, or a model that is no T5.
+      ConfigError: a rank below 1, or above T or D, a length below 1, an alpha that is not above 0, or a model that is
+        no T5.
     """
 
     rank: int = 45
@@ -40,6 +41,7 @@ class DePT:
     def __post_init__(self) -> None:
         check_at_least_1("DePT.rank", self.rank)
         check_at_least_1("DePT.max_length", self.max_length)
+        check_number("DePT.alpha", self.alpha, above_0=True)
 
     @property
     def scale(self) -> float:

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.prompts.layers import fan_in_uniform
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn, projections
-from jax_prompts.tuned.sizes import check_at_least_1, check_rate
+from jax_prompts.tuned.sizes import check_at_least_1, check_number, check_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class LoRA:
       rank_stabilized: whether the scale is alpha / sqrt(R) (Kalajdzievski 2023).
 
     Raises:
-      ConfigError: a rank below 1 or above the sides of a projection, a target that the model has not, a dropout
-        outside [0, 1).
+      ConfigError: a rank below 1 or above the sides of a projection, a target that the model has not, an
+        alpha that is not above 0, a dropout outside [0, 1).
     """
 
     rank: int = 8
@@ -46,6 +46,7 @@ class LoRA:
             raise ConfigError(
                 f"LoRA.targets is {self.targets!r}: set it to a tuple, such as ('query', 'value')"
             )
+        check_number("LoRA.alpha", self.alpha, above_0=True)
         check_rate("LoRA.dropout", self.dropout)
 
     @property

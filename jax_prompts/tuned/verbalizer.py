@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError
-from jax_prompts.models.bert import VERBALIZER
+from jax_prompts.models.answers import VERBALIZER
 from jax_prompts.prompts.layers import fan_in_uniform
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
 

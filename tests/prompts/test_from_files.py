@@ -106,6 +106,16 @@ def test_sources_that_do_not_go_together_are_named(paths, tmp_path, prompt_PD, m
     assert "\n" not in str(caught.value)
 
 
+def test_a_source_that_is_nothing_without_its_leaves(paths, tmp_path):
+    other = str(tmp_path / "other.safetensors")
+    leaves = {"input_offset/a": np.ones((3, 2)), "input_offset/b": np.ones((2, D))}
+    save_prompt(other, SOURCES_KPD[0], PromptMetadata(method="PromptTuning, DePT"), leaves)
+    with pytest.raises(ConfigError, match=r"FromFiles.paths .*other.* holds 2 leaves inside the model \(P.*DePT"):
+        FromFiles((*paths, other)).table_init(BASE)
+    save_prompt(other, SOURCES_KPD[0], PromptMetadata(), {"classifier/kernel": np.ones((D, 2))})
+    FromFiles((*paths, other)).table_init(BASE)  # a BERT's answer is no part of its prompt
+
+
 def test_unknown_base_models_are_not_compared(paths, tmp_path):
     save_prompt(tmp_path / "old.safetensors", SOURCES_KPD[0], PromptMetadata())
     start(FromFiles((*paths, str(tmp_path / "old.safetensors"))))

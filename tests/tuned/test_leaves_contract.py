@@ -309,6 +309,8 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
         (lambda: LoRA(targets="query"), "LoRA.targets is 'query': set it to a tuple"),
         (lambda: LoRA(rank=0), "LoRA.rank is 0"),
         (lambda: LoRA(dropout=1.0), "LoRA.dropout is 1.0"),
+        (lambda: LoRA(alpha=0.0), "LoRA.alpha is 0.0: set it to a number above 0"),
+        (lambda: DePT(alpha=-8.0), "DePT.alpha is -8.0"),
         (
             lambda: DePT(rank=17, max_length=30),
             r"DePT.rank is 17 and the offsets are 30 by 16: set it to at most 16",
@@ -341,5 +343,5 @@ def test_sources_that_are_not_there_stop_a_run_but_no_count(frozen):
     """A table is counted before the prompts that its rows start from are tuned."""
     attempt = ATTEMPT(("absent.safetensors",), bottleneck=3)
     assert len(attempt.init(boxes(T5(CONFIG), frozen), jax.random.key(0))) == 4
-    with pytest.raises(ConfigError, match=r"absent\.safetensors does not exist"):
+    with pytest.raises(ConfigError, match=r"ATTEMPT.sources absent\.safetensors names no file"):
         attempt.check_sources()
