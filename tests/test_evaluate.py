@@ -99,6 +99,7 @@ def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
         assert written == whole["tasks"][task]
 
 
+@pytest.mark.slow
 def test_answers_of_another_role_are_not_taken(prompts, t5x_eval, tmp_path, monkeypatch):
     """Roles may be parts of one split, whose tokens are the same."""
     files, answer = (f"{prompts}/{TASK}-0.safetensors",), predict.answered_texts

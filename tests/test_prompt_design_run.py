@@ -45,6 +45,7 @@ def evaluated(tmp_path_factory, compiled_once):
     return run
 
 
+@pytest.mark.slow
 def test_the_bare_model_is_scored_by_generation_and_by_rank(evaluated):
     plain, asked = evaluated(DEMONSTRATIONS=0)
     found, rows = evaluated()

@@ -146,6 +146,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(uninterrupted, tmp_
     assert numbers(directory) == numbers(uninterrupted[0])
 
 
+@pytest.mark.slow
 def test_sigterm_saves_exits_75_and_resumes(uninterrupted, tmp_path, cache):
     """It resumes without TensorFlow, since the cache is filled."""
     directory = tmp_path / "stopped"
@@ -199,6 +200,7 @@ def test_ctrl_c_before_the_first_step_is_one_line(tmp_path, cache, moment):
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_moved_writes_its_prompt_again_without_a_step(uninterrupted, tmp_path, cache):
     directory = tmp_path / "moved"
     shutil.copytree(uninterrupted[0], directory)

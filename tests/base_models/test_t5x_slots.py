@@ -106,12 +106,8 @@ def write(path, tuned, state, form):
     (path / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(content))
 
 
-SLOW_FORMS = [
-    pytest.param(form, marks=pytest.mark.slow) for form in ("legacy, large slots beside it", "orbax")
-]
-
-
-@pytest.mark.parametrize("form", ["legacy", *SLOW_FORMS])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["legacy", "legacy, large slots beside it", "orbax"])
 def test_it_goes_on_as_if_it_had_never_stopped(form, stopped, tmp_path):
     tuned, opt_state = stopped
     path = tmp_path / "checkpoint_3"

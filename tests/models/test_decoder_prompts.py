@@ -74,7 +74,7 @@ def test_a_bert_has_no_decoder(kind):
         BertConfig(64, 16, 2, 2, 24, 40).prompt_width(kind)
 
 
-@pytest.mark.parametrize("kind", ["decoder_deep", "decoder_prefix"])
+@pytest.mark.parametrize("kind", [pytest.param("decoder_deep", marks=pytest.mark.slow), "decoder_prefix"])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_a_prefix_that_holds_earlier_target_tokens_is_these_tokens(params, kind, scan_layers):
     """Their keys and values, or their states, written down; positions and masks included."""
@@ -110,7 +110,7 @@ def test_the_encoder_is_the_bare_model_unless_prompted_itself(params, kind):
 IDS = [range(V, V + P), [V + P, V + P + 1], []]  # prompts of unequal lengths, and none
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["full_prefix", *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[:-1])])
 def test_rows_of_a_batch_have_each_its_own_prefix(params, kind):
     tokens_BL, decoder_BU = texts(*IDS)
     prompts_QW, variables = random_prompts(kind, 8), {"params": params}  # more rows than anybody uses

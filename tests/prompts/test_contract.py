@@ -80,9 +80,14 @@ def close(a, b, atol=2e-5):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=atol), a, b)
 
 
-@pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
-def test_contract(method, frozen, tmp_path):
-    method = for_model(method, CONFIG.prompt_width)
+OFTEN = ("prompt_tuning", "residual", "lstm_with_head", "decomposed", "explosive", "superpos", "mpt_rank_2", "prefix")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
+)
+def test_contract(name, frozen, tmp_path):
+    method = for_model(TABLE[name], CONFIG.prompt_width)
     model = T5(CONFIG, prompt_kind_of(method))
     before = jax.tree.map(np.asarray, frozen)
     data = batch(method.length, len(SEEDS))

@@ -89,6 +89,7 @@ def test_edge_cases(golden: str):
     _compare(registered(golden), LOCAL / "preprocess_edge" / f"{golden}.jsonl")
 
 
+@pytest.mark.slow
 def test_every_text_of_the_original(shared: pathlib.Path):
     folder = shared / "goldens" / "task_text"
     paths = sorted(folder.glob("preprocess*/*.jsonl"))

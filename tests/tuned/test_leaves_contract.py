@@ -161,7 +161,12 @@ def logits_of(model, params, data, prompt_PD=None):
     return jax.jit(lambda params: model.apply({"params": params}, *arrays))(params)
 
 
-@pytest.mark.parametrize("name", KINDS)
+SLOW = ("adapter_drop", "lora_everywhere", "ia3", "dept", "adept")  # others among KINDS have what they have
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in KINDS]
+)
 def test_contract(name, frozen, tmp_path):
     kinds, model, method = KINDS[name], T5(CONFIG), PromptTuning(length=2)
     before = jax.tree.map(np.asarray, frozen)
@@ -204,9 +209,8 @@ def test_contract(name, frozen, tmp_path):
     close(logits_of(model, params, data, prompt_PD), logits_of(scanned, stacked, data, prompt_PD))
 
 
-@pytest.mark.parametrize(
-    "name", ["lora", *(pytest.param(n, marks=pytest.mark.slow) for n in KINDS if n != "lora")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
 def test_members_are_separate_runs_whatever_devices_layers_and_activations(name, frozen):
     still = {LoRA: {"dropout": 0.0}, ADePT: {"dropout": 0.0}, SMoP: {"noise": 0.0}}
     kinds = tuple(dataclasses.replace(kind, **still.get(type(kind), {})) for kind in KINDS[name])
