@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
             interrupts.hold()
             restart_with_huge_pages()
         from jax_prompts.cli.arguments import parse
+        from jax_prompts.distributed.restarts import start_again
         from jax_prompts.distributed.supervisor import one_of_several, supervise
 
         args = parse(sys.argv[1:] if argv is None else argv)
@@ -52,6 +53,8 @@ def main(argv: list[str] | None = None) -> None:
             from jax_prompts.compiled import keep_programs
 
             keep_programs()
+        if argv is None and getattr(args, "restarts", 0):
+            start_again(args)
         if one_of_several(args):
             supervise(args)
             args.several = True

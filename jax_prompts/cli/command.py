@@ -138,6 +138,13 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds for all to appear, 90 if not given",
     )
+    add(
+        "--restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start again up to N times after a preemption or a death, to go on from what is saved",
+    )
 
 
 def _check_processes(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -153,3 +160,5 @@ def _check_processes(args: argparse.Namespace, parser: argparse.ArgumentParser) 
         parser.error(f"--coordinator_address {address} is not HOST:PORT, with a port from 1 to 65535")
     if args.initialization_timeout < 1:
         parser.error(f"--initialization_timeout {args.initialization_timeout}: give seconds, at least 1")
+    if args.restarts < 0:
+        parser.error(f"--restarts {args.restarts}: give how many starts may follow the first, at least 0")

@@ -60,7 +60,7 @@ def supervise(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the child
     parent, child = os.getpid(), os.fork()
     if child == 0:
-        _die_with(parent)
+        die_with(parent)
         sys.stdout, sys.stderr = (os.fdopen(os.dup(fd), "w", buffering=1) for fd in (1, 2))
         os.dup2(write, 1)
         os.dup2(write, 2)
@@ -68,38 +68,37 @@ def supervise(args: argparse.Namespace) -> None:
         os.close(write)
         return
     os.close(write)
-    by_ctrl_c = _pass_on_to(child)
+    passed_on = pass_on_to(child)
     native = _Native(read, args.debug)
     native.start()
     _, status = os.waitpid(child, 0)
     native.join(timeout=5)  # what else has the pipe open may outlive the child
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        _exit(code)
-    if by_ctrl_c:
+        leave(code)
+    if signal.SIGINT in passed_on:
         print(f"t5x {args.command}: stopped by Ctrl-C", file=sys.stderr)
-        _exit(130)
+        leave(130)
     killed = signal.Signals(-code).name
     reason = native.fatal and how_it_ended(native.fatal, args.initialization_timeout)
     print(f"t5x {args.command}: {printable(reason) or f'ended by {killed}'}", file=sys.stderr)
-    _exit(1)
+    leave(1)
 
 
-def _pass_on_to(child: int) -> list[int]:
-    """Passes SIGTERM and Ctrl-C on; the list holds each Ctrl-C."""
-    interrupts: list[int] = []
+def pass_on_to(child: int) -> list[int]:
+    """Passes SIGTERM and Ctrl-C on to a child, a second Ctrl-C as SIGKILL; the list holds those that came."""
+    passed_on: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
-        kill = number == signal.SIGINT and bool(interrupts)
-        if number == signal.SIGINT:
-            interrupts.append(number)
+        kill = number == signal.SIGINT and number in passed_on
+        passed_on.append(number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL if kill else signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    return interrupts
+    return passed_on
 
 
 def how_it_ended(fatal: str, timeout: int) -> str:
@@ -141,13 +140,15 @@ class _Native(threading.Thread):
                     sys.stderr.write(line)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """Lets this process end when its parent does (Linux)."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before
             os._exit(1)
 
 
-def _exit(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """Ends the process without waiting for anything."""
     sys.stderr.flush()
     os._exit(code)

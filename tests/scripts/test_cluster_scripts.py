@@ -1,11 +1,15 @@
 """The scripts for Slurm and TPU slices, on stand-ins for the programs of a cluster; a worker is a directory here."""
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
 
 import pytest
+import yaml
+
+from jax_prompts.cli.arguments import parse
 
 SCRIPTS = pathlib.Path(__file__).parent.parent.parent / "scripts"
 RECORD = f"""#!{sys.executable}
@@ -157,3 +161,18 @@ def test_tpu_script_says_what_is_missing(run, variables, arguments, word):
     (line,) = done.stderr.splitlines()
     assert word in line
     assert not calls
+
+
+def test_the_jobset_runs_a_command_on_every_machine_of_a_slice():
+    """Arguments parse, and pods are as many as machines of the topology."""
+    (jobset,) = yaml.safe_load_all((SCRIPTS / "jobset.yaml").read_text())
+    (slice_,) = jobset["spec"]["replicatedJobs"]
+    job, pod = slice_["template"]["spec"], slice_["template"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    args = parse([*container["command"][1:], *container["args"]])
+    assert args.command == "train" and (SCRIPTS.parent / args.gin_file[0]).is_file()
+    chips = math.prod(map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")))
+    machines = chips // container["resources"]["limits"]["google.com/tpu"]
+    assert job["parallelism"] == job["completions"] == machines == 4
+    (directory,) = (x.removeprefix("MODEL_DIR=") for x in args.bindings if x.startswith("MODEL_DIR="))
+    assert directory.startswith(container["volumeMounts"][0]["mountPath"])
