@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
             from jax_prompts.compiled import keep_programs
 
             keep_programs()
-        if argv is None and getattr(args, "restarts", 0):
+        if argv is None and getattr(args, "restarts", False):
             start_again(args)
         if one_of_several(args):
             supervise(args)
