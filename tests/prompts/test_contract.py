@@ -80,7 +80,16 @@ def close(a, b, atol=2e-5):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=atol), a, b)
 
 
-OFTEN = ("prompt_tuning", "residual", "lstm_with_head", "decomposed", "explosive", "superpos", "mpt_rank_2", "prefix")
+OFTEN = (
+    "prompt_tuning",
+    "residual",
+    "lstm_with_head",
+    "decomposed",
+    "explosive",
+    "superpos",
+    "mpt_rank_2",
+    "prefix",
+)
 
 
 @pytest.mark.parametrize(

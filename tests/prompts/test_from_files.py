@@ -110,7 +110,9 @@ def test_a_source_that_is_nothing_without_its_leaves(paths, tmp_path):
     other = str(tmp_path / "other.safetensors")
     leaves = {"input_offset/a": np.ones((3, 2)), "input_offset/b": np.ones((2, D))}
     save_prompt(other, SOURCES_KPD[0], PromptMetadata(method="PromptTuning, DePT"), leaves)
-    with pytest.raises(ConfigError, match=r"FromFiles.paths .*other.* holds 2 leaves inside the model \(P.*DePT"):
+    with pytest.raises(
+        ConfigError, match=r"FromFiles.paths .*other.* holds 2 leaves inside the model \(P.*DePT"
+    ):
         FromFiles((*paths, other)).table_init(BASE)
     save_prompt(other, SOURCES_KPD[0], PromptMetadata(), {"classifier/kernel": np.ones((D, 2))})
     FromFiles((*paths, other)).table_init(BASE)  # a BERT's answer is no part of its prompt
