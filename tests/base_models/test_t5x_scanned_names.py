@@ -11,6 +11,7 @@ import orbax.checkpoint
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from jax_prompts import partition
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.convert import convert_model
 from jax_prompts.base_models.fingerprint import fingerprint
@@ -106,6 +107,14 @@ def test_it_is_converted_and_loaded(golden, scan_layers, tmp_path):
     for path in (UMT5, tmp_path / "own", tmp_path / "checkpoint_9"):
         base = BaseModel(size=None, checkpoint=str(path), vocabulary="", scan_layers=scan_layers)
         assert fingerprint(load_weights(base, make_model(base))) == done["fingerprint"]
+    mesh = partition.make_mesh({"fsdp": 2, "model": 2, "data": 2})  # each device reads a part of joined axes
+    shared = flax.traverse_util.flatten_dict(load_weights(base, make_model(base), 0, mesh), sep="/")
+    whole = flax.traverse_util.flatten_dict(load_weights(base, make_model(base)), sep="/")
+    assert all(np.array_equal(shared[name], whole[name]) for name in whole)
+    stack = "encoder/layers" if scan_layers else "encoder/layers_1"
+    bias, out = shared[f"{stack}/relpos_bias/rel_embedding"], shared[f"{stack}/attention/out/kernel"]
+    assert bias.sharding.shard_shape(bias.shape)[-2:] == (1, 32)
+    assert out.sharding.shard_shape(out.shape)[-2:] == (8, 8)
 
 
 def other_bias(tmp_path, shape):

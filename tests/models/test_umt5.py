@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.flax import load_file
 
+from jax_prompts import partition
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.weights import abstract_weights, load_weights
@@ -60,6 +61,16 @@ def test_logits_and_answers_are_those_of_transformers(golden, scan_layers):
     np.testing.assert_array_equal(answers_BU, golden["greedy_ids"][:, 1:])
 
 
+def test_devices_share_the_heads_of_every_layers_bias(golden):
+    model = model_of(True)
+    base = BaseModel(size=None, checkpoint=str(FOLDER), vocabulary="", scan_layers=True)
+    mesh = partition.make_mesh({"data": 4, "model": 2})
+    params = load_weights(base, model, 0, mesh)
+    with jax.set_mesh(mesh):
+        logits_BUV = applied(model, {"params": params}, golden["input_ids"], golden["decoder_input_ids"])
+    np.testing.assert_allclose(logits_BUV, golden["logits"], atol=1e-4)
+
+
 def test_every_layer_has_a_bias_of_its_own():
     shapes = flax.traverse_util.flatten_dict(nn.meta.unbox(abstract_weights(model_of(False))), sep="/")
     biases = {name for name in shapes if "relpos_bias" in name}
@@ -77,7 +88,7 @@ def test_every_layer_has_a_bias_of_its_own():
         pytest.param("deep", False, marks=pytest.mark.slow),
         pytest.param("prefix", True, marks=pytest.mark.slow),
         pytest.param("decoder_deep", False, marks=pytest.mark.slow),
-        ("decoder_prefix", True),
+        pytest.param("decoder_prefix", True, marks=pytest.mark.slow),
         ("full_prefix", False),
         pytest.param("full_deep", True, marks=pytest.mark.slow),
     ],
