@@ -12,11 +12,12 @@ import torch
 import transformers
 from pairs import Pair, for_transformers, random_t5, random_umt5, texts_and_targets
 
-from jax_prompts.base_models.build import make_vocabulary
+from jax_prompts.base_models.build import make_vocabulary, read_vocabulary
 from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.models.sizes import SIZES as PUBLIC
 
 pytestmark = pytest.mark.parity
 SIZES = {"vocab_size": 384, "d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 3,
@@ -104,6 +105,16 @@ def test_text_of_byte_ids(tokenizer, ids):
     unpadded = [number for number in ids if number]
     theirs = tokenizer.decode(unpadded, spaces_between_special_tokens=False)
     assert Vocabulary("bytes").decode(ids) == theirs
+
+
+def test_sentinels_of_a_umt5_are_the_last_300_ids(train_vocabulary):
+    file = train_vocabulary("the quick brown fox")
+    theirs = transformers.T5Tokenizer(file, extra_ids=300, legacy=False)
+    ours = read_vocabulary(file, PUBLIC["umt5_small"])
+    assert ours.size == len(theirs)
+    for i in (0, 1, 99, 100, 299):
+        assert ours.encode(f"<extra_id_{i}>")[-1] == theirs.convert_tokens_to_ids(f"<extra_id_{i}>")
+    assert ours.encode("the quick fox") == theirs("the quick fox", add_special_tokens=False).input_ids
 
 
 def test_a_saved_tokenizer_with_added_tokens(tokenizer, tmp_path):
