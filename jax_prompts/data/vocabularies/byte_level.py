@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken
 
-from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, TokenizerConfig
+from jax_prompts.data.vocabularies.tokenizer_config import ADDED, SETTINGS, TokenizerConfig
 from jax_prompts.data.vocabularies.vocabulary_file import BYTES
 from jax_prompts.errors import RunError
 
 CLASS = "ByT5Tokenizer"
 SPECIAL = ("<pad>", "</s>", "<unk>")  # the first ids; spaces round them in a text belong to them
 SENTINELS = 125  # up to 384 ids
-SETTINGS_OF_BYTES = json.dumps(
-    {"tokenizer_class": CLASS, "extra_ids": SENTINELS}
-).encode()  # where none are there
+SETTINGS_OF_BYTES = json.dumps({"tokenizer_class": CLASS, "extra_ids": SENTINELS}).encode()
 UNK_ID = 2
 # What marks the first, second ... masked span in ByT5's pre-training: the last bytes, which no UTF-8 text holds.
 SPAN_MARKS = range(258, 247, -1)
@@ -40,7 +38,7 @@ class ByteProcessor:
     """Bytes with the methods of a SentencePieceProcessor that a vocabulary uses.
 
     Args:
-      tokens: all that are no bytes, by id; texts that spell one encode to its id.
+      tokens: all that are no bytes, by id, as `byte_tokens` has them; texts that spell one encode to its id.
     """
 
     def __init__(self, tokens: Mapping[int, AddedToken]) -> None:
@@ -50,7 +48,7 @@ class ByteProcessor:
         self._pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         letters = (chr(byte) if 32 <= byte < 127 else f"0x{byte:02X}" for byte in range(_BYTES))
         pieces = dict(enumerate(letters, _FIRST)) | self._tokens
-        self._pieces = [pieces.get(number, "") for number in range(max(pieces) + 1)]
+        self._pieces = [pieces[number] for number in range(len(pieces))]
         self._ids = {piece: number for number, piece in pieces.items()}
 
     def get_piece_size(self) -> int:
@@ -64,7 +62,7 @@ class ByteProcessor:
         return self._ids.get(piece, UNK_ID)
 
     def id_to_piece(self, number: int) -> str:
-        """A token, a letter of ASCII, or another byte as `0xE2`; empty where an id is skipped."""
+        """A token, a letter of ASCII, or another byte as `0xE2`."""
         return self._pieces[number]
 
     def encode_as_ids(self, texts: str | list[str], num_threads: int = 0) -> Any:
@@ -108,22 +106,25 @@ def byte_tokens(path: str, config: TokenizerConfig, extra_ids: int | None) -> di
       extra_ids: number of sentinels where none are listed; None: as it says, else ByT5Tokenizer's.
 
     Raises:
-      RunError: it is no ByT5's, or gives a token an id that another has.
+      RunError: it is no ByT5's, or gives tokens other ids than those that follow the bytes.
     """
     if path != BYTES and config.tokenizer_class() != CLASS:
         raise RunError(f"{path} names no {CLASS}: set VOCABULARY to the file that the model was trained with")
     config.check((CLASS,), {"split_special_tokens": False, "do_lower_case": False})
     tokens = {number: AddedToken(token, lstrip=True, rstrip=True) for number, token in enumerate(SPECIAL)}
     for number, token in config.added.items():
-        if number < _FIRST and token.content != SPECIAL[number]:
-            raise config.error(f"{token.content!r} has the id of {SPECIAL[number]}")
-        if _FIRST <= number < _FIRST + _BYTES or token.single_word:
-            raise config.error(f"{token.content!r} cannot stand among bytes with id {number}")
         if number >= _FIRST:
             tokens[number] = token
+        elif token.content != SPECIAL[number]:
+            raise config.error(f"{token.content!r} has the id of {SPECIAL[number]}", SETTINGS, ADDED)
     extra_ids = config.extra_ids(SENTINELS) if extra_ids is None else extra_ids
     known = {token.content for token in tokens.values()}
     for name in dict.fromkeys(config.unnamed or [f"<extra_id_{i}>" for i in range(extra_ids)]):
         if name not in known:
             tokens[max(_FIRST + _BYTES - 1, *tokens) + 1] = AddedToken(name)
+    for expected, number in enumerate(sorted(tokens)[_FIRST:], _FIRST + _BYTES):
+        if number != expected or not tokens[number].content or tokens[number].single_word:
+            raise config.error(
+                f"{tokens[number].content!r} with id {number} cannot follow the bytes", SETTINGS, ADDED
+            )
     return tokens
