@@ -24,8 +24,8 @@ class BaseModel:
       size: a name in `models/sizes.py`; None: as the checkpoint says.
       checkpoint: a model directory (native format, T5X or Hugging Face), `gs://` path, `hf://ORGANISATION/NAME`,
         `asset:micro`, or None for random weights (drawn from the run's seed; for tests and benchmarks).
-      vocabulary: path of a SentencePiece model file or tokenizer.json, `gs://` path or `asset:micro`; None: the
-        file beside the checkpoint.
+      vocabulary: path of a SentencePiece model file or tokenizer.json, `gs://` path, `asset:micro` or `bytes`
+        (ByT5's); None: the file beside the checkpoint.
       dropout_rate: dropout inside the frozen model while tuning (T5X: 0.1).
       activation_dtype: `float32` or `bfloat16`; norms, softmax statistics, logits and losses stay float32.
       weight_dtype: dtype in which frozen weights are kept.

@@ -1,5 +1,6 @@
 """The papers' parameter counts, from the gin files that users give."""
 
+import pathlib
 import sys
 
 import pytest
@@ -43,6 +44,11 @@ OTHERS = {  # by model, prompt, recipe and further settings: tuned, frozen
     ),
     "t5_base deep explosive": (10 * 12 * 768, FROZEN["t5_base"]),
     "bert_base residual residual2023_bert": (624_784, 109_482_240),
+    # As transformers counts them.
+    "byt5_small prompt_tuning lester2021": (147_200, 299_637_760),
+    "umt5_small prompt_tuning lester2021": (51_200, 306_601_984),
+    # 32 layers: attention of 4096 x 4096, once and twice, 3 x 4096 x 16384 and norms; 32,128 rows twice; two biases.
+    "flan_ul2 prompt_tuning lester2021": (409_600, 19_591_209_984),
 }
 
 
@@ -103,6 +109,22 @@ def test_networks_larger_than_the_model_are_refused():
     files = ["models/micro", "prompts/residual_separate", "recipes/micro", "runs/train"]
     with pytest.raises(ConfigError, match=r"Residual would tune 15,476,800 .* 4,082,688"):
         dry_run_of(files, *settings)
+
+
+MODELS = pathlib.Path(__file__).parents[1] / "gin_configs" / "models"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", sorted(file.stem for file in MODELS.glob("*.gin") if file.stem != "checkpoint")
+)
+def test_every_model_of_a_gin_file_has_shapes(model):
+    task = "bert_super_glue_rte_v102" if model.startswith("bert") else "super_glue_rte_v102"
+    recipe = "residual2023_bert" if model.startswith("bert") else "lester2021"
+    files = [f"models/{model}", "prompts/prompt_tuning", f"recipes/{recipe}", "runs/train"]
+    report = dry_run_of(files, f"MIXTURE_OR_TASK_NAME={task}", "PROMPT_LENGTH=10")
+    assert report["tuned_parameters"] >= 10 * 128
+    assert report["frozen_parameters"] > report["tuned_parameters"]
 
 
 READY = {  # at the top of gin_configs/: method, task, tuned and frozen parameters, rows, devices along fsdp

@@ -9,17 +9,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from jax_prompts.base_models.open import open_model, recorded_vocabulary
-from jax_prompts.base_models.token_ids import check_unknown
+from jax_prompts.base_models.token_ids import check_tokenizer_class, check_unknown
 from jax_prompts.config import BaseModel
-from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+from jax_prompts.data.vocabularies.byte_level import is_bytes
+from jax_prompts.data.vocabularies.sentencepiece import SENTINELS, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.models.bert import Bert, BertConfig
-from jax_prompts.models.sizes import size
+from jax_prompts.models.sizes import UMT5_ROWS, size
 from jax_prompts.models.t5 import T5, T5Config
 
 Model = T5 | Bert
+_USUAL_SENTINELS = {UMT5_ROWS: 300}  # where no file beside a SentencePiece model says another number
 
 
 def make_config(base: BaseModel) -> T5Config | BertConfig:
@@ -53,6 +55,7 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
         raise ConfigError(f"no vocabulary lies beside {base.checkpoint}: set VOCABULARY to a file")
     if found is not None:
         check_unknown(found.described, path, vocabulary.unk_id)
+        check_tokenizer_class(found.described, path)
     recorded = recorded_vocabulary(base.checkpoint) if base.checkpoint is not None else None
     if recorded is not None and recorded != vocabulary.fingerprint:
         raise ConfigError(
@@ -63,21 +66,32 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
 
 
 def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | WordPiece:
-    """Reads a vocabulary file, WordPiece for a BERT, SentencePiece for a T5.
+    """Reads a vocabulary file, WordPiece for a BERT, SentencePiece or bytes for a T5.
 
     A T5 that has a row for each piece was trained without sentinels, and gets none.
 
     Raises:
-      ConfigError: it has ids that the model has no rows for.
+      ConfigError: it has ids that the model has no rows for, or is of bytes and has a row for none of many.
       RunError: the file cannot be read, or is of another kind.
     """
-    vocabulary = WordPiece(path) if isinstance(config, BertConfig) else Vocabulary(path)
+    if isinstance(config, BertConfig):
+        if is_bytes(path):
+            raise ConfigError(f"VOCABULARY is {path}, a ByT5's bytes: set it to the BERT's vocab.txt")
+        vocabulary: Vocabulary | WordPiece = WordPiece(path)
+    else:
+        usual = _USUAL_SENTINELS.get(config.vocab_size, SENTINELS)
+        vocabulary = Vocabulary(path, usual_extra_ids=usual)
     if isinstance(vocabulary, Vocabulary) and 0 < vocabulary.extra_ids == vocabulary.size - config.vocab_size:
         vocabulary = Vocabulary(path, extra_ids=0)
     if vocabulary.size > config.vocab_size:
         raise ConfigError(
             f"{path} has {vocabulary.size} ids and the model {config.vocab_size} embedding rows: "
             "set VOCABULARY to the one the model was trained with"
+        )
+    if is_bytes(path) and config.vocab_size > 2 * vocabulary.size:
+        raise ConfigError(
+            f"VOCABULARY is {path}, {vocabulary.size} ids of a ByT5's bytes, and the model has {config.vocab_size} "
+            "embedding rows: set VOCABULARY to the file the model was trained with"
         )
     return vocabulary
 

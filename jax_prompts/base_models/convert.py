@@ -15,10 +15,11 @@ from jax_prompts.base_models.fingerprint import combined, sample
 from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.stacks import by_parameter, in_layers
-from jax_prompts.base_models.token_ids import check_unknown
+from jax_prompts.base_models.token_ids import check_tokenizer_class, check_unknown
+from jax_prompts.data.vocabularies.byte_level import SETTINGS_OF_BYTES, is_bytes
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.tokenizer_config import FILES as TOKENIZER_FILES
-from jax_prompts.data.vocabularies.tokenizer_config import tokenizer_files
+from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, tokenizer_files
 from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
@@ -195,10 +196,14 @@ def _write_vocabulary(folder: pathlib.Path, path: str | None, found: Checkpoint)
     else:
         return None
     check_unknown(found.described, path, vocabulary.unk_id)
+    check_tokenizer_class(found.described, path)
     name = "vocabulary.model" if isinstance(vocabulary, Vocabulary) else "vocab.txt"
-    if path.endswith(".json"):
+    if is_bytes(path):
+        name = SETTINGS
+    elif path.endswith(".json"):
         name = "tokenizer.json"
-    contents = {name: read_content(path)} | {file.name: file.read_bytes() for file in tokenizer_files(path)}
+    content = SETTINGS_OF_BYTES if is_bytes(path) else read_content(path)
+    contents = {name: content} | {file.name: file.read_bytes() for file in tokenizer_files(path)}
     for other in {*_VOCABULARIES, *TOKENIZER_FILES} - set(contents):  # of an earlier conversion
         (folder / other).unlink(missing_ok=True)
     for each, content in contents.items():

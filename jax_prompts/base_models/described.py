@@ -34,6 +34,7 @@ _T5_SIZES = {
     "num_heads": "num_heads",
     "relative_attention_num_buckets": "relpos_buckets",
 }
+_RELPOS = ("num_heads", "relative_attention_num_buckets")  # the shape of relative position biases
 _BERT_SIZES = {
     "vocab_size": "vocab_size",
     "hidden_size": "emb_dim",
@@ -69,9 +70,18 @@ def check_sizes(described: dict[str, Any], config: T5Config | BertConfig) -> Non
         said, found = described.get(theirs), getattr(config, ours)
         if said not in (None, found):
             raise RunError(
-                f"config.json has {theirs} {said}, and the weights have {found}: it is no whole model, or another's "
-                "config.json; copy it again"
+                f"config.json has {theirs} {said}, and the weights have {found}"
+                f"{_relpos(described, config, theirs)}: it is no whole model, or another's config.json; copy it again"
             )
+
+
+def _relpos(described: dict[str, Any], config: T5Config | BertConfig, field: str) -> str:
+    """What a field that is of relative position biases makes of them, and their shape."""
+    if not isinstance(config, T5Config) or field not in _RELPOS:
+        return ""
+    found = (config.num_heads, config.relpos_buckets)
+    said = tuple(described.get(theirs) or ours for theirs, ours in zip(_RELPOS, found, strict=True))
+    return f" (relpos_bias/rel_embedding is {found}, and would be {said})"
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -13,6 +13,8 @@ from jax_prompts.base_models import hf, hf_bert, hf_t5, hub, t5x
 from jax_prompts.base_models.described import check_sizes
 from jax_prompts.base_models.stacks import in_layers, t5_config
 from jax_prompts.base_models.token_ids import check_token_ids
+from jax_prompts.data.vocabularies.byte_level import CLASS
+from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, read_tokenizer_config
 from jax_prompts.data.vocabularies.vocabulary_file import VOCABULARIES
 from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.formats.arrays import ArraySource
@@ -24,7 +26,7 @@ _ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
 _NUMERICS = ("dtype", "dropout_rate", "scan_layers", "remat", "adapter_activation")
 _MOST_LAYERS = 1000
-_MODEL_TYPES = ("t5", "mt5")
+_MODEL_TYPES = ("t5", "mt5", "umt5")
 _WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")
 
 
@@ -113,10 +115,20 @@ def recorded_vocabulary(path: str) -> str | None:
 
 
 def find_vocabulary(path: str) -> str | None:
-    """Path of the vocabulary file in a directory; none is looked for in a bucket."""
+    """Path of the vocabulary file in a directory; none is looked for in a bucket.
+
+    Of a ByT5, which has none, that of its tokenizer_config.json, be it there or not.
+
+    Raises:
+      RunError: a tokenizer_config.json or what lies beside it cannot be read.
+    """
     if "://" in path:
         return None
-    return next((str(file) for name in VOCABULARIES if (file := pathlib.Path(path) / name).is_file()), None)
+    files = (pathlib.Path(path) / name for name in VOCABULARIES)
+    if (found := next((str(file) for file in files if file.is_file()), None)) is not None:
+        return found
+    settings = str(pathlib.Path(path) / SETTINGS)
+    return settings if read_tokenizer_config(settings).tokenizer_class() == CLASS else None
 
 
 def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
@@ -138,7 +150,8 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
             config = t5_config(arrays, hf_t5.activations(described), hf_t5.max_distance(described))
         else:
             raise RunError(
-                f"config.json has model_type {described.get('model_type')!r}; read are t5, mt5 and bert"
+                f"config.json has model_type {described.get('model_type')!r}; read are {', '.join(_MODEL_TYPES)} and "
+                "bert"
             )
         if kind == "Hugging Face":
             check_sizes(described, config)
@@ -190,7 +203,7 @@ def _is_size(name: str, value: Any) -> bool:
     """Whether a model can have this value; layers, which are built one by one, are no millions."""
     if name == "mlp_activations":
         return value in hf_t5.ACTIVATIONS.values()
-    if name == "logits_via_embedding":
+    if name in ("logits_via_embedding", "relpos_in_layers"):
         return isinstance(value, bool)
     least, most = int(name != "separator_id"), _MOST_LAYERS if name.endswith("layers") else (1 << 31) - 1
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import threading
@@ -10,8 +11,10 @@ import numpy as np
 
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, layers_first, sides, stacked
+from jax_prompts.models.sizes import SIZES
 from jax_prompts.models.t5 import T5Config
 
+RELPOS = "relpos_bias/rel_embedding"
 _LAYER = re.compile(r"(.*/)layers_(\d+)(/.*)")
 _STACK = re.compile(r"(.*/)layers(/.*)")
 
@@ -85,21 +88,28 @@ def t5_config(
     """The sizes of a T5 from its own arrays, unscanned and under T5X's paths.
 
     Args:
-      mlp_activations: None: v1.1's where there are two input kernels, else v1.0's.
+      mlp_activations: None: those of the public model of these sizes, else v1.1's where there are two input kernels
+        and v1.0's where there is one.
       max_distance: beyond which relative positions are one; no array tells.
 
     Raises:
-      RunError: they are no T5.
+      RunError: they are no T5, or relative position biases differ in shape.
     """
     try:
         vocab_size, emb_dim = arrays["token_embedder/embedding"].shape
-        num_heads, relpos_buckets = arrays["encoder/relpos_bias/rel_embedding"].shape
+        in_layers = f"encoder/{RELPOS}" not in arrays
+        relpos = f"encoder/layers_0/{RELPOS}" if in_layers else f"encoder/{RELPOS}"
+        _check_relpos(arrays, relpos)
+        num_heads, relpos_buckets = arrays[relpos].shape
         gated = "encoder/layers_0/mlp/wi_0/kernel" in arrays
         wi = arrays[f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel"]
         joined = arrays["encoder/layers_0/attention/query/kernel"].shape[1]
         if joined % num_heads:
-            raise RunError(f"attention of width {joined} and {num_heads} heads: it is no T5")
-        return T5Config(
+            raise RunError(
+                f"{relpos} is {arrays[relpos].shape}, of {num_heads} heads that attention of width {joined} cannot "
+                "have: it is no T5"
+            )
+        config = T5Config(
             vocab_size=vocab_size,
             emb_dim=emb_dim,
             num_heads=num_heads,
@@ -111,9 +121,34 @@ def t5_config(
             logits_via_embedding="decoder/logits_dense/kernel" not in arrays,
             relpos_buckets=relpos_buckets,
             relpos_max_distance=max_distance,
+            relpos_in_layers=in_layers,
         )
+        return config if mlp_activations else _as_public(config)
     except (KeyError, ValueError) as error:
         raise RunError(f"its arrays are not a T5's ({error})") from error
+
+
+def _check_relpos(arrays: ArraySource, first: str) -> None:
+    """Raises RunError unless all relative position biases have the shape of the one called `first`."""
+    for name, array in arrays.items():
+        if name.endswith(RELPOS) and (array.shape != arrays[first].shape or len(array.shape) != 2):
+            raise RunError(
+                f"{name} is {array.shape} and {first} {arrays[first].shape}, where all relative position biases of a "
+                "T5 are (heads, buckets): it is no whole model; copy it again"
+            )
+
+
+def _as_public(config: T5Config) -> T5Config:
+    """The public model that differs in activations alone, which no array tells; else the same."""
+    public = (known for known in SIZES.values() if isinstance(known, T5Config))
+    gates = len(config.mlp_activations)
+    alike = (
+        known
+        for known in public
+        if len(known.mlp_activations) == gates
+        and dataclasses.replace(known, mlp_activations=config.mlp_activations) == config
+    )
+    return next(alike, config)
 
 
 def _layers(arrays: ArraySource, stack: str) -> int:

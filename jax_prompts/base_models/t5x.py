@@ -6,10 +6,15 @@ stores that the file names are those of the machine that wrote it, so arrays are
 are such a file alone, with every array inside.
 
 An Orbax checkpoint is a directory of zarr arrays called by their dotted path, as files or in one OCDBT database.
+
+T5X's `scalable_t5`, which umT5 is trained with, and Flaxformer call the scanned layers of a stack by its name
+(`encoder/encoder/mlp/wo/kernel`); in the first, heads are an axis of their own. Here they are `encoder/layers/...`, and
+the projections of attention are matrices.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,7 +22,7 @@ import flax.traverse_util
 import numpy as np
 
 from jax_prompts.errors import RunError
-from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile
+from jax_prompts.formats.arrays import ArraySource, LazyArray, MappedFile, joined
 from jax_prompts.formats.flax_msgpack import read_tree
 from jax_prompts.formats.zarr import key_value_store, list_keys, open_arrays, open_file
 
@@ -31,6 +36,8 @@ _BARE = ("token_embedder", "encoder", "decoder")
 _METADATA = {".zarray": "zarr", "zarr.json": "zarr3"}
 _SLOTS = "state.param_states."
 _STEP = "state.step"
+_SCANNED = re.compile(r"(encoder|decoder)/\1/")
+_PROJECTION = re.compile(r".*attention/(query|key|value|out)/kernel")
 Opened = TypeVar("Opened")
 
 
@@ -42,7 +49,19 @@ def open_checkpoint(path: str) -> ArraySource | None:
     Raises:
       RunError: it cannot be reached, or is damaged.
     """
-    return _open(path, _legacy_model, _orbax_model)
+    arrays = _open(path, _legacy_model, _orbax_model)
+    if arrays is None:
+        return None
+    named = {_SCANNED.sub(r"\1/layers/", name): array for name, array in arrays.items()}
+    return {name: _as_matrix(name, array) for name, array in named.items()}
+
+
+def _as_matrix(name: str, array: LazyArray) -> LazyArray:
+    """An array; where it is a projection of attention with an axis of heads, the heads' widths follow each other."""
+    axes, found = 2 + ("/layers/" in name), _PROJECTION.fullmatch(name)
+    if found is None or len(array.shape) != axes + 1:
+        return array
+    return joined(array, 0, axes - 1) if found[1] == "out" else joined(array, axes - 1, axes)
 
 
 def open_slots(path: str) -> tuple[int, ArraySource] | None:

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from jax_prompts.base_models.described import check_types
+from jax_prompts.data.vocabularies.byte_level import CLASS, is_bytes
 from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, PAD_ID
 from jax_prompts.errors import RunError
 from jax_prompts.storage.json_file import read_object
@@ -41,4 +42,14 @@ def check_unknown(described: dict[str, Any], path: str, unk_id: int) -> None:
         raise RunError(
             f"config.json has unk_token_id {described['unk_token_id']!r} and {path} {unk_id}: set VOCABULARY to the "
             "one the model was trained with"
+        )
+
+
+def check_tokenizer_class(described: dict[str, Any], path: str) -> None:
+    """Raises RunError where config.json names ByT5's tokenizer and the vocabulary is not of bytes, or another."""
+    named = described.get("tokenizer_class")
+    if named is not None and (named == CLASS) != is_bytes(path):
+        right = "'bytes'" if named == CLASS else "the file the model was trained with"
+        raise RunError(
+            f"config.json has tokenizer_class {named}, and VOCABULARY is {path}: set VOCABULARY to {right}"
         )

@@ -216,7 +216,9 @@ def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> Non
         listing = [
             f"- {name} {ours} + {name} {theirs}" for name, (ours, theirs) in sorted(mismatched.items())[:10]
         ]
-        raise RunError(f"{name} ({len(mismatched)} shapes): {' '.join(listing)}; set MODEL_SIZE to its size")
+        raise RunError(
+            f"{name} ({len(mismatched)} shapes): {' '.join(listing)}; set MODEL_SIZE to its size, or to None"
+        )
     for path, array in found.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise RunError(f"{base.checkpoint} holds {path} as {array.dtype}: use weights in floating point")

@@ -94,7 +94,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--names", action="store_true", help="only names, one a line on stderr, and as JSON")
     add("--data_dir", type=path, metavar="DIR", help="official files, to be counted")
-    add("--vocabulary", type=path, metavar="FILE", help="SentencePiece model that lengths are counted with")
+    add("--vocabulary", type=path, metavar="FILE", help="SentencePiece model, or bytes, to count with")
     add(
         "--inputs_length",
         type=int,

@@ -295,12 +295,12 @@ def _write(
 
 def _begin(task: seqio.Task, vocabulary: Vocabulary | WordPiece) -> Sequence[int]:
     """The ids that targets begin with, where they are to begin with a sentinel."""
-    ids = vocabulary.encode(SENTINEL) if isinstance(vocabulary, Vocabulary) else ()
-    if len(ids) != 1:
+    first = vocabulary.first_sentinel if isinstance(vocabulary, Vocabulary) else None
+    if first is None:
         raise ConfigError(f"SENTINEL is True, and the vocabulary has no {SENTINEL}: set it to False")
     if not ends_in_tokens(task):
         raise ConfigError(f"SENTINEL is True, but {task.name} makes its tokens by itself: leave it out")
-    return ids
+    return [first]
 
 
 def _check_label(task: str, split: str, number: int, label: str, labels: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from jax_prompts.data.vocabularies.byte_level import SPAN_MARKS
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 
 
@@ -30,7 +31,7 @@ class NumPyVocabulary(seqio.Vocabulary):
 
 
 class TokenizerVocabulary(NumPyVocabulary):
-    """A T5's vocabulary that SentencePiece cannot read.
+    """A T5's vocabulary that SentencePiece cannot read, or of bytes.
 
     Attributes:
       tokenizer: what it wraps.
@@ -44,9 +45,13 @@ class TokenizerVocabulary(NumPyVocabulary):
     unk_id = property(lambda self: self.tokenizer.unk_id)
     bos_id = property(lambda self: None)
     _base_vocab_size = property(lambda self: self.tokenizer.size)
+    # Ids of masked spans in ByT5's pre-training; empty of what is not of bytes.
+    span_marks = property(lambda self: SPAN_MARKS if self.tokenizer.reads_bytes else ())
 
     def encode_rows(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer.encode_all(texts)
+
+    encode_all = encode_rows  # of texts that are joined to segments
 
     def _encode(self, s: str) -> list[int]:
         return self.tokenizer.encode(s)

@@ -91,6 +91,27 @@ def layers_first(stack: LazyArray, dtype: np.dtype) -> LazyArray:
     return LazyArray(moved.shape, dtype, read)
 
 
+def joined(array: LazyArray, heads: int, width: int) -> LazyArray:
+    """Axis `heads` and, behind it, axis `width` as one: projections of attention as matrices."""
+    head_dim = array.shape[width]
+    shape = [
+        size * head_dim if axis == heads else size for axis, size in enumerate(array.shape) if axis != width
+    ]
+
+    def read(index: Index) -> np.ndarray:
+        start, stop, step = index[heads].indices(shape[heads])
+        first = start // head_dim
+        whole = [*index[:heads], slice(first, -(-stop // head_dim)), *index[heads + 1 :]]
+        whole.insert(width, slice(None))
+        numbers = np.moveaxis(array.read(tuple(whole)), width, heads + 1)
+        numbers = numbers.reshape(*numbers.shape[:heads], -1, *numbers.shape[heads + 2 :])
+        return numbers[
+            (*[slice(None)] * heads, slice(start - first * head_dim, stop - first * head_dim, step))
+        ]
+
+    return LazyArray(tuple(shape), array.dtype, read)
+
+
 def checked_shape(shape: Sequence[Any]) -> tuple[int, ...]:
     """A shape that a file gives, once it is one: what else may stand there can multiply to any size.
 

@@ -34,8 +34,8 @@ def load_model(
       checkpoint: a model directory (native format, T5X or Hugging Face), `gs://` path, `hf://ORGANISATION/NAME`,
         `asset:micro`, or None for random weights.
       size: a name in `models/sizes.py`; None: as the checkpoint says.
-      vocabulary: path of a SentencePiece model or WordPiece vocabulary, `gs://` path or `asset:micro`; None: the
-        file beside the checkpoint.
+      vocabulary: path of a SentencePiece model or WordPiece vocabulary, `gs://` path, `asset:micro` or `bytes`
+        (ByT5's); None: the file beside the checkpoint.
       inputs_length: tokens that a text is cut to, end of sentence included; the prompt comes on top.
       targets_length: tokens that an answer may have.
       batch_size: texts at once.

@@ -304,7 +304,7 @@ def relative_position_bucket(
 
 
 class RelativePositionBias(nn.Module):
-    """One learned number for each head and bucket; all layers of a stack share them."""
+    """One learned number for each head and bucket; all layers of a stack share them, but in umT5."""
 
     num_heads: int
     num_buckets: int

@@ -2,9 +2,11 @@
 
 Sources: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
 Transformer" (v1.0), the T5.1.1 release notes (v1.1), Xue et al. 2021, "mT5: A Massively Multilingual Pre-trained
-Text-to-Text Transformer", and the configurations published with the T5X checkpoints. All public T5 models but mT5
-have 32,000 pieces and 100 sentinels, in 32,128 embedding rows. BERT: Devlin et al. 2019, and for `bert_tiny` Turc et
-al. 2019, "Well-Read Students Learn Better".
+Text-to-Text Transformer", Xue et al. 2022, "ByT5: Towards a Token-Free Future with Pre-trained Byte-to-Byte Models",
+Chung et al. 2023, "UniMax: Fairer and More Effective Language Sampling" (umT5), Tay et al. 2023, "UL2: Unifying
+Language Learning Paradigms", and the configurations published with the T5X checkpoints. T5 and UL2 have 32,000 pieces
+and 100 sentinels, in 32,128 embedding rows. BERT: Devlin et al. 2019, and for `bert_tiny` Turc et al. 2019,
+"Well-Read Students Learn Better".
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from jax_prompts.models.t5 import T5Config
 _RELU = ("relu",)
 _GATED_GELU = ("gelu", "linear")
 _MC4 = 250112  # embedding rows of mT5, whose vocabulary is of mC4
+_BYTES = 384  # of ByT5: three special ids, 256 bytes, and idle rows up to a multiple of 128
+UMT5_ROWS = 256384  # of umT5: 256,000 pieces and 300 sentinels
 
 
 def _v1_0(emb_dim: int, num_layers: int, num_heads: int, head_dim: int, mlp_dim: int) -> T5Config:
@@ -32,17 +36,26 @@ def _v1_0(emb_dim: int, num_layers: int, num_heads: int, head_dim: int, mlp_dim:
     )
 
 
-def _v1_1(emb_dim: int, num_layers: int, num_heads: int, mlp_dim: int, vocab_size: int = 32128) -> T5Config:
+def _v1_1(
+    emb_dim: int,
+    num_layers: int,
+    num_heads: int,
+    mlp_dim: int,
+    vocab_size: int = 32128,
+    *,
+    decoder_layers: int | None = None,
+) -> T5Config:
     return T5Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
         num_heads=num_heads,
         num_encoder_layers=num_layers,
-        num_decoder_layers=num_layers,
+        num_decoder_layers=decoder_layers or num_layers,
         head_dim=64,
         mlp_dim=mlp_dim,
         mlp_activations=_GATED_GELU,
         logits_via_embedding=False,
+        relpos_in_layers=vocab_size == UMT5_ROWS,
     )
 
 
@@ -62,6 +75,26 @@ SIZES: dict[str, T5Config | BertConfig] = {
     "mt5_large": _v1_1(1024, 24, 16, 2816, _MC4),
     "mt5_xl": _v1_1(2048, 24, 32, 5120, _MC4),
     "mt5_xxl": _v1_1(4096, 24, 64, 10240, _MC4),
+    "umt5_small": _v1_1(512, 8, 6, 1024, UMT5_ROWS),
+    "umt5_base": _v1_1(768, 12, 12, 2048, UMT5_ROWS),
+    "umt5_xl": _v1_1(2048, 24, 32, 5120, UMT5_ROWS),
+    "umt5_xxl": _v1_1(4096, 24, 64, 10240, UMT5_ROWS),
+    "byt5_small": _v1_1(1472, 12, 6, 3584, _BYTES, decoder_layers=4),
+    "byt5_base": _v1_1(1536, 18, 12, 3968, _BYTES, decoder_layers=6),
+    "byt5_large": _v1_1(1536, 36, 16, 3840, _BYTES, decoder_layers=12),
+    "byt5_xl": _v1_1(2560, 36, 32, 6720, _BYTES, decoder_layers=12),
+    "byt5_xxl": _v1_1(4672, 36, 64, 12352, _BYTES, decoder_layers=12),
+    "ul2": T5Config(
+        vocab_size=32128,
+        emb_dim=4096,
+        num_heads=16,
+        num_encoder_layers=32,
+        num_decoder_layers=32,
+        head_dim=256,
+        mlp_dim=16384,
+        mlp_activations=("silu", "linear"),
+        logits_via_embedding=False,
+    ),
     "bert_tiny": BertConfig(30522, 128, 2, 2, 512),
     "bert_base": BertConfig(30522, 768, 12, 12, 3072),
     # Shaped for a pre-training of hours on a few CPU cores: see assets/micro/MODEL_CARD.md.

@@ -18,6 +18,7 @@ class T5Config:
     Attributes:
       mlp_activations: `("relu",)` for v1.0, `("gelu", "linear")` for v1.1.
       logits_via_embedding: True ties the output projection to the embedding and divides by sqrt(D) (v1.0).
+      relpos_in_layers: every layer has a relative position bias of its own (umT5), in place of one a stack.
       dtype: of activations; norms' statistics, softmax, logits are float32 whatever it is.
       scan_layers: stack the layers' parameters on axis 0 under `layers` and scan over them.
       remat: what a layer keeps for the backward pass (`models/remat.py`).
@@ -35,6 +36,7 @@ class T5Config:
     logits_via_embedding: bool
     relpos_buckets: int = 32
     relpos_max_distance: int = 128
+    relpos_in_layers: bool = False
     dropout_rate: Rate = 0.0
     dtype: Any = jnp.float32
     scan_layers: bool = False

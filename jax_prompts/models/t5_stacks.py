@@ -42,6 +42,8 @@ class EncoderLayer(nn.Module):
         self.pre_mlp_layer_norm = RMSNorm(c.dtype)
         self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype, c.adapter_activation)
         self.dropout = Dropout(c.dropout_rate)
+        if c.relpos_in_layers:
+            self.relpos_bias = _relpos_bias(c, bidirectional=True)
 
     def __call__(
         self,
@@ -52,6 +54,9 @@ class EncoderLayer(nn.Module):
         deterministic: bool,
     ) -> tuple[Array, None]:
         x_BLD = shard_batch(at_virtual_tokens(prompts.states_NQD, virtual_BL, x_BLD))
+        if self.config.relpos_in_layers:
+            position_L = jnp.arange(x_BLD.shape[1])
+            bias_BHLL += self.relpos_bias(position_L, position_L)
         h_BLD = self.pre_attention_layer_norm(x_BLD)
         keys_values = self.attention.keys_values(h_BLD, prompts, virtual_BL)
         h_BLD = self.attention(h_BLD, keys_values, bias_BHLL, deterministic)
@@ -76,6 +81,8 @@ class DecoderLayer(nn.Module):
         self.pre_mlp_layer_norm = RMSNorm(c.dtype)
         self.mlp = MLP(c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype, c.adapter_activation)
         self.dropout = Dropout(c.dropout_rate)
+        if c.relpos_in_layers:
+            self.relpos_bias = _relpos_bias(c, bidirectional=False)
 
     def __call__(
         self,
@@ -95,6 +102,8 @@ class DecoderLayer(nn.Module):
         from the first of the prefix.
         """
         y_BUD = shard_batch(y_BUD)
+        if self.config.relpos_in_layers:
+            self_bias += self.relpos_bias(*_positions(y_BUD.shape[1], self_bias.shape[-1], position))
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
         self_kv = new_kv = self.self_attention.keys_values(h_BUD)
         if cache is not None:
@@ -163,9 +172,8 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.relpos_bias = RelativePositionBias(
-            c.num_heads, c.relpos_buckets, c.relpos_max_distance, bidirectional=True
-        )
+        if not c.relpos_in_layers:
+            self.relpos_bias = _relpos_bias(c, bidirectional=True)
         self.layers = _stack(EncoderLayer, c, c.num_encoder_layers, cached=False)
         self.encoder_norm = RMSNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
@@ -179,8 +187,10 @@ class Encoder(nn.Module):
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
         """Encodes embedded tokens; padding is never attended to, and what stands at padding is undefined."""
-        position_L = jnp.arange(x_BLD.shape[1])
-        bias_BHLL = self.relpos_bias(position_L, position_L) + key_bias(valid_BL)
+        bias_BHLL = key_bias(valid_BL)
+        if not self.config.relpos_in_layers:
+            position_L = jnp.arange(x_BLD.shape[1])
+            bias_BHLL += self.relpos_bias(position_L, position_L)
         x_BLD = self.dropout(x_BLD, deterministic)
         if self.config.scan_layers:
             # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.
@@ -197,9 +207,8 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.relpos_bias = RelativePositionBias(
-            c.num_heads, c.relpos_buckets, c.relpos_max_distance, bidirectional=False
-        )
+        if not c.relpos_in_layers:
+            self.relpos_bias = _relpos_bias(c, bidirectional=False)
         self.layers = _stack(DecoderLayer, c, c.num_decoder_layers, cached=True)
         self.decoder_norm = RMSNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
@@ -224,10 +233,10 @@ class Decoder(nn.Module):
         attended = prefix + y_BUD.shape[1] if cache is None else jax.tree.leaves(cache["self"])[0].shape[-3]
         if position is not None and prefix:
             position = prefix + position
-        key_M = jnp.arange(attended)
-        query_U = key_M[prefix:] if position is None else position[None]
-        causal_UM = jnp.where(key_M[None, :] <= query_U[:, None], 0.0, MASKED)
-        self_bias = self.relpos_bias(query_U, key_M) + causal_UM[None, None]
+        query_U, key_M = _positions(y_BUD.shape[1], attended, position)
+        self_bias = jnp.where(key_M[None, :] <= query_U[:, None], 0.0, MASKED)[None, None]
+        if not c.relpos_in_layers:
+            self_bias += self.relpos_bias(query_U, key_M)
         if prefix_bias is not None:
             self_bias += jnp.pad(prefix_bias, (*[(0, 0)] * 3, (0, attended - prefix)))
         shared = (encoded_BLD, virtual, self_bias, cross_bias, position, deterministic)
@@ -284,6 +293,18 @@ class Decoder(nn.Module):
         return [
             getattr(layer, name)(None, prompts.layer(i), *shared)[1] for i, layer in enumerate(self.layers)
         ]
+
+
+def _relpos_bias(config: T5Config, *, bidirectional: bool) -> RelativePositionBias:
+    return RelativePositionBias(
+        config.num_heads, config.relpos_buckets, config.relpos_max_distance, bidirectional
+    )
+
+
+def _positions(queries: int, attended: int, position: Array | None) -> tuple[Array, Array]:
+    """Of the decoder's queries, which are the last of what is attended to or one at `position`, and of the keys."""
+    key_M = jnp.arange(attended)
+    return key_M[attended - queries :] if position is None else position[None], key_M
 
 
 def _is_absorbed(config: T5Config, prompts: LayerPrompts, queries: int, encoded_BLD: Array) -> bool:

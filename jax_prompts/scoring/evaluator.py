@@ -258,7 +258,8 @@ class Evaluator:
     @property
     def _begin(self) -> list[int]:
         """Token ids in front of every answer."""
-        return self.vocabulary.encode(SENTINEL) if self.data.sentinel else []
+        first = self.vocabulary.first_sentinel if isinstance(self.vocabulary, Vocabulary) else None
+        return [first] if self.data.sentinel and first is not None else []
 
     def _read(self, ids_U: Int[np.ndarray, " U"]) -> str:
         """An answer as it is scored."""

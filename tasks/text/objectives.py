@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int
 from tasks.errors import TaskError
 
 NOISE_DENSITY, MEAN_SPAN_LENGTH = 0.15, 3.0
+MEAN_SPAN_BYTES = 20.0  # of ByT5 (Xue et al. 2022, section 3.1), which masks bytes
 _PARAGRAPHS = 2048  # joined at once; what they leave over, less than one segment, is dropped
 _SEED = 2021
 PAD, NO_TARGET = 0, -1
@@ -27,33 +28,35 @@ Tokens = Int[np.ndarray, "N S"]
 Objective = Callable[[Tokens, np.random.Generator], tuple[Tokens, Tokens]]
 
 
-def noise_shape(tokens: int) -> tuple[int, int]:
-    """(noise tokens, spans) in a segment of `tokens` tokens."""
+def noise_shape(tokens: int, span: float = MEAN_SPAN_LENGTH) -> tuple[int, int]:
+    """(noise tokens, spans) in a segment of `tokens` tokens, of which a span has `span` on average."""
     noise = max(1, round(tokens * NOISE_DENSITY))
-    return noise, max(1, round(noise / MEAN_SPAN_LENGTH))
+    return noise, max(1, round(noise / span))
 
 
-def corrupted_lengths(tokens: int) -> tuple[int, int]:
+def corrupted_lengths(tokens: int, span: float = MEAN_SPAN_LENGTH) -> tuple[int, int]:
     """(inputs, targets) that a segment becomes, each with its sentinels and end of sentence."""
-    noise, spans = noise_shape(tokens)
+    noise, spans = noise_shape(tokens, span)
     return tokens - noise + spans + 1, noise + spans + 1
 
 
 def span_corruption(
     dataset: tf.data.Dataset, sequence_length: Mapping[str, int], output_features: Mapping[str, seqio.Feature]
 ) -> tf.data.Dataset:
-    """Masks 15 % of the tokens in spans of 3 on average, every placing equally likely.
+    """Masks 15 % of the tokens in spans of 3 on average, every placing equally likely; of bytes in spans of 20.
 
-    Each span becomes one sentinel in `inputs`; `targets` are the sentinels, each followed by its span.
+    Each span becomes one sentinel in `inputs`; `targets` are the sentinels, each followed by its span. Sentinels of
+    bytes are those that ByT5 was trained with: the last bytes, which no text holds.
     Segments are the longest whose inputs fit: 568 tokens for inputs of 512 and targets of 114.
 
     Raises:
       TaskError: the lengths are too short, or the vocabulary has too few sentinels behind its pieces.
     """
-    length = sequence_length["inputs"]
+    length, vocabulary = sequence_length["inputs"], output_features["inputs"].vocabulary
+    span = MEAN_SPAN_BYTES if _is_bytes(vocabulary) else MEAN_SPAN_LENGTH
     # From 2 tokens on, inputs grow by one or not at all with each token more.
-    longest = next(tokens for tokens in itertools.count(2) if corrupted_lengths(tokens + 1)[0] > length)
-    inputs, targets = corrupted_lengths(longest)
+    longest = next(tokens for tokens in itertools.count(2) if corrupted_lengths(tokens + 1, span)[0] > length)
+    inputs, targets = corrupted_lengths(longest, span)
     if inputs > length:
         raise TaskError(f"TASK_FEATURE_LENGTHS inputs {length}: span corruption needs at least {inputs}")
     if targets > sequence_length["targets"]:
@@ -61,21 +64,32 @@ def span_corruption(
             f"TASK_FEATURE_LENGTHS targets {sequence_length['targets']}: "
             f"span corruption of inputs {length} needs {targets}"
         )
-    vocabulary, spans = output_features["inputs"].vocabulary, noise_shape(longest)[1]
-    last, piece = vocabulary.vocab_size - 1, vocabulary.tokenizer.id_to_piece
-    sentinels = itertools.takewhile(lambda i: piece(last - i).endswith(f"<extra_id_{i}>"), range(spans))
-    if spans > (count := len(list(sentinels))):
+    first, count = _sentinels(vocabulary)
+    if (spans := noise_shape(longest, span)[1]) > count:
         raise TaskError(
             f"TASK_FEATURE_LENGTHS inputs {length} needs {spans} sentinels, <extra_id_0> as the last id; the "
             f"vocabulary has {count}"
         )
 
     def corrupt(tokens_NS: Tokens, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
-        noise_NS = noise_mask(*tokens_NS.shape, rng)
-        inputs_NT, targets_NU = corrupt_spans(tokens_NS, noise_NS, last)
+        noise_NS = noise_mask(*tokens_NS.shape, rng, span)
+        inputs_NT, targets_NU = corrupt_spans(tokens_NS, noise_NS, first)
         return _ended(inputs_NT, vocabulary.eos_id), _ended(targets_NU, vocabulary.eos_id)
 
     return _rows(dataset, output_features, longest, corrupt)
+
+
+def _is_bytes(vocabulary: seqio.Vocabulary) -> bool:
+    return len(getattr(vocabulary, "span_marks", ())) > 0
+
+
+def _sentinels(vocabulary: seqio.Vocabulary) -> tuple[int, int]:
+    """The first sentinel's id, from which others count down, and their number."""
+    if _is_bytes(vocabulary):
+        return vocabulary.span_marks[0], len(vocabulary.span_marks)
+    last, piece = vocabulary.vocab_size - 1, vocabulary.tokenizer.id_to_piece
+    found = itertools.takewhile(lambda i: piece(last - i).endswith(f"<extra_id_{i}>"), range(last))
+    return last, len(list(found))
 
 
 def prefix_lm(
@@ -147,9 +161,11 @@ def masked_lm(
     return _rows(dataset, output_features, length - 2, mask)
 
 
-def noise_mask(rows: int, length: int, rng: np.random.Generator) -> Bool[np.ndarray, "N S"]:
+def noise_mask(
+    rows: int, length: int, rng: np.random.Generator, span: float = MEAN_SPAN_LENGTH
+) -> Bool[np.ndarray, "N S"]:
     """True where a token is masked; each row begins with text, ends with noise and alternates."""
-    noise, spans = noise_shape(length)
+    noise, spans = noise_shape(length, span)
     text_NK, noise_NK = _partition(rows, length - noise, spans, rng), _partition(rows, noise, spans, rng)
     lengths = np.stack([text_NK, noise_NK], axis=-1).reshape(-1)
     return np.repeat(np.tile([False, True], rows * spans), lengths).reshape(rows, length)

@@ -29,6 +29,12 @@ def random_mt5(seed, **settings):
     return _random(seed, transformers.MT5ForConditionalGeneration, config)
 
 
+def random_umt5(seed, **settings):
+    """A umT5 of transformers whose norms are random, too."""
+    config = transformers.UMT5Config(dropout_rate=0.0, decoder_start_token_id=0, **settings)
+    return _random(seed, transformers.UMT5ForConditionalGeneration, config)
+
+
 def _random(seed, kind, config):
     torch.manual_seed(seed)
     model = kind(config).eval()

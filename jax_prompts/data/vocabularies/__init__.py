@@ -1,1 +1,1 @@
-"""Vocabularies: SentencePiece for a T5, WordPiece for a BERT."""
+"""Vocabularies: SentencePiece or bytes for a T5, WordPiece for a BERT."""

@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies with T5's sentinels, without TensorFlow.
+"""Vocabularies of T5s, without TensorFlow: SentencePiece with sentinels, or ByT5's bytes.
 
 Ids are those of `seqio.SentencePieceVocabulary`, so text tokenised here and text tokenised by a SeqIO task
 can be mixed.
@@ -17,6 +17,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
+from jax_prompts.data.vocabularies.byte_level import SPAN_MARKS, ByteProcessor, byte_tokens, is_bytes
 from jax_prompts.data.vocabularies.panics import panics_as, unusable
 from jax_prompts.data.vocabularies.tokenizer_config import (
     ADDED,
@@ -32,7 +33,7 @@ from jax_prompts.data.vocabularies.unigram import (
     read_tokenizer,
     sentencepiece_model,
 )
-from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
+from jax_prompts.data.vocabularies.vocabulary_file import BYTES, read_content, vocabulary_path
 from jax_prompts.errors import RunError, first_line
 
 PAD_ID = 0  # fixed by T5's models: padding is masked by value
@@ -45,7 +46,8 @@ _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 class Vocabulary:
-    """Pieces of a SentencePiece model, then `extra_ids` sentinels in descending order; or a Unigram `tokenizer.json`.
+    """Pieces of a SentencePiece model, then `extra_ids` sentinels in descending order; or a Unigram `tokenizer.json`;
+    or ByT5's bytes, then its sentinels in ascending order (`byte_level.py`).
 
     `<extra_id_0>` is the last id (32,099 in T5's 32,100), as span corruption counts them. A text that
     spells a sentinel at the start of a word encodes to its id and decodes back. A tokenizer.json says itself which
@@ -58,20 +60,23 @@ class Vocabulary:
       model_bytes: as SentencePiece's own file, without sentinels; empty where it would read texts otherwise.
       extra_ids: number of sentinels added to it.
       begin_ids: what stands in front of every text: nothing.
+      reads_bytes: whether it is ByT5's.
     """
 
     pad_id, eos_id = PAD_ID, EOS_ID
     begin_ids = ()
 
     @panics_as(unusable)
-    def __init__(self, path: str, extra_ids: int | None = None) -> None:
+    def __init__(self, path: str, extra_ids: int | None = None, usual_extra_ids: int = SENTINELS) -> None:
         """Reads a SentencePiece model.
 
         Args:
           path: a SentencePiece model or a Unigram `tokenizer.json`: local file, `gs://` path (or any other that
-            fsspec reads), or `asset:NAME` for the vocabulary of an embedded model.
-          extra_ids: sentinels to add to a SentencePiece model; None adds what its tokenizer_config.json says, else
-            100, or none to a model that holds `<extra_id_0>` itself.
+            fsspec reads), or `asset:NAME` for the vocabulary of an embedded model; `bytes` for ByT5's, or a
+            ByT5Tokenizer's tokenizer_config.json.
+          extra_ids: sentinels to add to a SentencePiece model or to bytes; None adds what its tokenizer_config.json
+            says, else `usual_extra_ids`, to bytes 125, or none to a model that holds `<extra_id_0>` itself.
+          usual_extra_ids: of such a model.
 
         Raises:
           ConfigError: no such file.
@@ -79,15 +84,19 @@ class Vocabulary:
             id than T5; what lies beside it cannot be obeyed.
         """
         path = vocabulary_path(path)
-        content, config = read_content(path), read_tokenizer_config(path)
+        self.reads_bytes = is_bytes(path)
+        content = b"" if self.reads_bytes else read_content(path)
+        config = read_tokenizer_config(path)
         if extra_ids is not None:
             config = config.without(_SENTINEL)
         try:
-            if path.endswith(".json"):
+            if self.reads_bytes:
+                self._read_bytes(path, config, extra_ids)
+            elif path.endswith(".json"):
                 self._read_json(path, content.decode("utf-8-sig"), config, extra_ids)
             else:
                 config.check(_CLASSES, {**_FIXED, "add_prefix_space": True})
-                self._read_model(content, config, extra_ids)
+                self._read_model(content, config, extra_ids, usual_extra_ids)
         except RunError:
             raise
         except Exception as error:  # protobuf's, SentencePiece's and tokenizers' errors share no base
@@ -117,12 +126,21 @@ class Vocabulary:
         else:
             self._use(tokenizer, unk_id, content.encode(), added)
 
-    def _read_model(self, content: bytes, config: TokenizerConfig, extra_ids: int | None) -> None:
+    def _read_bytes(self, path: str, config: TokenizerConfig, extra_ids: int | None) -> None:
+        tokens = byte_tokens(path, config, extra_ids)
+        self._processor, self.model_bytes = ByteProcessor(tokens), b""
+        self.extra_ids = sum(_SENTINEL.fullmatch(token.content) is not None for token in tokens.values())
+        added = [f"{number} {token.content}" for number, token in sorted(tokens.items())]
+        self.fingerprint = hashlib.sha256("\n".join([BYTES, *added]).encode()).hexdigest()[:16]
+
+    def _read_model(
+        self, content: bytes, config: TokenizerConfig, extra_ids: int | None, usual_extra_ids: int
+    ) -> None:
         """A SentencePiece model; with tokens that were added to it, as `tokenizers` reads it."""
         model = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
         if extra_ids is None:
             own = any(piece.piece.lstrip("▁") == "<extra_id_0>" for piece in model.pieces)
-            extra_ids = 0 if own else _extra_ids(config)
+            extra_ids = 0 if own else config.extra_ids(usual_extra_ids)
         self._processor = _processor(content, extra_ids)
         self.model_bytes, self.extra_ids = content, extra_ids
         if any(self._id(token.content) != number for number, token in config.added.items()):
@@ -158,7 +176,7 @@ class Vocabulary:
             )
 
     def _special_ids(self, config: TokenizerConfig) -> tuple[int | None, int | None]:
-        if not isinstance(self._processor, UnigramProcessor):
+        if not isinstance(self._processor, UnigramProcessor | ByteProcessor):
             pad = self._processor.pad_id()
             named = PAD_ID if pad < 0 and self._processor.id_to_piece(PAD_ID) == "<pad>" else pad
             return named, self._processor.eos_id()
@@ -191,6 +209,12 @@ class Vocabulary:
         """How likely a piece is in the unigram model's text, in nats; None where the file is not SentencePiece's."""
         return self._processor.get_score(number) if self.model_bytes else None
 
+    @property
+    def first_sentinel(self) -> int | None:
+        """The id that marks the first masked span in span corruption; None where there is none."""
+        ids = SPAN_MARKS[:1] if self.reads_bytes else self.encode(SENTINEL)
+        return ids[0] if len(ids) == 1 else None
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without end of sentence; what UTF-8 cannot hold (lone surrogates) reads as `?`."""
         return self._processor.encode_as_ids(text.encode(errors="replace").decode())
@@ -218,12 +242,3 @@ def _processor(model_bytes: bytes, extra_ids: int) -> Any:
         kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # type: ignore[attr-defined]
         model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
     return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
-
-
-def _extra_ids(config: TokenizerConfig) -> int:
-    extra_ids = config.settings.get("extra_ids")
-    if extra_ids is None:
-        return SENTINELS
-    if type(extra_ids) is not int or not 0 <= extra_ids <= 100_000:
-        raise config.error(f"extra_ids {extra_ids!r} is no number of sentinels")
-    return extra_ids

@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from jax_prompts.data.vocabularies.vocabulary_file import BYTES
 from jax_prompts.errors import RunError
 from jax_prompts.storage.json_file import read_object
 
@@ -75,6 +76,15 @@ class TokenizerConfig:
             raise self.error(f"{name} is {value!r}, and not true, false or null")
         return value
 
+    def extra_ids(self, default: int) -> int:
+        """Number of sentinels, or `default` where it is not there."""
+        extra_ids = self.settings.get("extra_ids")
+        if extra_ids is None:
+            return default
+        if type(extra_ids) is not int or not 0 <= extra_ids <= 100_000:
+            raise self.error(f"extra_ids {extra_ids!r} is no number of sentinels")
+        return extra_ids
+
     def error(self, reason: str, *files: str) -> RunError:
         """Of tokenizer_config.json, or of those of `files` that are there: any of them may say it."""
         there = [file for file in files or (SETTINGS,) if (self.folder / file).is_file()]
@@ -103,12 +113,12 @@ class TokenizerConfig:
 
 
 def read_tokenizer_config(path: str) -> TokenizerConfig:
-    """What lies beside the vocabulary file `path`; of one in a bucket, where nothing is looked for, nothing.
+    """What lies beside the vocabulary file `path`; nothing of `bytes`, or of one in a bucket, where none is looked for.
 
     Raises:
       RunError: a file cannot be read, or two of them differ.
     """
-    if "://" in path:
+    if "://" in path or path == BYTES:
         return TokenizerConfig()
     folder = pathlib.Path(path).parent
     settings, added, special_map = (_read(folder / file) for file in FILES)
@@ -122,7 +132,7 @@ def read_tokenizer_config(path: str) -> TokenizerConfig:
 
 def tokenizer_files(path: str) -> list[pathlib.Path]:
     """The files beside the vocabulary file `path`."""
-    if "://" in path:
+    if "://" in path or path == BYTES:
         return []
     return [file for name in FILES if (file := pathlib.Path(path).with_name(name)).is_file()]
 

@@ -7,6 +7,7 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files
 
 VOCABULARIES = ("vocabulary.model", "spiece.model", "sentencepiece.model", "vocab.txt", "tokenizer.json")
+BYTES = "bytes"  # in place of a file: ByT5's vocabulary
 MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
 
 

@@ -121,6 +121,23 @@ def test_span_corruption_fills_rows_and_loses_no_text(corpus, vocabulary, length
     assert text[:kept] == joined[:kept]
 
 
+def test_spans_of_bytes_are_those_of_byt5(corpus):
+    """Of 20 on average, marked by the last bytes; 11 of them are in no text, which is as many as there can be."""
+    from jax_prompts.data.numpy_vocabulary import TokenizerVocabulary
+    from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
+
+    vocabulary = TokenizerVocabulary(Vocabulary("bytes"))
+    rows = _rows("span_corruption", corpus, vocabulary, (1024, 200))
+    assert {(len(row["inputs"]), len(row["targets"])) for row in rows} == {(1024, 189)}
+    assert noise_shape(1196, 20.0) == (179, 9)
+    read = [token for row in rows for token in row["inputs"] if token > 247]
+    assert read == [*range(258, 249, -1)] * len(rows)
+    text = bytes(token - 3 for token in rows[0]["inputs"] if 3 <= token < 248).decode()
+    assert all(word in text for word in ("quick", "brown"))
+    with pytest.raises(TaskError, match=r"inputs 2000 needs 18 sentinels, .*; the vocabulary has 11"):
+        _rows("span_corruption", corpus, vocabulary, (2000, 2000))
+
+
 @pytest.mark.parametrize("lengths", [(32, 32), (40, 12), (12, 40)])
 def test_prefix_lm_cuts_anywhere_and_loses_no_text(corpus, vocabulary, lengths: tuple[int, int]):
     rows = _rows("prefix_lm", corpus, vocabulary, lengths)
