@@ -28,7 +28,8 @@ class BaseModel:
         (ByT5's); None: the file beside the checkpoint.
       dropout_rate: dropout inside the frozen model while tuning (T5X: 0.1).
       activation_dtype: `float32` or `bfloat16`; norms, softmax statistics, logits and losses stay float32.
-      weight_dtype: dtype in which frozen weights are kept.
+      weight_dtype: dtype in which frozen weights are kept; `int8` and `int4` quantise kernels of layers, and keep the
+        rest in bfloat16 (`base_models/quantize.py`).
       scan_layers: compile one layer and scan over it instead of unrolling.
       remat: what of a layer is kept for the backward pass: `none` (recompute nothing), `minimal` (keep products
         with weights) or `full` (keep a layer's input alone); values and gradients are the same.
@@ -40,7 +41,7 @@ class BaseModel:
     vocabulary: str | None
     dropout_rate: float = 0.1
     activation_dtype: Literal["float32", "bfloat16"] = "float32"
-    weight_dtype: Literal["float32", "bfloat16"] = "float32"
+    weight_dtype: Literal["float32", "bfloat16", "int8", "int4"] = "float32"
     scan_layers: bool = False
     remat: Literal["none", "minimal", "full"] = "none"
     partitions: dict[str, int] = dataclasses.field(default_factory=dict)

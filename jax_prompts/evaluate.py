@@ -14,7 +14,6 @@ import jax
 from jax_prompts import decoding, interrupts, memory, model_dir, partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.classifier import with_masked_lm
-from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import Data
 from jax_prompts.data.cache import TokenCache, digests
@@ -142,8 +141,8 @@ def open_evaluation(run: EvalRun) -> Evaluation:
         task: make_model(run.model, vocabulary=vocabulary, classes=len(_labels(found)))
         for task, found in caches.items()
     }
-    params = load_weights(run.model, with_masked_lm(_one_of(models), run.model), mesh=mesh)
-    base = {"model_fingerprint": fingerprint(params), "tokenizer_fingerprint": vocabulary.fingerprint}
+    params, fingerprint = load_weights(run.model, with_masked_lm(_one_of(models), run.model), mesh=mesh)
+    base = {"model_fingerprint": fingerprint, "tokenizer_fingerprint": vocabulary.fingerprint}
     return Evaluation(run, mesh, vocabulary, datas, caches, models, params, base)
 
 

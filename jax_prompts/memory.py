@@ -19,6 +19,7 @@ from rich.filesize import decimal
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model
+from jax_prompts.base_models.quantize import frozen_shapes
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.config import BaseModel
 from jax_prompts.data.cache import TokenCache
@@ -162,7 +163,7 @@ def check_answering(model: Model, base: BaseModel, mesh: Mesh, batch_size: int, 
     Raises:
       ConfigError: they cannot; the largest number that can is named.
     """
-    frozen = partition.sharded_shapes(abstract_weights(model), mesh, dtype=np.dtype(base.weight_dtype))
+    frozen = partition.sharded_shapes(frozen_shapes(abstract_weights(model), base.weight_dtype), mesh)
     demand = Demand(model.config, partition.bytes_per_device(frozen), batch_size, beams=beams, **_parts(mesh))
     _check(demand, available_bytes())
 
@@ -208,7 +209,7 @@ def _check(demand: Demand, available: int | None) -> None:
     elif demand.frozen + demand.tuned < available:
         remedy = "lower several of MEMBERS, BATCH_SIZE, EVAL_BATCH_SIZE and PROMPT_LENGTH"
     elif demand.frozen:
-        remedy = "set WEIGHT_DTYPE = 'bfloat16', or PARTITIONS to more devices"
+        remedy = "set WEIGHT_DTYPE = 'bfloat16', 'int8' or 'int4', or PARTITIONS to more devices"
     else:
         remedy = "tune a prompt in place of the whole model, or set PARTITIONS to more devices"
     raise ConfigError(

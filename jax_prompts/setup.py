@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from jax_prompts import decoding, optim, partition, sweep
 from jax_prompts.base_models.build import Model, make_model, with_adapters
 from jax_prompts.base_models.classifier import random_classifier
+from jax_prompts.base_models.quantize import KINDS, frozen_shapes
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.data import protocols
 from jax_prompts.data.cache_key import check_cache_dir
@@ -224,9 +225,9 @@ def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple
                 f"{type(method).__name__} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
                 "make its network smaller or shared, or the prompt shorter"
             )
-    frozen_shapes = partition.sharded_shapes(weights, mesh, dtype=jnp.dtype(run.model.weight_dtype))
+    kept = partition.sharded_shapes(frozen_shapes(weights, run.model.weight_dtype), mesh)
     constants = partition.sharded_shapes(nested(constants_of(run.leaves)), mesh)
-    return partition.sharded_shapes(boxed, mesh, members=members), {**frozen_shapes, **constants}
+    return partition.sharded_shapes(boxed, mesh, members=members), {**kept, **constants}
 
 
 def prompt_length(run: TrainRun) -> int:
@@ -251,6 +252,11 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         raise ConfigError(f"TRAIN_EPOCHS is {settings.epochs}; it must be above 0")
     if not 0 <= run.model.dropout_rate < 1:
         raise ConfigError(f"DROPOUT_RATE is {run.model.dropout_rate}: set it to at least 0 and below 1")
+    if run.tunes_model and run.model.weight_dtype in KINDS:
+        raise ConfigError(
+            f"WEIGHT_DTYPE is {run.model.weight_dtype!r}, which is of frozen weights, and the whole model is tuned: "
+            "set it to 'float32' or 'bfloat16'"
+        )
     last_seed = settings.seed + max(settings.members, 1) - 1
     if settings.seed < 0 or last_seed > MAX_SEED:
         raise ConfigError(

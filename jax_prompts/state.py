@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.classifier import random_classifier
-from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.t5x_slots import with_slots
 from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
@@ -38,8 +37,7 @@ def initial_state(setup: Setup, vocabulary: Vocabulary | WordPiece) -> tuple[Tre
       RunError: weights or optimiser state that cannot be read, or are not the model's.
     """
     run = setup.run
-    weights = load_weights(run.model, setup.model, run.training.seed, setup.mesh)
-    weights_fingerprint = fingerprint(weights)
+    weights, weights_fingerprint = load_weights(run.model, setup.model, run.training.seed, setup.mesh)
     check_files(run.leaves, weights_fingerprint)
     tuned, frozen = _initial_trees(setup, weights, vocabulary)
     tuned = jax.device_put(tuned, partition.shardings(setup.tuned))

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.size, checkpoint, args.vocabulary, activation_dtype=args.dtype, weight_dtype=args.dtype
         )
         model, vocabulary = make_model(base), make_vocabulary(base)
-        params = load_weights(base, model)
+        params, _ = load_weights(base, model)
     if prompt_PD is None:
         prompt_PD = np.asarray(params["token_embedder"]["embedding"][: args.prompt], np.float32)
     data = Data(

@@ -90,7 +90,7 @@ def ours_load(size: str, path: str) -> None:
     def read_all(weights) -> None:
         jax.block_until_ready([array.max() for array in jax.tree.leaves(weights)])
 
-    print(json.dumps(_measured(lambda: jax.block_until_ready(load_weights(base, model)), read_all)))
+    print(json.dumps(_measured(lambda: jax.block_until_ready(load_weights(base, model)[0]), read_all)))
 
 
 def ours_write(form: str, root: pathlib.Path) -> None:

@@ -29,7 +29,7 @@ def main() -> None:
         parser.error("members are of one method: name one")
 
     base = base_model(args)
-    frozen = load_weights(base, make_model(base))
+    frozen, _ = load_weights(base, make_model(base))
     counts = [1, *args.members]
     prepared = {
         count: prepare(argparse.Namespace(**{**vars(args), "members": count}), base, frozen, args.methods[0])

@@ -29,7 +29,7 @@ import numpy as np
 from benchmark import in_turns, matrix_product_rate
 from peers.peer import Peer
 
-from jax_prompts import optim
+from jax_prompts import optim, partition
 from jax_prompts.base_models.build import Model, make_model, with_adapters
 from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.config import BaseModel, Optimizer
@@ -156,6 +156,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--groups", type=int, help="parts of the batch; as a run has them, if not given")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--weight_dtype", choices=("float32", "bfloat16", "int8", "int4"), help="--dtype, if not given"
+    )
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
 
@@ -168,7 +171,7 @@ def base_model(args: argparse.Namespace) -> BaseModel:
         vocabulary="",
         dropout_rate=args.dropout,
         activation_dtype=args.dtype,
-        weight_dtype=args.dtype,
+        weight_dtype=args.weight_dtype or args.dtype,
     )
 
 
@@ -188,7 +191,7 @@ def main() -> None:
     base = base_model(args)
     peers = peers_of(args)
     model = make_model(base)
-    frozen = load_weights(base, model)
+    frozen, _ = load_weights(base, model)
     prepared = {name: prepare(args, base, frozen, name) for name in args.methods}
     texts, targets = (rows[0].tolist() for rows in random_rows(args, model.config.vocab_size))
     takes = {name: take for name, (take, _) in prepared.items()}
@@ -240,7 +243,7 @@ def main() -> None:
         "matrix_product_gflops_per_second": rate / 1e9,
         "peak_rss_gigabytes": peak,
         "peak_device_gigabytes": on_device and on_device / 1e9,
-        "weights_gigabytes": sum(leaf.nbytes for leaf in jax.tree.leaves(frozen)) / 1e9,
+        "weights_gigabytes": partition.byte_count(frozen) / 1e9,
     }
     # One method, one flat object.
     results = reports[args.methods[0]] if len(reports) == 1 else {"methods": reports}

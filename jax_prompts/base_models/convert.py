@@ -10,10 +10,13 @@ import json
 import pathlib
 from typing import Any
 
+import jax.numpy as jnp
+
 from jax_prompts.base_models.build import read_vocabulary, vocabulary_beside
 from jax_prompts.base_models.fingerprint import combined, sample
 from jax_prompts.base_models.finite import check_all_finite
 from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
+from jax_prompts.base_models.quantize import narrowed
 from jax_prompts.base_models.stacks import by_parameter, in_layers
 from jax_prompts.base_models.token_ids import check_tokenizer_class, check_unknown
 from jax_prompts.data.vocabularies.byte_level import SETTINGS_OF_BYTES, is_bytes
@@ -36,7 +39,9 @@ _VOCABULARIES = ("vocabulary.model", "vocab.txt", "tokenizer.json")
 _FILES = ("config.json", _INDEX, *_VOCABULARIES, *TOKENIZER_FILES)  # beside the weights
 
 
-def convert_model(source: str, target: str, vocabulary: str | None = None) -> dict[str, Any]:
+def convert_model(
+    source: str, target: str, vocabulary: str | None = None, weight_dtype: str | None = None
+) -> dict[str, Any]:
     """Writes `source` in the native form to the directory `target`, and returns what config.json says of it.
 
     Files that an interrupted conversion has left are kept where they are whole; what is written is read again and
@@ -46,6 +51,7 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
       source: what `open_model` takes.
       target: a directory, made where it is missing.
       vocabulary: a file, in place of the one beside `source`.
+      weight_dtype: `int8` or `int4`: kernels of layers are quantised; None: weights are as they are in `source`.
 
     Raises:
       ConfigError: no model, a vocabulary that does not fit, or a target that holds something else.
@@ -58,7 +64,7 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
         make_directory(folder)
         for left in [path for path in folder.iterdir() if final_name(path.name)]:  # by a killed conversion
             left.unlink()
-        return {"target": target, **write_native(source, folder, found, vocabulary)}
+        return {"target": target, **write_native(source, folder, found, vocabulary, weight_dtype)}
     except OSError as error:
         raise RunError(
             f"{target} could not be written: {system_reason(error)}; run the command again"
@@ -66,7 +72,11 @@ def convert_model(source: str, target: str, vocabulary: str | None = None) -> di
 
 
 def write_native(
-    source: str, folder: pathlib.Path, found: Checkpoint, vocabulary: str | None = None
+    source: str,
+    folder: pathlib.Path,
+    found: Checkpoint,
+    vocabulary: str | None = None,
+    weight_dtype: str | None = None,
 ) -> dict[str, Any]:
     """Writes an opened model in the native form to a directory that is there; returns config.json and files written.
 
@@ -75,6 +85,7 @@ def write_native(
       folder: where.
       found: the model; `origin` of what describes it is kept.
       vocabulary: a file, in place of the one beside it.
+      weight_dtype: as `convert_model`.
 
     Raises:
       ConfigError, RunError: as `convert_model`.
@@ -82,15 +93,18 @@ def write_native(
     """
     arrays = in_layers(found.arrays)
     vocabulary_file = _write_vocabulary(folder, vocabulary, found)
-    fingerprint, written, kept = _write_weights(source, folder, arrays)
+    stored = arrays if weight_dtype is None else narrowed(arrays, weight_dtype)
+    fingerprint, written, kept = _write_weights(source, folder, stored, arrays)
     described = {
         **describe(found.config),
         "origin": found.described.get("origin") or {"path": source, "kind": found.kind},
-        "fingerprint": fingerprint,
+        "fingerprint": (weight_dtype and found.fingerprint) or fingerprint,
         "parameters": sum(array.nbytes // array.dtype.itemsize for array in arrays.values()),
-        "dtypes": sorted({str(array.dtype) for array in arrays.values()}),
+        "dtypes": sorted({str(array.dtype) for array in stored.values()}),
         "vocabulary": vocabulary_file,
     }
+    if weight_dtype is not None:
+        described["weight_dtype"] = weight_dtype
     if vocabulary is None and "tokenizer_class" in found.described:
         described["tokenizer_class"] = found.described["tokenizer_class"]
     files.write(folder / "config.json", json.dumps(described, indent=2) + "\n")
@@ -118,9 +132,15 @@ def _is_ours(name: str) -> bool:
 
 
 def _write_weights(
-    source: str, folder: pathlib.Path, arrays: ArraySource
+    source: str, folder: pathlib.Path, arrays: ArraySource, wide: ArraySource
 ) -> tuple[str, list[str], list[str]]:
-    """The fingerprint, the files written, and those that were there already; `source` is what errors name."""
+    """The fingerprint, the files written, and those that were there already.
+
+    Args:
+      source: what errors name.
+      arrays: what is written.
+      wide: what they stand for, by the names that a fingerprint is of.
+    """
     shards = _shards(arrays)
     samples: dict[str, bytes] = {}
     written, kept = [], []
@@ -141,7 +161,10 @@ def _write_weights(
             log(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
         # Of the files, not of the source: what is recorded is what was read again.
         there = open_safetensors(folder / file)
-        samples |= {name: sample(there[name][...]) for name in there if not name.startswith(HEADS)}
+        for name in wide.keys() & there.keys():
+            if not name.startswith(HEADS):
+                is_wide = jnp.issubdtype(there[name].dtype, jnp.floating)
+                samples[name] = sample((there if is_wide else wide)[name][...])
     for stale in [path for path in folder.glob("model*.safetensors") if path.name not in shards]:
         stale.unlink()
     if len(shards) > 1:

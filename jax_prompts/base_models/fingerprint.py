@@ -12,7 +12,8 @@ import flax.traverse_util
 import ml_dtypes
 import numpy as np
 
-from jax_prompts.base_models.open import HEADS
+from jax_prompts.base_models.open import HEADS, Checkpoint
+from jax_prompts.base_models.stacks import in_layers
 from jax_prompts.distributed.global_arrays import gathered
 
 Tree = Any
@@ -26,6 +27,11 @@ def fingerprint(weights: Tree) -> str:
     Enough to tell models apart, cheap enough for any size, and the same for float32 and bfloat16 copies
     (numbers are compared after rounding to bfloat16), for single and stacked layers. A BERT's heads do not count.
     """
+    return combined(samples(weights))
+
+
+def samples(weights: Tree) -> dict[str, bytes]:
+    """`sample` of every array that counts, by its name, those of stacks layer by layer."""
     samples = {}
     for name, array in flax.traverse_util.flatten_dict(weights, sep="/").items():
         if name.startswith(HEADS):
@@ -35,7 +41,15 @@ def fingerprint(weights: Tree) -> str:
                 samples[name.replace("/layers/", f"/layers_{i}/")] = sample(array, i)
         else:
             samples[name] = sample(array)
-    return combined(samples)
+    return samples
+
+
+def checkpoint_fingerprint(found: Checkpoint) -> str:
+    """The fingerprint of a base model that is not loaded: each weight is read once, and none is kept."""
+    arrays = in_layers(found.arrays).items() if found.fingerprint is None else ()
+    return found.fingerprint or combined(
+        {name: sample(array[...]) for name, array in arrays if not name.startswith(HEADS)}
+    )
 
 
 def sample(array: Any, layer: int | None = None) -> bytes:

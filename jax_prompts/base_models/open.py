@@ -11,6 +11,7 @@ from typing import Any
 from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models import hf, hf_bert, hf_t5, hub, t5x
 from jax_prompts.base_models.described import check_sizes
+from jax_prompts.base_models.quantize import KINDS, widened
 from jax_prompts.base_models.stacks import in_layers, t5_config
 from jax_prompts.base_models.token_ids import check_token_ids
 from jax_prompts.data.vocabularies.byte_level import CLASS
@@ -36,10 +37,11 @@ class Checkpoint:
 
     Attributes:
       kind: `native`, `Hugging Face` or `T5X`.
-      arrays: by our path; layers single or stacked, as they are kept.
+      arrays: by our path, in floating point, also where they are kept quantised; layers single or stacked.
       config: its sizes.
       vocabulary: the file beside it; None where there is none.
       described: config.json; empty for T5X.
+      fingerprint: of what was quantised, where weights are kept so; None: that of `arrays`.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Checkpoint:
     config: T5Config | BertConfig
     vocabulary: str | None
     described: dict[str, Any]
+    fingerprint: str | None = None
 
 
 def open_model(path: str) -> Checkpoint:
@@ -137,11 +140,20 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
     if arrays is None:
         raise ConfigError(f"{path} has a config.json and {_instead(folder)}")
     try:
-        kind, config = "Hugging Face", None
+        kind, config, fingerprint = "Hugging Face", None, None
         if "architecture" not in described:
+            _check_unquantized(described)
             check_token_ids(folder, described)
         if "architecture" in described:
             kind, config = "native", _native_config(described)
+            if (weight_dtype := described.get("weight_dtype")) is not None:
+                fingerprint = described.get("fingerprint")
+                if weight_dtype not in KINDS or not isinstance(fingerprint, str):
+                    raise RunError(
+                        f"config.json has weight_dtype {weight_dtype!r} and fingerprint {fingerprint!r}: convert the "
+                        "model again"
+                    )
+                arrays = widened(arrays, weight_dtype)
         elif described.get("model_type") == "bert":
             arrays = hf_bert.to_ours(arrays)
             config = hf_bert.sizes(arrays, described)
@@ -155,9 +167,18 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
             )
         if kind == "Hugging Face":
             check_sizes(described, config)
-        return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), described)
+        return Checkpoint(kind, arrays, config, find_vocabulary(str(folder)), described, fingerprint)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
+
+
+def _check_unquantized(described: dict[str, Any]) -> None:
+    if (found := described.get("quantization_config")) is not None:
+        method = found.get("quant_method") if isinstance(found, dict) else None
+        raise RunError(
+            f"its weights are quantised already ({method or 'quantization_config'}), in a form that is not read: "
+            "use the model that they were made of; WEIGHT_DTYPE = 'int8' or 'int4' quantises it while it is read"
+        )
 
 
 def _instead(folder: pathlib.Path) -> str:

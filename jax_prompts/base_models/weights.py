@@ -25,8 +25,19 @@ from safetensors.flax import load_file
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model
+from jax_prompts.base_models.fingerprint import combined, sample, samples
 from jax_prompts.base_models.finite import check_finite
 from jax_prompts.base_models.open import HEADS, describe, open_model
+from jax_prompts.base_models.quantize import (
+    KINDS,
+    Kind,
+    frozen_shapes,
+    is_quantized,
+    quantize,
+    quantized_tree,
+    rest_dtype,
+    scale_path,
+)
 from jax_prompts.base_models.stacks import by_parameter, in_layers, in_stacks, is_stack
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import RunError, first_line
@@ -61,9 +72,14 @@ def abstract_weights(model: Model) -> Tree:
 
 
 def with_axes(model: Model, weights: Tree) -> Tree:
-    """The model's weights, each boxed with its logical axes."""
+    """The model's weights, each boxed with its logical axes; the scales of quantised ones are left out."""
     axes = nn.get_partition_spec(abstract_weights(model))
-    return jax.tree.map(lambda x, names: nn.LogicallyPartitioned(x, tuple(names)), weights, axes)
+    flat = flax.traverse_util.flatten_dict(weights, sep="/")
+    boxed = {
+        path: nn.LogicallyPartitioned(flat[path], tuple(names))
+        for path, names in flax.traverse_util.flatten_dict(axes, sep="/").items()
+    }
+    return flax.traverse_util.unflatten_dict(boxed, sep="/")
 
 
 def _traced(model: Model, **layers: Any) -> Tree:
@@ -76,8 +92,10 @@ def _repeated(tree: Tree, count: int) -> Tree:
     return {**tree, **{f"layers_{i}": tree["layers_0"] for i in range(count)}}
 
 
-def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None = None) -> Tree:
-    """The base model's parameters, in `base.weight_dtype`, unboxed; each array is read straight to its place.
+def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None = None) -> tuple[Tree, str]:
+    """The base model's parameters, in `base.weight_dtype`, unboxed, and their fingerprint.
+
+    Each array is read straight to its place, or quantised first, for which every process reads it whole.
 
     Args:
       base: which weights.
@@ -90,39 +108,72 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
         lists what is missing (-) and what is not known (+).
       ConfigError: `base.checkpoint` is no checkpoint.
     """
-    dtype, boxed = jnp.dtype(base.weight_dtype), abstract_weights(model)
-    shardings = None if mesh is None else partition.parameter_shardings(boxed, mesh)
+    kind, dtype = KINDS.get(base.weight_dtype), rest_dtype(base.weight_dtype)
+    boxed = abstract_weights(model)
+    frozen = frozen_shapes(boxed, base.weight_dtype)
+    shardings = None if mesh is None else partition.parameter_shardings(frozen, mesh)
     if base.checkpoint is None:
-        return _drawn(model, seed, dtype, shardings)
-    source = open_model(base.checkpoint).arrays
+        drawn = _drawn(model, seed, base.weight_dtype, shardings)
+        return drawn, combined(samples(drawn))
+    found = open_model(base.checkpoint)
+    source = found.arrays
     scanned = isinstance(model.config, T5Config) and model.config.scan_layers
-    source = in_stacks(source, dtype) if scanned else in_layers(source)
+    source = (
+        in_stacks(source, dtype if kind is None else np.dtype(np.float32)) if scanned else in_layers(source)
+    )
     expected = flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/")
     # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
     heads = {name for name in source if name.startswith(HEADS)} - set(expected)
     _check(base, expected, {name: array for name, array in source.items() if name not in heads})
     places = {} if shardings is None else flax.traverse_util.flatten_dict(shardings, sep="/")
 
-    def place(name: str) -> tuple[str, jax.Array]:
-        return name, _placed(_checked(base.checkpoint, name, source[name], dtype), dtype, places.get(name))
+    def place(name: str) -> dict[str, jax.Array]:
+        array = _checked(base.checkpoint, name, source[name], dtype)
+        if kind is None or not is_quantized(name, base.weight_dtype):
+            return {name: _placed(array, dtype, places.get(name))}
+        whole, scale, before = _quantized(name, array, kind)
+        sampled.update(before)
+        kept = {name: whole, scale_path(name): scale}
+        return {path: _placed(in_memory(part), part.dtype, places.get(path)) for path, part in kept.items()}
 
     # A large array has the memory to itself; small ones, together a fifth of the largest, are read several at once.
     weights: dict[str, jax.Array] = {}
+    sampled: dict[str, bytes] = {}  # of kernels before they are quantised: fingerprints are of those
     small = max(array.nbytes for array in source.values()) / (5 * _READERS)
     with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
         for large, names in itertools.groupby(
             sorted(expected, key=by_parameter), key=lambda name: source[name].nbytes > small
         ):
-            weights |= (map if large else readers.map)(place, names)
-    return flax.traverse_util.unflatten_dict({name: weights[name] for name in expected}, sep="/")
+            for placed in (map if large else readers.map)(place, names):
+                weights |= placed
+    ordered = {name: weights[name] for name in flax.traverse_util.flatten_dict(frozen, sep="/")}
+    others = {name: weights[name] for name in expected if not is_quantized(name, base.weight_dtype)}
+    tree = flax.traverse_util.unflatten_dict(ordered, sep="/")
+    return tree, found.fingerprint or combined(sampled | samples(others))
 
 
-def _drawn(model: Model, seed: int, dtype: jnp.dtype, shardings: Tree | None) -> Tree:
+def _drawn(model: Model, seed: int, weight_dtype: str, shardings: Tree | None) -> Tree:
     def draw() -> Tree:
         weights = nn.meta.unbox(random_weights(model, jax.random.key(seed)))
-        return jax.tree.map(lambda array: array.astype(dtype), weights)
+        return quantized_tree(weights, weight_dtype)
 
     return jax.jit(draw, out_shardings=shardings)()
+
+
+def _quantized(name: str, array: LazyArray, kind: Kind) -> tuple[np.ndarray, np.ndarray, dict[str, bytes]]:
+    """A kernel or a stack of them, one layer at a time: whole numbers, scales, and samples of what was read."""
+    if not is_stack(name):
+        numbers_IO = array[...]
+        return *quantize(numbers_IO, kind), {name: sample(numbers_IO)}
+    count, inputs, outputs = array.shape
+    whole_NIO = np.empty(array.shape, kind.dtype)
+    scale_NGO = np.empty((count, kind.runs(inputs), outputs), kind.scale_dtype)
+    sampled = {}
+    for i in range(count):
+        (numbers_IO,) = array[slice(i, i + 1), slice(None), slice(None)]
+        whole_NIO[i], scale_NGO[i] = quantize(numbers_IO, kind)
+        sampled[name.replace("/layers/", f"/layers_{i}/")] = sample(numbers_IO)
+    return whole_NIO, scale_NGO, sampled
 
 
 def _checked(path: str | None, name: str, array: LazyArray, dtype: np.dtype) -> LazyArray:

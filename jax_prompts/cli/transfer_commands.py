@@ -13,7 +13,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.interop.exchange import convert_prompt, is_prompt
 
     prompt = is_prompt(args.source, args.target)
-    flags = ("vocabulary",) if prompt else ("prompt_only", "task")
+    flags = ("vocabulary", "weight_dtype") if prompt else ("prompt_only", "task")
     for flag in flags:
         if getattr(args, flag) not in (None, False):
             raise ConfigError(f"--{flag} says nothing of a {'prompt' if prompt else 'model'}: leave it out")
@@ -21,7 +21,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
         return convert_prompt(args.source, args.target, prompt_only=args.prompt_only, task=args.task)
     from jax_prompts.base_models.convert import convert_model
 
-    return convert_model(args.source, args.target, args.vocabulary)
+    return convert_model(args.source, args.target, args.vocabulary, args.weight_dtype)
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,11 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("target", type=path, metavar="TARGET", help="model: directory to write; prompt: NEW.safetensors")
     add("--vocabulary", type=path, metavar="FILE", help="model: in place of the one beside SOURCE")
+    add(
+        "--weight_dtype",
+        choices=("int8", "int4"),
+        help="model: quantise kernels of layers; the rest is bfloat16",
+    )
     add("--prompt_only", action="store_true", help="prompt: without what was tuned beside it")
     help = "prompt: of a PEFT adapter for several tasks, from 0"
     add("--task", type=int, metavar="NUMBER", help=help)

@@ -24,7 +24,7 @@ def load_model(
     targets_length: int = 64,
     batch_size: int = 32,
     activation_dtype: Literal["float32", "bfloat16"] = "float32",
-    weight_dtype: Literal["float32", "bfloat16"] = "float32",
+    weight_dtype: Literal["float32", "bfloat16", "int8", "int4"] = "float32",
     scan_layers: bool = False,
     partitions: Mapping[str, int] | None = None,
 ) -> Engine:

@@ -24,7 +24,6 @@ from jax_prompts import decoding as ways_of_decoding
 from jax_prompts import partition
 from jax_prompts.base_models.build import Model, make_model, make_vocabulary
 from jax_prompts.base_models.classifier import check_masked_lm, with_masked_lm
-from jax_prompts.base_models.fingerprint import fingerprint
 from jax_prompts.base_models.tuned_file import check_leaves, load_tuned, model_of
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel, Decoding
@@ -117,9 +116,9 @@ class Engine:
         # One class stands for those of a classifier or verbaliser, which a BERT's prompts bring along.
         self._model = make_model(base, vocabulary=self._vocabulary, classes=1)
         self._bert = isinstance(self._model, Bert)
-        self._params = load_weights(base, with_masked_lm(self._model, base), mesh=self._mesh)
+        self._params, fingerprint = load_weights(base, with_masked_lm(self._model, base), mesh=self._mesh)
         self.fingerprints = {
-            "model_fingerprint": fingerprint(self._params),
+            "model_fingerprint": fingerprint,
             "tokenizer_fingerprint": self._vocabulary.fingerprint,
         }
         self._base: dict[str, Any] = {"prompt_width": self._model.config.prompt_width, **self.fingerprints}

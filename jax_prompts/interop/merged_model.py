@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.base_models.convert import write_native
-from jax_prompts.base_models.fingerprint import combined, sample
-from jax_prompts.base_models.open import HEADS, open_model
+from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
+from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.stacks import in_layers
 from jax_prompts.base_models.tuned_file import check_in_weights
 from jax_prompts.errors import ConfigError, RunError
@@ -66,7 +66,7 @@ def write_merged(
     if not (inside := inside_model(leaves)):
         raise ConfigError(f"{name} holds nothing that weights could take: use the prompt file as it is")
     _check_mergeable(name, inside, arrays)
-    before = _fingerprint(arrays)
+    before = checkpoint_fingerprint(found)
     check_fits(
         name,
         prompt_PD,
@@ -81,7 +81,10 @@ def write_merged(
         )
     origin = {"path": base_model, "kind": found.kind, "fingerprint": before, "merged": metadata.method}
     model = dataclasses.replace(
-        found, arrays=merged(arrays, inside), described={**found.described, "origin": origin}
+        found,
+        arrays=merged(arrays, inside),
+        described={**found.described, "origin": origin},
+        fingerprint=None,
     )
     beside = {path: leaf for path, leaf in leaves.items() if path not in inside}
     with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
@@ -147,9 +150,3 @@ def _boxes(arrays: ArraySource) -> dict[str, nn.LogicallyPartitioned]:
         path: nn.LogicallyPartitioned(jax.ShapeDtypeStruct(array.shape, array.dtype), ())
         for path, array in arrays.items()
     }
-
-
-def _fingerprint(arrays: ArraySource) -> str:
-    return combined(
-        {path: sample(array[...]) for path, array in arrays.items() if not path.startswith(HEADS)}
-    )

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.base_models import t5x
-from jax_prompts.base_models.fingerprint import combined, sample
+from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
 from jax_prompts.base_models.open import open_model
-from jax_prompts.base_models.stacks import in_layers
 from jax_prompts.errors import ConfigError
 from jax_prompts.formats.arrays import in_memory
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt
@@ -71,7 +70,7 @@ def write_prompted(
             "give the base model it was tuned with"
         )
     if metadata.model_fingerprint:
-        ours = combined({name: sample(array[...]) for name, array in in_layers(found.arrays).items()})
+        ours = checkpoint_fingerprint(found)
         if ours != metadata.model_fingerprint:
             raise ConfigError(
                 f"the prompt belongs to base model {metadata.model_fingerprint} and {base_model} is {ours}: "

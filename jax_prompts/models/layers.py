@@ -7,6 +7,7 @@ are explained in `models/t5.py`.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
 from jax_prompts.models.products import contract, product
+from jax_prompts.models.quantized import KERNEL_SCALE, Quantized
 from jax_prompts.models.tuned_leaves import ACTIVATIONS, adapted, leaf, plus, times
 
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
@@ -104,7 +106,7 @@ def dropped(x_BLD: Float[Array, "B *l D"], rate: Rate, key: Array, *, shared: bo
 
 
 class Dense(nn.Module):
-    """x W, computed in `dtype`, and with `biased` + b; T5 has no biases.
+    """x W, computed in `dtype`, and with `biased` + b; T5 has no biases. W may be quantised (`models/quantized.py`).
 
     And what is tuned around W, where it is there: (z W + drop(z) lora_a lora_b + bias) * scale of z = x * input_scale.
     """
@@ -118,7 +120,9 @@ class Dense(nn.Module):
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        self.kernel = self.param("kernel", init, (self.in_features, self.out_features))
+        kernel_IO = self.param("kernel", init, (self.in_features, self.out_features))
+        scale_GO = leaf(self, KERNEL_SCALE)
+        self.kernel = kernel_IO if scale_GO is None else Quantized(kernel_IO, scale_GO)
         if self.biased:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
             self.bias = self.param("bias", zeros, (self.out_features,))
@@ -235,11 +239,11 @@ class Attention(nn.Module):
             out_BUHK = out_BUHK + contract("BUHR,RHK->BUHK", low_BUHR, b_RHK, self.dtype)
         if (bias_O := leaf(self.value, "bias")) is not None:
             whole_BUH = jnp.swapaxes(weights_BHUM.sum(axis=-1), 1, 2)  # not 1 where weights were dropped
-            out_BUHK = out_BUHK + whole_BUH[..., None] * self._by_head(bias_O[None])[None]
+            out_BUHK = out_BUHK + whole_BUH[..., None] * self._by_head(bias_O[None]).astype(self.dtype)[None]
         return times(out_BUHK, leaf(self.value, "scale"))
 
-    def _by_head(self, kernel_IO: Float[Array, "I O"]) -> Float[Array, "I H K"]:
-        return kernel_IO.astype(self.dtype).reshape(len(kernel_IO), self.num_heads, self.head_dim)
+    def _by_head(self, kernel_IO: Float[Array, "I O"] | Quantized) -> Any:
+        return kernel_IO.reshape(kernel_IO.shape[0], self.num_heads, self.head_dim)
 
     def _heads(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
         return x_BLD.reshape(*x_BLD.shape[:2], self.num_heads, self.head_dim)

@@ -11,14 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jax_prompts.base_models.build import make_config, make_vocabulary
-from jax_prompts.base_models.fingerprint import combined, sample
-from jax_prompts.base_models.open import HEADS, open_model
-from jax_prompts.base_models.stacks import in_layers
+from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
+from jax_prompts.base_models.open import Checkpoint, open_model
 from jax_prompts.config import BaseModel
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError, RunError
-from jax_prompts.formats.arrays import ArraySource
 
 EMBEDDING = "token_embedder/embedding"
 MARK = "▁"  # SentencePiece's of a space before a piece
@@ -33,14 +31,14 @@ class BaseVocabulary:
       vocabulary: of V pieces.
       pieces: by id.
       embedding_VD: float32; rows beyond the vocabulary are left out.
-      arrays: of all weights, read when they are wanted.
+      checkpoint: the model, whose weights are read when they are wanted.
       prompt_width: numbers of a virtual token by prompt kind.
     """
 
     vocabulary: Vocabulary | WordPiece
     pieces: list[str]
     embedding_VD: Float[np.ndarray, "V D"]
-    arrays: ArraySource
+    checkpoint: Checkpoint
     prompt_width: Any
 
     @functools.cached_property
@@ -56,11 +54,9 @@ class BaseVocabulary:
 
     def fits(self) -> dict[str, Any]:
         """What `check_fits` compares prompts with; each weight is looked at once, and none is kept."""
-        arrays = in_layers(self.arrays).items()
-        samples = {name: sample(array[...]) for name, array in arrays if not name.startswith(HEADS)}
         return {
             "prompt_width": self.prompt_width,
-            "model_fingerprint": combined(samples),
+            "model_fingerprint": checkpoint_fingerprint(self.checkpoint),
             "tokenizer_fingerprint": self.vocabulary.fingerprint,
         }
 
@@ -76,11 +72,12 @@ def open_vocabulary(base: BaseModel) -> BaseVocabulary:
         raise ConfigError(
             "INITIAL_CHECKPOINT_PATH is None, and random weights have no words: set it to the base model"
         )
-    vocabulary, arrays = make_vocabulary(base), open_model(base.checkpoint).arrays
+    vocabulary, found = make_vocabulary(base), open_model(base.checkpoint)
+    arrays = found.arrays
     if EMBEDDING not in arrays:
         raise RunError(f"{base.checkpoint} holds no {EMBEDDING}: use a whole model")
     embedding_VD = np.asarray(arrays[EMBEDDING][...])[: vocabulary.size].astype(np.float32)
     if not np.isfinite(embedding_VD).all():
         raise RunError(f"{base.checkpoint}: {EMBEDDING} holds numbers that are not finite: use other weights")
     pieces = [vocabulary.id_to_piece(number) for number in range(vocabulary.size)]
-    return BaseVocabulary(vocabulary, pieces, embedding_VD, arrays, make_config(base).prompt_width)
+    return BaseVocabulary(vocabulary, pieces, embedding_VD, found, make_config(base).prompt_width)

@@ -58,7 +58,7 @@ def misfits(leaves: Mapping[str, Any], weights: Weights) -> Iterator[str]:
     places = _places(weights)
     seen: set[str] = set()
     for path in leaves:
-        if path in weights:
+        if path in weights and not path.endswith("/kernel"):  # which nothing here tunes, and may be quantised
             yield from _other_shape(path, weights[path].value.shape, leaves[path].shape)
         elif path not in seen:
             found = next(_of(path, places), None)

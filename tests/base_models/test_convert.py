@@ -46,7 +46,7 @@ def content(folder):
 
 def load(checkpoint, **changes):
     base = BaseModel(size=None, checkpoint=str(checkpoint), vocabulary=None, **changes)
-    return load_weights(base, make_model(base))
+    return load_weights(base, make_model(base))[0]
 
 
 def test_a_converted_model_is_the_model(tmp_path, capsys):
@@ -266,7 +266,7 @@ def test_bert_keeps_its_vocabulary_and_its_fingerprint_is_the_encoders(tmp_path)
     assert done["vocabulary"]["file"] == "vocab.txt"
     base = BaseModel(size=None, checkpoint=str(tmp_path / "own"), vocabulary=None)
     assert make_vocabulary(base).size == 80
-    weights = load_weights(base, make_model(base, classes=2))
+    weights = load_weights(base, make_model(base, classes=2))[0]
     assert fingerprint(weights) == done["fingerprint"]
     (source / "vocab.txt").write_text("\n".join([*pieces, "more"]))
     with pytest.raises(ConfigError, match="81 ids and the model 80 embedding rows"):

@@ -45,12 +45,12 @@ def tiny_size(monkeypatch):
 def drawn():
     """Random weights, in float32."""
     base = BaseModel(size=None, checkpoint=None, vocabulary="")
-    return load_weights(base, T5(TINY))
+    return load_weights(base, T5(TINY))[0]
 
 
 def load(checkpoint, **changes):
     base = BaseModel(size="tiny", checkpoint=checkpoint and str(checkpoint), vocabulary="", **changes)
-    return load_weights(base, make_model(base))
+    return load_weights(base, make_model(base))[0]
 
 
 def flat(weights):
@@ -190,7 +190,7 @@ def test_arrays_are_streamed_to_their_shards(monkeypatch, scan_layers, sharded, 
     load_weights(base, model, 0, mesh)  # what is imported and compiled once is no memory of a load
     read.clear()
     tracemalloc.start()
-    weights = load_weights(base, model, 0, mesh)
+    weights = load_weights(base, model, 0, mesh)[0]
     stays, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -214,10 +214,10 @@ def test_random_weights_are_drawn_where_they_belong():
     mesh = partition.make_mesh({"data": 2, "model": 4})
     base = BaseModel(size=None, checkpoint=None, vocabulary="", weight_dtype="bfloat16")
     model = T5(dataclasses.replace(TINY, num_encoder_layers=1, num_decoder_layers=1))
-    placed = load_weights(base, model, 3, mesh)
+    placed = load_weights(base, model, 3, mesh)[0]
     kernel = placed["encoder"]["layers_0"]["mlp"]["wo"]["kernel"]
     assert (kernel.sharding.shard_shape(kernel.shape), kernel.dtype) == ((16, 32), jnp.bfloat16)
-    plain = load_weights(base, model, 3)
+    plain = load_weights(base, model, 3)[0]
     assert all(np.array_equal(a, b) for a, b in zip(flat(placed).values(), flat(plain).values(), strict=True))
 
 

@@ -59,7 +59,7 @@ def refused(capsys):
 
 
 def test_the_fingerprint_is_that_of_loaded_weights(vocabulary):
-    weights = load_weights(BASE, make_model(BASE))
+    weights = load_weights(BASE, make_model(BASE))[0]
     assert vocabulary.fits()["model_fingerprint"] == fingerprint(weights)
     assert vocabulary.embedding_VD.shape == (4096, 192)
     np.testing.assert_array_equal(vocabulary.embedding_VD, weights["token_embedder"]["embedding"])

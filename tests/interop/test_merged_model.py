@@ -38,7 +38,7 @@ def of(checkpoint, **settings):
     base = BaseModel(size=None, checkpoint=checkpoint, vocabulary="", **settings)
     kind = T5 if hasattr(config, "num_encoder_layers") else Bert
     model = make_model(base) if kind is T5 else Bert(config)
-    return model, load_weights(base, model)
+    return model, load_weights(base, model)[0]
 
 
 def leaves_of(kinds, checkpoint=BASE):

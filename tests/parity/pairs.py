@@ -61,7 +61,7 @@ class Pair:
         try:
             base = BaseModel(size="of_parity", checkpoint=folder, vocabulary="")
             model = make_model(base)
-            return cls(theirs, folder, model, load_weights(base, model))
+            return cls(theirs, folder, model, load_weights(base, model)[0])
         finally:
             del sizes.SIZES["of_parity"]
 

@@ -303,6 +303,10 @@ def test_a_model_takes_no_leaves_that_it_has_no_place_for(frozen, tmp_path):
     save_prompt(tmp_path / "b", NONE, PromptMetadata(method="LoRA"), one_less | {"encoder/up": np.ones(3)})
     with pytest.raises(ConfigError, match=rf"\(2 leaves.*: - {a} \+ encoder/up: use the"):
         load_tuned(T5(CONFIG), tmp_path / "b")[1]
+    whole = {"encoder/layers_0/mlp/wo/kernel": np.ones((24, 16), np.float32)}
+    save_prompt(tmp_path / "c", NONE, PromptMetadata(), whole)
+    with pytest.raises(ConfigError, match=r"\(1 leaves.*: \+ encoder/layers_0/mlp/wo/kernel"):
+        load_tuned(T5(CONFIG), tmp_path / "c")[1]
 
 
 @pytest.mark.parametrize(
