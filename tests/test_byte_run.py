@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bytes")
     (folder / "model").mkdir()
     origin = {"tokenizer_class": "ByT5Tokenizer"}
-    save_model(folder / "model", load_weights(BaseModel(None, None, ""), T5(CONFIG)), CONFIG, origin)
+    save_model(folder / "model", load_weights(BaseModel(None, None, ""), T5(CONFIG))[0], CONFIG, origin)
     training = {"TRAIN_STEPS": 4, "EVAL_PERIOD": 4, "BATCH_SIZE": 8, "MEMBERS": 2, "PROMPT_LENGTH": 4}
     training |= {"Optimizer.warmup_steps": 0, "INITIALIZER": "@ClassLabels()", "SCAN_LAYERS": True}
     t5x(

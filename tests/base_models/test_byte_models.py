@@ -29,7 +29,7 @@ BERT = pathlib.Path(__file__).parents[1] / "goldens" / "bert_hf"
 
 @pytest.fixture(scope="module")
 def weights():
-    return load_weights(BaseModel(None, None, ""), T5(CONFIG))
+    return load_weights(BaseModel(None, None, ""), T5(CONFIG))[0]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def golden():
 @functools.cache
 def loaded(scan_layers):
     base = BaseModel(size=None, checkpoint=str(FOLDER), vocabulary="", scan_layers=scan_layers)
-    return load_weights(base, make_model(base))
+    return load_weights(base, make_model(base))[0]
 
 
 def model_of(scan_layers, prompt_kind="input", **numerics):
@@ -65,7 +65,7 @@ def test_devices_share_the_heads_of_every_layers_bias(golden):
     model = model_of(True)
     base = BaseModel(size=None, checkpoint=str(FOLDER), vocabulary="", scan_layers=True)
     mesh = partition.make_mesh({"data": 4, "model": 2})
-    params = load_weights(base, model, 0, mesh)
+    params = load_weights(base, model, 0, mesh)[0]
     with jax.set_mesh(mesh):
         logits_BUV = applied(model, {"params": params}, golden["input_ids"], golden["decoder_input_ids"])
     np.testing.assert_allclose(logits_BUV, golden["logits"], atol=1e-4)
