@@ -18,7 +18,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -248,16 +247,12 @@ def parameter_count(tree: Tree) -> int:
 
 def byte_count(tree: Tree) -> int:
     """Bytes of a tree of arrays or shapes, on all devices together."""
-    return sum(_bytes(leaf.size, leaf.dtype) for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def bytes_per_device(shapes: Tree) -> int:
     """Bytes that one device holds of a tree of `sharded_shapes`."""
-    return sum(_bytes(math.prod(x.sharding.shard_shape(x.shape)), x.dtype) for x in jax.tree.leaves(shapes))
-
-
-def _bytes(numbers: int, dtype: Any) -> int:
-    return -(-numbers // 2) if dtype == jnp.int4 else numbers * dtype.itemsize
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:

@@ -26,7 +26,7 @@ from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, tokenizer_f
 from jax_prompts.data.vocabularies.vocabulary_file import read_content, vocabulary_path
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
-from jax_prompts.formats.arrays import ArraySource, same
+from jax_prompts.formats.arrays import ArraySource, LazyArray, same
 from jax_prompts.formats.safetensors import is_whole, open_safetensors, write_safetensors
 from jax_prompts.storage import files
 from jax_prompts.storage.directories import make_directory
@@ -161,10 +161,9 @@ def _write_weights(
             log(f"{file} written, {len(written) + len(kept)} of {len(shards)}")
         # Of the files, not of the source: what is recorded is what was read again.
         there = open_safetensors(folder / file)
-        for name in wide.keys() & there.keys():
-            if not name.startswith(HEADS):
-                is_wide = jnp.issubdtype(there[name].dtype, jnp.floating)
-                samples[name] = sample((there if is_wide else wide)[name][...])
+        samples |= {
+            name: sample(there[name][...]) for name in there.keys() & wide.keys() if _is_wide(there[name])
+        }
     for stale in [path for path in folder.glob("model*.safetensors") if path.name not in shards]:
         stale.unlink()
     if len(shards) > 1:
@@ -175,7 +174,12 @@ def _write_weights(
         files.write(folder / _INDEX, json.dumps(index, indent=2) + "\n")
     else:
         (folder / _INDEX).unlink(missing_ok=True)
-    return combined(samples), written, kept
+    samples |= {name: sample(wide[name][...]) for name in wide.keys() - samples.keys()}  # what is quantised
+    return combined({name: x for name, x in samples.items() if not name.startswith(HEADS)}), written, kept
+
+
+def _is_wide(array: LazyArray) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating)
 
 
 def _shards(arrays: ArraySource) -> dict[str, ArraySource]:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray
-from jax_prompts.models.quantized import KERNEL_SCALE
+from jax_prompts.models.quantized import KERNEL_PACKED, KERNEL_SCALE
 
 Tree = Any
 Boxed = nn.LogicallyPartitioned
@@ -31,21 +31,33 @@ _QUANTIZED = re.compile(r"(?:.*/)?layers(?:_\d+)?/(?!.*\bwo/kernel$).*/kernel")
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Whole numbers from -`most` to `most`, of which `run` inputs (None: all) share an output's scale."""
+    """Whole numbers from -`most` to `most`, of which `run` inputs (None: all) share an output's scale.
 
-    dtype: np.dtype
+    Attributes:
+      packed: two numbers in a byte, `models/quantized.py` says which.
+    """
+
     most: int
     run: int | None
     scale_dtype: np.dtype
+    packed: bool
 
     def runs(self, inputs: int) -> int:
         """G of a kernel with so many inputs."""
         return 1 if self.run is None else inputs // self.run
 
+    def rows(self, inputs: int) -> int:
+        """Bytes of an output."""
+        return inputs // 2 if self.packed else inputs
+
+    def whole_path(self, path: str) -> str:
+        """Where a kernel's whole numbers lie."""
+        return _beside(path, KERNEL_PACKED) if self.packed else path
+
 
 KINDS = {
-    "int8": Kind(np.dtype(np.int8), 127, None, np.dtype(np.float32)),
-    "int4": Kind(np.dtype(ml_dtypes.int4), 7, 64, np.dtype(ml_dtypes.bfloat16)),
+    "int8": Kind(127, None, np.dtype(np.float32), packed=False),
+    "int4": Kind(7, 64, np.dtype(ml_dtypes.bfloat16), packed=True),
 }
 
 
@@ -61,7 +73,11 @@ def is_quantized(path: str, weight_dtype: str) -> bool:
 
 def scale_path(path: str) -> str:
     """Where a kernel's scale lies."""
-    return f"{path.rpartition('/')[0]}/{KERNEL_SCALE}"
+    return _beside(path, KERNEL_SCALE)
+
+
+def _beside(path: str, name: str) -> str:
+    return f"{path.rpartition('/')[0]}/{name}"
 
 
 def frozen_shapes(boxed: Tree, weight_dtype: str) -> Tree:
@@ -84,25 +100,35 @@ def frozen_shapes(boxed: Tree, weight_dtype: str) -> Tree:
                 "WEIGHT_DTYPE = 'int8'"
             )
         scale = jax.ShapeDtypeStruct((*layers, kind.runs(inputs), outputs), kind.scale_dtype)
-        kept[path] = box.replace_boxed(jax.ShapeDtypeStruct(shape, kind.dtype))
+        whole = jax.ShapeDtypeStruct((*layers, kind.rows(inputs), outputs), np.int8)
+        kept[kind.whole_path(path)] = box.replace_boxed(whole)
         kept[scale_path(path)] = Boxed(scale, (*box.names[:-2], None, box.names[-1]))
     return flax.traverse_util.unflatten_dict(kept, sep="/")
 
 
 def quantize(
     kernel_IO: Float[Any, "*n I O"], kind: Kind, xp: Any = np
-) -> tuple[Int[Any, "*n I O"], Float[Any, "*n G O"]]:
-    """Whole numbers and scales nearest to a kernel's; `xp` is `numpy` or `jax.numpy`, whichever has it.
+) -> tuple[Int[Any, "*n R O"], Float[Any, "*n G O"]]:
+    """Whole numbers and scales nearest to a kernel's, as they are kept.
 
     The largest number of a run is `most` times its scale, so that what was quantised is, quantised again, the same.
+
+    Args:
+      kernel_IO: of one layer or several.
+      kind: how.
+      xp: `numpy` or `jax.numpy`, whichever has the kernel.
     """
     *layers, inputs, outputs = kernel_IO.shape
-    runs = kind.runs(inputs)
-    numbers_GIO = kernel_IO.astype(np.float32).reshape(*layers, runs, -1, outputs)
+    numbers_GIO = kernel_IO.astype(np.float32).reshape(*layers, kind.runs(inputs), -1, outputs)
     scale_GO = (xp.abs(numbers_GIO).max(axis=-2) / kind.most).astype(kind.scale_dtype)
     divisor_GO = xp.where(scale_GO > 0, scale_GO, 1).astype(np.float32)
-    whole_GIO = xp.clip(xp.round(numbers_GIO / divisor_GO[..., None, :]), -kind.most, kind.most)
-    return whole_GIO.reshape(kernel_IO.shape).astype(kind.dtype), scale_GO
+    whole_GIO = xp.clip(xp.round(numbers_GIO / divisor_GO[..., None, :]), -kind.most, kind.most).astype(
+        np.int8
+    )
+    if kind.packed:
+        low_GIO, high_GIO = xp.split(whole_GIO, 2, axis=-2)
+        whole_GIO = (low_GIO & 15) | (high_GIO << 4)
+    return whole_GIO.reshape(*layers, kind.rows(inputs), outputs), scale_GO
 
 
 def quantized_tree(weights: Tree, weight_dtype: str) -> Tree:
@@ -110,14 +136,15 @@ def quantized_tree(weights: Tree, weight_dtype: str) -> Tree:
     kept: dict[str, Array] = {}
     for path, array in flax.traverse_util.flatten_dict(weights, sep="/").items():
         if is_quantized(path, weight_dtype):
-            kept[path], kept[scale_path(path)] = quantize(array, KINDS[weight_dtype], jnp)
+            kind = KINDS[weight_dtype]
+            kept[kind.whole_path(path)], kept[scale_path(path)] = quantize(array, kind, jnp)
         else:
             kept[path] = array.astype(rest_dtype(weight_dtype))
     return flax.traverse_util.unflatten_dict(kept, sep="/")
 
 
 def narrowed(arrays: ArraySource, weight_dtype: str) -> ArraySource:
-    """What a file keeps of single layers: whole numbers, two of 4 bits in a byte, and scales; the rest in bfloat16."""
+    """What a file keeps of single layers: whole numbers and scales, and the rest in bfloat16."""
     kind, rest = KINDS[weight_dtype], rest_dtype(weight_dtype)
     kept: ArraySource = {}
     for path, array in arrays.items():
@@ -126,11 +153,10 @@ def narrowed(arrays: ArraySource, weight_dtype: str) -> ArraySource:
             kept[path] = LazyArray(array.shape, rest, read)
             continue
         inputs, outputs = array.shape
-        packed = kind.dtype != np.int8
-        rows, dtype = (inputs // 2, np.dtype(np.uint8)) if packed else (inputs, kind.dtype)
-        kept[path] = LazyArray((rows, outputs), dtype, functools.partial(_read_whole, array, kind, packed))
-        read_scale = functools.partial(_read_scale, array, kind)
-        kept[scale_path(path)] = LazyArray((kind.runs(inputs), outputs), kind.scale_dtype, read_scale)
+        shapes = (kind.rows(inputs), outputs), (kind.runs(inputs), outputs)
+        for part, name in enumerate((kind.whole_path(path), scale_path(path))):
+            dtype = kind.scale_dtype if part else np.dtype(np.int8)
+            kept[name] = LazyArray(shapes[part], dtype, functools.partial(_read_part, array, kind, part))
     return kept
 
 
@@ -141,39 +167,36 @@ def widened(arrays: ArraySource, weight_dtype: str) -> ArraySource:
       RunError: a kernel without scales, or with others than it has inputs and outputs for.
     """
     kind, wide = KINDS[weight_dtype], dict(arrays)
-    for path in [path for path in arrays if is_quantized(path, weight_dtype)]:
-        packed, scale = kind.dtype != np.int8, wide.pop(scale_path(path), None)
-        rows, outputs = arrays[path].shape if len(arrays[path].shape) == 2 else (0, 0)
-        inputs = rows * (2 if packed else 1)
-        fits = arrays[path].dtype == (np.uint8 if packed else np.int8) and inputs % (kind.run or 1) == 0
-        if scale is None or not fits or scale.shape != (kind.runs(inputs), outputs):
+    kernels = {_beside(path, "kernel") for path in arrays if path.endswith(("/kernel", f"/{KERNEL_PACKED}"))}
+    for path in sorted(kernel for kernel in kernels if is_quantized(kernel, weight_dtype)):
+        whole, scale = wide.pop(kind.whole_path(path), None), wide.pop(scale_path(path), None)
+        if whole is None or scale is None or not _fit(whole, scale, kind):
             raise RunError(f"config.json says {weight_dtype}, and {path} is not: convert the model again")
-        read = functools.partial(_read_wide, arrays[path], scale, packed)
-        wide[path] = LazyArray((inputs, outputs), np.dtype(np.float32), read)
+        inputs = whole.shape[0] * (2 if kind.packed else 1)
+        read = functools.partial(_read_wide, whole, scale, kind)
+        wide[path] = LazyArray((inputs, whole.shape[1]), np.dtype(np.float32), read)
     return wide
+
+
+def _fit(whole: LazyArray, scale: LazyArray, kind: Kind) -> bool:
+    if whole.dtype != np.int8 or len(whole.shape) != 2:
+        return False
+    inputs = whole.shape[0] * (2 if kind.packed else 1)
+    return inputs % (kind.run or 1) == 0 and scale.shape == (kind.runs(inputs), whole.shape[1])
 
 
 def _read_as(array: LazyArray, dtype: np.dtype, index: Index) -> np.ndarray:
     return array[index].astype(dtype)
 
 
-def _read_whole(array: LazyArray, kind: Kind, packed: bool, index: Index) -> np.ndarray:
-    whole_IO = quantize(array[slice(None), index[1]], kind)[0]  # a scale is of all inputs
-    if packed:
-        low_IO, high_IO = (whole_IO[i::2].astype(np.int8).view(np.uint8) & 15 for i in range(2))
-        whole_IO = low_IO | high_IO << 4
-    return whole_IO[index[0]]
+def _read_part(array: LazyArray, kind: Kind, part: int, index: Index) -> np.ndarray:
+    return quantize(array[slice(None), index[1]], kind)[part][index[0]]  # a scale is of all inputs
 
 
-def _read_scale(array: LazyArray, kind: Kind, index: Index) -> np.ndarray:
-    return quantize(array[slice(None), index[1]], kind)[1][index[0]]
-
-
-def _read_wide(array: LazyArray, scale: LazyArray, packed: bool, index: Index) -> np.ndarray:
-    whole_IO = array[slice(None), index[1]]
-    if packed:
-        nibbles_I2O = np.stack([whole_IO & 15, whole_IO >> 4], axis=1).astype(np.int8)
-        whole_IO = np.where(nibbles_I2O > 7, nibbles_I2O - 16, nibbles_I2O).reshape(-1, whole_IO.shape[1])
+def _read_wide(whole: LazyArray, scale: LazyArray, kind: Kind, index: Index) -> np.ndarray:
     scale_GO = scale[slice(None), index[1]].astype(np.float32)
-    wide_GIO = whole_IO.reshape(len(scale_GO), -1, whole_IO.shape[1]).astype(np.float32) * scale_GO[:, None]
-    return wide_GIO.reshape(whole_IO.shape)[index[0]]
+    whole_GIO = whole[slice(None), index[1]].reshape(len(scale_GO), -1, scale_GO.shape[1])
+    if kind.packed:
+        whole_GIO = np.concatenate([(whole_GIO << 4) >> 4, whole_GIO >> 4], axis=1)
+    wide_GIO = whole_GIO.astype(np.float32) * scale_GO[:, None]
+    return wide_GIO.reshape(-1, scale_GO.shape[1])[index[0]]

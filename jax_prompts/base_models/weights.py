@@ -72,14 +72,18 @@ def abstract_weights(model: Model) -> Tree:
 
 
 def with_axes(model: Model, weights: Tree) -> Tree:
-    """The model's weights, each boxed with its logical axes; the scales of quantised ones are left out."""
-    axes = nn.get_partition_spec(abstract_weights(model))
+    """The model's weights, each boxed with its logical axes; of packed kernels the shape, and no scales."""
+    boxed = abstract_weights(model)
+    axes, shapes = (
+        nn.get_partition_spec(boxed),
+        flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/"),
+    )
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
-    boxed = {
-        path: nn.LogicallyPartitioned(flat[path], tuple(names))
+    named = {
+        path: nn.LogicallyPartitioned(flat.get(path, shapes[path]), tuple(names))
         for path, names in flax.traverse_util.flatten_dict(axes, sep="/").items()
     }
-    return flax.traverse_util.unflatten_dict(boxed, sep="/")
+    return flax.traverse_util.unflatten_dict(named, sep="/")
 
 
 def _traced(model: Model, **layers: Any) -> Tree:
@@ -133,7 +137,7 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
             return {name: _placed(array, dtype, places.get(name))}
         whole, scale, before = _quantized(name, array, kind)
         sampled.update(before)
-        kept = {name: whole, scale_path(name): scale}
+        kept = {kind.whole_path(name): whole, scale_path(name): scale}
         return {path: _placed(in_memory(part), part.dtype, places.get(path)) for path, part in kept.items()}
 
     # A large array has the memory to itself; small ones, together a fifth of the largest, are read several at once.
@@ -166,14 +170,14 @@ def _quantized(name: str, array: LazyArray, kind: Kind) -> tuple[np.ndarray, np.
         numbers_IO = array[...]
         return *quantize(numbers_IO, kind), {name: sample(numbers_IO)}
     count, inputs, outputs = array.shape
-    whole_NIO = np.empty(array.shape, kind.dtype)
+    whole_NRO = np.empty((count, kind.rows(inputs), outputs), np.int8)
     scale_NGO = np.empty((count, kind.runs(inputs), outputs), kind.scale_dtype)
     sampled = {}
     for i in range(count):
         (numbers_IO,) = array[slice(i, i + 1), slice(None), slice(None)]
-        whole_NIO[i], scale_NGO[i] = quantize(numbers_IO, kind)
+        whole_NRO[i], scale_NGO[i] = quantize(numbers_IO, kind)
         sampled[name.replace("/layers/", f"/layers_{i}/")] = sample(numbers_IO)
-    return whole_NIO, scale_NGO, sampled
+    return whole_NRO, scale_NGO, sampled
 
 
 def _checked(path: str | None, name: str, array: LazyArray, dtype: np.dtype) -> LazyArray:

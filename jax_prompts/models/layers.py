@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
 from jax_prompts.models.products import contract, product
-from jax_prompts.models.quantized import KERNEL_SCALE, Quantized
+from jax_prompts.models.quantized import KERNEL_PACKED, KERNEL_SCALE, Quantized
 from jax_prompts.models.tuned_leaves import ACTIVATIONS, adapted, leaf, plus, times
 
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
@@ -120,9 +120,12 @@ class Dense(nn.Module):
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel_IO = self.param("kernel", init, (self.in_features, self.out_features))
-        scale_GO = leaf(self, KERNEL_SCALE)
-        self.kernel = kernel_IO if scale_GO is None else Quantized(kernel_IO, scale_GO)
+        scale_GO, packed = leaf(self, KERNEL_SCALE), leaf(self, KERNEL_PACKED)
+        if packed is not None:
+            self.kernel = Quantized(packed, scale_GO, packed=True)
+        else:
+            kernel_IO = self.param("kernel", init, (self.in_features, self.out_features))
+            self.kernel = kernel_IO if scale_GO is None else Quantized(kernel_IO, scale_GO)
         if self.biased:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
             self.bias = self.param("bias", zeros, (self.out_features,))

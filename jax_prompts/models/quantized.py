@@ -1,7 +1,10 @@
 """Frozen kernels in 8 or 4 bits: narrow in memory, and in a product the numbers that they stand for.
 
 A kernel [I, O] of whole numbers has a `kernel_scale` [G, O] beside it: one scale for all inputs of an output (G = 1),
-or for each of G runs of them. `base_models/quantize.py` makes both, `models/products.py` multiplies by them.
+or for each of G runs of them. Of 4 bits, `kernel_packed` [I/2, O] stands in its place: a byte has an input of the first
+half of a run in its lower four bits, and the one as far into the second half in the upper four. (JAX has numbers of 4
+bits, but keeps each in a byte on CPUs, and compiles for other arrays of them than it places.)
+`base_models/quantize.py` makes all of these, `models/products.py` multiplies by them.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import flax.struct
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-KERNEL_SCALE = "kernel_scale"
+KERNEL_SCALE, KERNEL_PACKED = "kernel_scale", "kernel_packed"
 
 
 @flax.struct.dataclass
@@ -20,24 +24,30 @@ class Quantized:
     """A kernel; its outputs may lie along several axes, such as heads.
 
     Attributes:
-      whole_IO: whole numbers, `[I, ...]`.
+      whole: whole numbers, int8 `[I, ...]`, or where they are packed `[I/2, ...]`.
       scale_GO: `[G, ...]`.
+      packed: whether a byte has two numbers.
     """
 
-    whole_IO: Any
+    whole: Any
     scale_GO: Any
+    packed: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.whole_IO.shape
+        """That of the numbers, `[I, ...]`."""
+        rows, *outputs = self.whole.shape
+        return (2 * rows if self.packed else rows, *outputs)
 
     def reshape(self, inputs: int, *outputs: int) -> Quantized:
         """The same kernel, its outputs along these axes."""
-        scale_GO = self.scale_GO.reshape(len(self.scale_GO), *outputs)
-        return Quantized(self.whole_IO.reshape(inputs, *outputs), scale_GO)
+        whole = self.whole.reshape(len(self.whole), *outputs)
+        return self.replace(whole=whole, scale_GO=self.scale_GO.reshape(len(self.scale_GO), *outputs))
 
     def astype(self, dtype: DTypeLike) -> Float[Array, " I *o"]:
         """The numbers that it stands for."""
         runs, *outputs = self.scale_GO.shape
-        whole_GIO = self.whole_IO.reshape(runs, -1, *outputs).astype(dtype)
-        return (whole_GIO * self.scale_GO[:, None].astype(dtype)).reshape(self.shape)
+        whole_GIO = self.whole.reshape(runs, -1, *outputs)
+        if self.packed:
+            whole_GIO = jnp.concatenate([(whole_GIO << 4) >> 4, whole_GIO >> 4], axis=1)
+        return (whole_GIO.astype(dtype) * self.scale_GO[:, None].astype(dtype)).reshape(self.shape)

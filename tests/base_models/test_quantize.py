@@ -1,6 +1,7 @@
 """Kernels in 8 and 4 bits: the numbers they stand for, the function of these, and every way into and out of memory."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import shutil
@@ -20,7 +21,7 @@ from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.convert import convert_model
 from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
 from jax_prompts.base_models.open import open_model
-from jax_prompts.base_models.quantize import KINDS, frozen_shapes, is_quantized, quantize, scale_path
+from jax_prompts.base_models.quantize import KINDS, frozen_shapes, is_quantized, quantize
 from jax_prompts.base_models.weights import abstract_weights, load_weights, random_weights, save_model
 from jax_prompts.cli.inspection import describe
 from jax_prompts.config import BaseModel
@@ -69,14 +70,17 @@ def same(a, b):
 def widened(weights):
     """Float32 weights that a quantised tree stands for."""
     kept = dict(flax.traverse_util.flatten_dict(weights, sep="/"))
-    for name in [name for name in kept if scale_path(name) in kept and name.endswith("/kernel")]:
-        wide = jax.vmap(dequantized) if kept[name].ndim == 3 else dequantized
-        kept[name] = wide(kept[name], kept.pop(scale_path(name)))
+    for name in [name for name in kept if name.endswith("/kernel_scale")]:
+        scale = kept.pop(name)
+        packed = name.replace("kernel_scale", "kernel_packed") in kept
+        whole = kept.pop(name.replace("kernel_scale", "kernel_packed" if packed else "kernel"))
+        widen = functools.partial(dequantized, packed=packed)
+        kept[name.removesuffix("_scale")] = (jax.vmap(widen) if scale.ndim == 3 else widen)(whole, scale)
     return jax.tree.map(lambda x: x.astype(jnp.float32), flax.traverse_util.unflatten_dict(kept, sep="/"))
 
 
-def dequantized(whole_IO, scale_GO):
-    return Quantized(jnp.asarray(whole_IO), jnp.asarray(scale_GO)).astype(jnp.float32)
+def dequantized(whole, scale_GO, packed):
+    return Quantized(jnp.asarray(whole), jnp.asarray(scale_GO), packed).astype(jnp.float32)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -87,8 +91,8 @@ def test_numbers_are_the_nearest_and_stay_what_they_are(name, seed, size, with_z
     if with_zeros:
         numbers_IO[:, 2] = 0
     whole_IO, scale_GO = quantize(numbers_IO, kind)
-    assert (whole_IO.dtype, scale_GO.dtype) == (kind.dtype, kind.scale_dtype)
-    again_IO = np.asarray(dequantized(whole_IO, scale_GO))
+    assert (whole_IO.dtype, scale_GO.dtype) == (np.int8, kind.scale_dtype)
+    again_IO = np.asarray(dequantized(whole_IO, scale_GO, kind.packed))
     each_IO = scale_GO.astype(np.float32).repeat(128 // len(scale_GO), axis=0)
     # Half a step; a scale of bfloat16 may be too small for the largest number by its own rounding.
     assert (
@@ -125,8 +129,11 @@ def test_what_is_quantised():
 def test_every_way_to_load_gives_the_same_numbers(folder, weight_dtype, tmp_path):
     weights, fingerprint = load(folder, weight_dtype)
     for name, array in flat(weights).items():
-        narrow = KINDS[weight_dtype].dtype if is_quantized(name, weight_dtype) else ml_dtypes.bfloat16
-        assert array.dtype == (KINDS[weight_dtype].scale_dtype if name.endswith("kernel_scale") else narrow)
+        narrow = name.endswith("kernel_packed") or (
+            weight_dtype == "int8" and is_quantized(name, weight_dtype)
+        )
+        rest = KINDS[weight_dtype].scale_dtype if name.endswith("kernel_scale") else ml_dtypes.bfloat16
+        assert array.dtype == (np.int8 if narrow else rest)
     expected = flat(load(folder, "float32")[0])
     near = flat(widened(weights))
     step = {"int8": 1 / 254, "int4": 1 / 14 + 2**-8}[weight_dtype]
@@ -143,8 +150,9 @@ def test_every_way_to_load_gives_the_same_numbers(folder, weight_dtype, tmp_path
     devices = partition.make_mesh({"fsdp": 2, "model": 4})
     spread, of_spread = load(folder, weight_dtype, mesh=devices)
     assert same(spread, weights)
-    kernel = spread["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
-    assert kernel.addressable_shards[0].data.shape == (32, 32)
+    wi = spread["encoder"]["layers_0"]["mlp"]["wi_0"]
+    shape = (32, 32) if weight_dtype == "int8" else (16, 32)
+    assert wi.get("kernel", wi.get("kernel_packed")).addressable_shards[0].data.shape == shape
 
     convert_model(folder, str(tmp_path / "own"), weight_dtype=weight_dtype)
     own, of_own = load(str(tmp_path / "own"), weight_dtype)
