@@ -71,7 +71,7 @@ def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | Wo
     A T5 that has a row for each piece was trained without sentinels, and gets none.
 
     Raises:
-      ConfigError: it has ids that the model has no rows for, or is of bytes and has a row for none of many.
+      ConfigError: it has ids that the model has no rows for, or is of bytes and the model has many rows more.
       RunError: the file cannot be read, or is of another kind.
     """
     if isinstance(config, BertConfig):

@@ -24,7 +24,7 @@ _EMBEDDINGS = (
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 _LAYER = re.compile(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(\w+)\.(.+)")
-_RELPOS = ("SelfAttention", "relative_attention_bias.weight")
+_RELPOS = ("0", "SelfAttention", "relative_attention_bias.weight")
 _PARTS = {  # (stack, part of a layer, module) -> T5X's module
     ("encoder", "0", "SelfAttention"): "attention",
     ("encoder", "0", "layer_norm"): "pre_attention_layer_norm",
@@ -51,14 +51,14 @@ _DENSE = {"gated-gelu": "gelu_new"}  # where it is called otherwise than behind 
 
 
 def t5x_name(theirs: str) -> str | None:
-    """T5X's path of a parameter, of relative position biases umT5's; None for a name that is none of T5's."""
+    """T5X's path of a parameter, a relative position bias being its layer's; None for a name that is none of T5's."""
     if theirs in (_SHARED, _HEAD):
         return {_SHARED: "token_embedder/embedding", _HEAD: "decoder/logits_dense/kernel"}[theirs]
     if found := re.fullmatch(r"(encoder|decoder)\.final_layer_norm\.weight", theirs):
         return f"{found[1]}/{found[1]}_norm/scale"
     if found := _LAYER.fullmatch(theirs):
         stack, layer, part, module, weight = found.groups()
-        if (module, weight) == _RELPOS:
+        if (part, module, weight) == _RELPOS:
             return f"{stack}/layers_{layer}/relpos_bias/rel_embedding"
         if (stack, part, module) in _PARTS and weight in _WEIGHTS:
             return f"{stack}/layers_{layer}/{_PARTS[stack, part, module]}/{_WEIGHTS[weight]}"
@@ -103,8 +103,9 @@ _THEIR_WEIGHTS = {ours: theirs for theirs, ours in _WEIGHTS.items()}
 
 
 def to_t5x(arrays: ArraySource, described: dict[str, Any]) -> ArraySource:
-    """A folder's arrays under their T5X paths; names it does not know keep theirs. But in umT5, the relative position
-    bias of a stack's first layer is all its layers'.
+    """A folder's arrays under their T5X paths; names it does not know keep theirs.
+
+    In all but umT5, the relative position bias of a stack's first layer is that of all its layers.
 
     A head that is the embedding again, or is not there, is tied, unless `described`, its config.json, says that
     logits are not scaled as a tied head's are; then it is separate, and the embedding's numbers are its own.

@@ -15,7 +15,7 @@ from jax_prompts.base_models.quantize import KINDS, widened
 from jax_prompts.base_models.stacks import in_layers, t5_config
 from jax_prompts.base_models.token_ids import check_token_ids
 from jax_prompts.data.vocabularies.byte_level import CLASS
-from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, read_tokenizer_config
+from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, tokenizer_class
 from jax_prompts.data.vocabularies.vocabulary_file import VOCABULARIES
 from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.formats.arrays import ArraySource
@@ -123,15 +123,15 @@ def find_vocabulary(path: str) -> str | None:
     Of a ByT5, which has none, that of its tokenizer_config.json, be it there or not.
 
     Raises:
-      RunError: a tokenizer_config.json or what lies beside it cannot be read.
+      RunError: the file that names the tokenizer cannot be read.
     """
     if "://" in path:
         return None
-    files = (pathlib.Path(path) / name for name in VOCABULARIES)
-    if (found := next((str(file) for file in files if file.is_file()), None)) is not None:
-        return found
-    settings = str(pathlib.Path(path) / SETTINGS)
-    return settings if read_tokenizer_config(settings).tokenizer_class() == CLASS else None
+    folder = pathlib.Path(path)
+    found = next((file for name in VOCABULARIES if (file := folder / name).is_file()), None)
+    if found is None and tokenizer_class(folder) == CLASS:
+        found = folder / SETTINGS
+    return None if found is None else str(found)
 
 
 def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:

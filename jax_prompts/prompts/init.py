@@ -27,6 +27,7 @@ TASK_WORDS = {
     "record": ("commonsense", "reasoning", "reading", "comprehension"),
     "wsc": ("commonsense", "pronoun", "resolution"),
 }
+BYTES = 256  # ids of a ByT5 that it has learnt, behind the special ones; its embedding has more rows
 SPECIAL_IDS = 3  # padding, end of sentence, unknown: the first ids of a T5 vocabulary, which no text holds
 
 
@@ -84,8 +85,8 @@ class SampledVocabulary:
 
     Attributes:
       first: draw from this many most frequent pieces (T5 numbers its pieces by frequency, so these are ids
-        3 to 2 + first; all pieces if the vocabulary has fewer); 5,000 in Lester et al. None: the whole
-        vocabulary with its sentinels, as in Residual Prompt Tuning.
+        3 to 2 + first; all pieces if the vocabulary has fewer; the 256 of a ByT5, without its sentinels); 5,000 in
+        Lester et al. None: the whole vocabulary with its sentinels, as in Residual Prompt Tuning.
       repeat: draw pieces again where there are not enough; False: refuse, for rows that are summed up.
     """
 
@@ -99,7 +100,8 @@ class SampledVocabulary:
     def table_init(self, base: Base) -> TableInit:
         end = _vocabulary_size(base)
         if self.first is not None:
-            end = min(end, SPECIAL_IDS + self.first)
+            learnt = BYTES if getattr(base.vocabulary, "reads_bytes", False) else self.first
+            end = min(end, SPECIAL_IDS + min(self.first, learnt))
         if end <= SPECIAL_IDS:
             raise ConfigError(f"BaseModel.vocabulary has only {end} ids: use one that has pieces of text")
 

@@ -6,6 +6,8 @@ import pathlib
 import shutil
 
 import flax.traverse_util
+import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint
 import pytest
@@ -82,6 +84,21 @@ def test_a_released_umt5_is_read(golden, form, scanned, tmp_path):
     single = read(in_layers(found.arrays))
     assert single.keys() == golden.keys()
     assert all(np.array_equal(single[name], golden[name]) for name in golden)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_what_t5x_itself_computes(scan_layers, tmp_path):
+    """Its own names, shapes and logits."""
+    stored = load_file(GOLDENS / "scalable_t5" / "golden.safetensors")
+    arrays = {name.removeprefix("params/"): in_memory(x) for name, x in stored.items() if "params/" in name}
+    write_checkpoint(tmp_path / "checkpoint_1", arrays, 1)
+    base = BaseModel(None, str(tmp_path / "checkpoint_1"), "", scan_layers=scan_layers)
+    model, batch = (
+        make_model(base),
+        [jnp.asarray(stored[f"{side}coder_input_tokens"]) for side in ("en", "de")],
+    )
+    logits_BUV = jax.jit(model.apply)({"params": load_weights(base, model)}, *batch)
+    np.testing.assert_allclose(logits_BUV, stored["logits"], atol=1e-5)
 
 
 def test_parts_of_joined_axes():

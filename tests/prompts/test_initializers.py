@@ -10,6 +10,7 @@ import pytest
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError, SettingWarning
 from jax_prompts.partition import mesh_of
 from jax_prompts.prompts import (
@@ -71,6 +72,16 @@ def test_all_pieces_of_the_vocabulary_but_no_unused_row():
     assert sorted(clamped) == list(range(3, 50))
     without = Base(BASE.embedding_VD)
     assert max(rows_of(SampledVocabulary(None).table_init(without)(KEY, (57, D), jnp.float32))) == V - 1
+
+
+def test_bytes_are_drawn_without_the_sentinels_that_byt5_has_not_learnt():
+    base = Base(jnp.tile(jnp.arange(384.0)[:, None], (1, D)), Vocabulary("bytes"))
+    rows_P = SampledVocabulary().table_init(base)(KEY, (256, D), jnp.float32)[:, 0]
+    assert sorted(rows_P.tolist()) == list(range(3, 259))
+    assert SampledVocabulary(None).table_init(base)(KEY, (381, D), jnp.float32).max() == 383
+    labels = dataclasses.replace(base, labels=("é",))
+    first_D = ClassLabels().table_init(labels)(KEY, (2, D), jnp.float32)[0]
+    assert np.allclose(first_D, (198 + 172) / 2)
 
 
 def test_more_rows_than_pieces_repeat():

@@ -30,7 +30,7 @@ _FIRST, _BYTES = len(SPECIAL), 256
 
 
 def is_bytes(path: str) -> bool:
-    """Whether a VOCABULARY is of bytes: `bytes`, or a tokenizer_config.json, beside which there is no other file."""
+    """Whether a VOCABULARY is of bytes: `bytes`, or a tokenizer_config.json, which says what is added to them."""
     return path == BYTES or ("://" not in path and pathlib.Path(path).name == SETTINGS)
 
 

@@ -76,7 +76,7 @@ class Vocabulary:
             ByT5Tokenizer's tokenizer_config.json.
           extra_ids: sentinels to add to a SentencePiece model or to bytes; None adds what its tokenizer_config.json
             says, else `usual_extra_ids`, to bytes 125, or none to a model that holds `<extra_id_0>` itself.
-          usual_extra_ids: of such a model.
+          usual_extra_ids: sentinels of a SentencePiece model of which nothing says how many.
 
         Raises:
           ConfigError: no such file.
@@ -130,7 +130,7 @@ class Vocabulary:
         tokens = byte_tokens(path, config, extra_ids)
         self._processor, self.model_bytes = ByteProcessor(tokens), b""
         self.extra_ids = sum(_SENTINEL.fullmatch(token.content) is not None for token in tokens.values())
-        added = [f"{number} {token.content}" for number, token in sorted(tokens.items())]
+        added = [f"{i} {token.content} {token.lstrip} {token.rstrip}" for i, token in sorted(tokens.items())]
         self.fingerprint = hashlib.sha256("\n".join([BYTES, *added]).encode()).hexdigest()[:16]
 
     def _read_model(

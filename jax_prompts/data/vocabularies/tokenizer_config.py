@@ -121,13 +121,27 @@ def read_tokenizer_config(path: str) -> TokenizerConfig:
     if "://" in path or path == BYTES:
         return TokenizerConfig()
     folder = pathlib.Path(path).parent
-    settings, added, special_map = (_read(folder / file) for file in FILES)
-    if "tokenizer_class" not in settings:
-        settings["tokenizer_class"] = _read(folder / "config.json").get("tokenizer_class")
+    settings, added, special_map = _settings(folder), _read(folder / ADDED), _read(folder / SPECIAL)
     found = TokenizerConfig(folder, settings)
     for file, content in ((SETTINGS, settings), (SPECIAL, special_map)):
         found = _with_special(found, file, content)
     return dataclasses.replace(found, added=_added(found, added))
+
+
+def tokenizer_class(folder: pathlib.Path) -> str | None:
+    """The tokenizer's class that a folder names, without `Fast`.
+
+    Raises:
+      RunError: the file that would name it cannot be read, or holds what is no name.
+    """
+    return TokenizerConfig(folder, _settings(folder)).tokenizer_class()
+
+
+def _settings(folder: pathlib.Path) -> dict[str, Any]:
+    settings = _read(folder / SETTINGS)
+    if "tokenizer_class" not in settings:
+        settings["tokenizer_class"] = _read(folder / "config.json").get("tokenizer_class")
+    return settings
 
 
 def tokenizer_files(path: str) -> list[pathlib.Path]:
