@@ -96,12 +96,14 @@ def forget():
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Passes requests on to the emulator, keeps the conditions of writes, which that ignores, and fails as told.
+    """Passes requests on to the emulator, and fails as told.
+
+    It keeps the conditions of writes and tells the version of what is read, as Google's servers do and that does not.
 
     Attributes:
       asked: method and path of every request.
       faults: function of method and path; what it returns is done in the place of the answer, or to it: a status,
-        "drop" (the request is served and the answer lost), "half" (half of the answer), or None.
+        "gone" (no answer), "drop" (the request is served and the answer lost), "half" (half of the answer), or None.
     """
 
     daemon_threads = True
@@ -131,6 +133,9 @@ class _Passing(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length else self._chunks()
         self.server.asked.append((self.command, self.path))
         fault = self.server.faults(self.command, self.path)
+        if fault == "gone":
+            self.close_connection = True
+            return None
         if isinstance(fault, int):
             return self._answer(
                 fault, {}, json.dumps({"error": {"code": fault, "message": "told to fail"}}).encode()
@@ -164,7 +169,10 @@ class _Passing(http.server.BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in kept}
         connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
+        found = dict(answer.getheaders())
+        if self.command == "GET" and "alt=media" in self.path and answer.status < 300:
+            found["x-goog-generation"] = self._generation({}, b"")
+        return answer.status, found, answer.read()
 
     def _answer(self, status, headers, content, half=False):
         self.send_response(status)

@@ -22,6 +22,7 @@ from jax_prompts.storage.files import TooLargeError, atomic_file
 from jax_prompts.storage.remote import patiently
 
 _PART = 1 << 25  # bytes asked for at once
+_ATTEMPTS = 25  # after pauses of 1, 2, 4 ... and then 32 seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,21 @@ class Stored:
     size: int
     version: str
     md5: bytes | None = None
+
+
+def be_patient() -> None:
+    """Has gcsfs try each request for some ten minutes in this process, also those of libraries that use it.
+
+    Orbax saves in the background, where nothing can be asked again once gcsfs has given up after half a minute.
+    """
+    import gcsfs
+    from gcsfs.retry import retry_request
+
+    class Patient(gcsfs.GCSFileSystem):
+        _request = retry_request(retries=_ATTEMPTS)(gcsfs.GCSFileSystem._request.__wrapped__)
+
+    for name in ("gs", "gcs"):
+        fsspec.register_implementation(name, Patient, clobber=True)
 
 
 def is_bucket(path: str) -> bool:

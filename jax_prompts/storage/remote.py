@@ -67,7 +67,11 @@ def may_pass(error: OSError) -> bool:
 
 
 def _asked(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it remarks on every retry
+    for name in (
+        "gcsfs",
+        "google.auth",
+    ):  # they remark on every retry, and on every place without credentials
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     web = _web_protocols(url)
     options = {protocol: {"client_kwargs": {"raise_for_status": _refuse_failures}} for protocol in web}
     try:

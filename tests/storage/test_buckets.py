@@ -6,7 +6,7 @@ import uuid
 
 import numpy as np
 import pytest
-from bucket_servers import amazon_bucket, amazon_storage, google_bucket, google_storage
+from bucket_servers import amazon_bucket, google_bucket
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.interop.exchange import export_prompt
@@ -16,18 +16,6 @@ from jax_prompts.prompts.store import PromptStore
 from jax_prompts.storage import buckets, files, remote
 
 PROMPT_PD = np.arange(12, dtype=np.float32).reshape(3, 4)
-
-
-@pytest.fixture(scope="module")
-def google():
-    with google_storage() as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def amazon():
-    with amazon_storage() as address:
-        yield address
 
 
 @pytest.fixture(params=["gs", "s3"])
