@@ -101,7 +101,7 @@ class Proxy(http.server.ThreadingHTTPServer):
     It keeps the conditions of writes and tells the version of what is read, as Google's servers do and that does not.
 
     Attributes:
-      asked: method and path of every request.
+      written: how many requests were no readings.
       faults: function of method and path; what it returns is done in the place of the answer, or to it: a status,
         "gone" (no answer), "drop" (the request is served and the answer lost), "half" (half of the answer), or None.
     """
@@ -110,7 +110,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     def __init__(self, behind):
         super().__init__(("127.0.0.1", 0), _Passing)
-        self.behind, self.asked, self.faults = behind, [], lambda method, path: None
+        self.behind, self.written, self.faults = behind, 0, lambda method, path: None
         self.writing = threading.Lock()
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.variables = {
@@ -131,7 +131,7 @@ class _Passing(http.server.BaseHTTPRequestHandler):
     def handle_any(self):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else self._chunks()
-        self.server.asked.append((self.command, self.path))
+        self.server.written += self.command != "GET"
         fault = self.server.faults(self.command, self.path)
         if fault == "gone":
             self.close_connection = True

@@ -19,9 +19,9 @@ QUICK = [
     "--gin.Optimizer.warmup_steps=0",
     "--gin.Training.log_period=4",
 ]
-STEPS = ["--gin.TRAIN_STEPS=24", "--gin.EVAL_PERIOD=4"]
+STEPS = ["--gin.TRAIN_STEPS=16", "--gin.EVAL_PERIOD=4"]
 NAMES = ("prompt.safetensors", "metrics/eval.jsonl", "metrics/train.jsonl", "metrics/prompt.jsonl")
-PREDICTIONS = tuple(f"predictions/quickstart_reviews-{step}.jsonl" for step in range(0, 25, 4))
+PREDICTIONS = tuple(f"predictions/quickstart_reviews-{step}.jsonl" for step in range(0, 17, 4))
 
 
 def program(model_dir, variables, *more):
@@ -66,26 +66,30 @@ def test_20_kills_at_any_write_leave_the_same_bytes(url, google, undisturbed, co
     """Each start is killed behind so many of its writes and removals: also in the middle of a checkpoint's."""
     draw, resumed, killed = random.Random(0), set(), 0
     while True:
-        run, left = program(url, compile_cache), draw.randrange(1, 60)
+        run, left = program(url, compile_cache), draw.randrange(1, 140)
         lines = []
         reading = threading.Thread(target=lambda run=run, lines=lines: lines.extend(run.stderr))
         reading.start()
-        before = len(google.asked)
+        before = google.written
         while run.poll() is None and killed < 20:
-            writes = sum(method != "GET" for method, _ in google.asked[before:])
-            if writes >= left:
+            if google.written - before >= left:
                 run.kill()
                 killed += 1
                 break
-            time.sleep(0.002)
+            time.sleep(0.01)
         run.wait()
         reading.join()
+        print(f"{left} writes, status {run.returncode}: {lines[-1:]}", file=sys.stderr)
         resumed |= {line for line in lines if line.startswith("resuming at step")}
-        if run.returncode == 0:
+        if run.returncode == 0 and killed == 20:
             break
-        assert run.returncode == -9, lines
-    assert killed >= 10 and len(resumed) > 2, (killed, resumed)
+        assert run.returncode in (0, -9), lines
+        if run.returncode == 0:  # too early: it is to end as often as it takes
+            assert in_bucket(url) == undisturbed
+            for name in buckets.stored(url):
+                buckets.remove(f"{url}/{name}")
     assert in_bucket(url) == undisturbed
+    assert killed == 20 and len(resumed) > 1, (killed, resumed)
     assert not [name for name in buckets.stored(url) if "run.lock" in name]
 
 
@@ -123,3 +127,35 @@ def test_what_another_run_holds_is_refused(url, undisturbed, compile_cache):
     first.communicate()
     assert second.returncode == 1 and out == ""
     assert f"MODEL_DIR {url} is in use by another run (process {first.pid} on " in err.splitlines()[-1]
+
+
+def test_two_processes_write_what_is_one_once(url, google, tmp_path, compile_cache):
+    """Killed in the middle, too, they leave the bytes of two processes with a directory."""
+
+    def together(model_dir):
+        launcher = [sys.executable, "scripts/launch_local.py", "2", "train", *QUICK, *STEPS]
+        # Two processes add up in an order of their own: they are compared with each other.
+        environment = {**os.environ, **compile_cache, "JAX_PROMPTS_CACHE": str(tmp_path / "cache")}
+        return subprocess.Popen(
+            [*launcher, f"--gin.MODEL_DIR='{model_dir}'"],
+            env=environment,
+            cwd=pathlib.Path(__file__).parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    _, err = (run := together(tmp_path / "run")).communicate()
+    assert run.returncode == 0, err
+    first = together(url)
+    while first.poll() is None and "checkpoints/8/commit_success.txt" not in buckets.stored(url):
+        time.sleep(0.1)
+    first.kill()
+    first.communicate()
+    _, err = (second := together(url)).communicate()
+    assert second.returncode == 0, err
+    assert "resuming at step" in err
+    assert in_bucket(url) == {name: (tmp_path / "run" / name).read_bytes() for name in (*NAMES, *PREDICTIONS)}
+    written = set(buckets.stored(url))
+    assert {f"checkpoints/16/state/array_metadatas/process_{index}" for index in (0, 1)} <= written
+    assert "run.lock" not in written
