@@ -24,6 +24,9 @@ from etils import epath
 from jax_prompts.distributed.processes import barrier, from_primary, primary
 from jax_prompts.errors import ConfigError, RunError
 
+# Else epath reads gs:// with TensorFlow wherever that is installed, which training must not import.
+os.environ["EPATH_USE_TF"] = "false"
+
 _log = logging.getLogger(__name__)
 _LISTED = 20  # differences named in one error message
 
@@ -54,7 +57,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:
             raise RunError(f"{self.directory} cannot hold checkpoints: {_reason(error)}") from error
-        if not self.directory.is_dir():
+        if "://" not in path and not self.directory.is_dir():  # a bucket has no empty directories
             raise RunError(f"{self.directory} cannot hold checkpoints: it is not a directory")
 
     def steps(self) -> list[int]:
@@ -187,8 +190,11 @@ class Checkpoints:
         """Removes what killed saves left, and checkpoints found damaged. Only a run that saves does this:
         whoever just reads may be reading beside a run that is saving."""
         if self._damaged or self._leftovers:
-            for path in self.directory.iterdir() if primary() else ():
-                if ".orbax-checkpoint-tmp" in path.name or path.name in map(str, self._damaged):
+            whole = self.steps()
+            for path in self.directory.iterdir() if primary() and self.directory.exists() else ():
+                # In a bucket, which has no renames, a checkpoint has its name before it is whole.
+                left = path.name.isdigit() and int(path.name) not in whole
+                if left or ".orbax-checkpoint-tmp" in path.name or path.name in map(str, self._damaged):
                     path.rmtree()
             barrier("checkpoints cleared")
             self._damaged.clear()

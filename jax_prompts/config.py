@@ -150,9 +150,10 @@ class Data:
       task_module: module whose import registers the tasks.
       task_feature_lengths: `{"inputs": T, "targets": U}` in tokens, end of sentence included.
       batch_size: rows a step, for each member.
-      data_dir: directory with the official files; None reads TFDS.
+      data_dir: directory with the official files, here or in a bucket; None reads TFDS.
       tfds_data_dir: where TFDS keeps its data.
-      cache_dir: where token caches are kept; None: `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`.
+      cache_dir: where token caches are kept, here or in a bucket; None: `$JAX_PROMPTS_CACHE`, else
+        `~/.cache/jax_prompts`.
       train_split: split that trains with `dev_as_test`; TFDS slices allowed (`train[:2470]`).
       eval_split: split that is evaluated with `dev_as_test`; slices allowed.
       protocol: which examples train, choose and test: `dev_as_test`, `ept_b1` or `attempt_half`

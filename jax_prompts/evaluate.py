@@ -28,6 +28,7 @@ from jax_prompts.errors import ConfigError, Preempted
 from jax_prompts.models.bert import Bert
 from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.records import Records
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
@@ -82,7 +83,7 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
             reports[task] = _evaluate(evaluator, opened.params, prompts[task], run.role, directory)
         summary = {"tasks": reports} if several else reports[run.data.task]
         if root is not None and several:
-            Records(str(root), None).write("eval.json", summary)
+            Records(RunFolder(root), None).write("eval.json", summary)
         journal.remove()
     return summary
 
@@ -209,7 +210,7 @@ def _evaluate(
         summary["ensemble"] = summary["metrics"].pop("ensemble", refused)
         summary["over_prompts"] = over_prompts(summary["metrics"])
     if directory is not None:
-        records = Records(str(directory), None)
+        records = Records(RunFolder(directory), None)
         for number, (name, tasks) in enumerate(results.items()):
             which = name if name == "ensemble" else str(number)
             for task, found in tasks.items():

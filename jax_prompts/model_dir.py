@@ -9,11 +9,12 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from jax_prompts import optim, records
+from jax_prompts import optim, records, run_folder
 from jax_prompts.distributed.processes import primary
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import TrainRun
-from jax_prompts.storage import run_lock
+from jax_prompts.storage import buckets, run_lock
 from jax_prompts.storage.directories import check_possible, directory_for, instead_of_directory
 from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import temporary_path
@@ -29,37 +30,53 @@ _TEXT = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 
 
 @contextlib.contextmanager
-def claimed(run: TrainRun, config_text: str) -> Iterator[None]:
+def claimed(run: TrainRun, config_text: str) -> Iterator[RunFolder]:
     """Keeps MODEL_DIR for this run while the block runs; of several processes the primary one does.
+
+    Yields:
+      Where this process works in it.
 
     Raises:
       ConfigError: it cannot be written, holds a run with another configuration, or one that cannot have these steps.
       RunError: another process has it, or something in it is damaged.
     """
-    if not primary():
-        yield
-        return
-    directory = local_path(run.model_dir, "MODEL_DIR")
+    remote = buckets.is_bucket(run.model_dir)
+    directory = run.model_dir if remote else local_path(run.model_dir, "MODEL_DIR")
     with contextlib.ExitStack() as stack:
         with _usable(directory):
-            check_possible(directory)
-            stack.enter_context(run_lock.held(directory))
-            _check_parts(directory)
-            records.check(directory)
-            if any((directory / name).exists() for name in _OF_SUITES):
-                raise ConfigError(f"MODEL_DIR {directory} holds a suite: choose another MODEL_DIR")
-            if (config := directory / "config.gin").exists():
-                _check_same_run(run, directory, _text_of(config), config_text)
-            elif _newest_step(directory) is not None:
-                raise ConfigError(
-                    f"MODEL_DIR {directory} holds checkpoints, and no config.gin that says of which run: bring it "
-                    "back, or choose another MODEL_DIR"
-                )
-        yield
+            if isinstance(directory, str):
+                folder = stack.enter_context(run_folder.opened(directory))
+            else:
+                if primary():
+                    check_possible(directory)
+                    stack.enter_context(run_lock.held(directory))
+                folder = RunFolder(directory)
+            if primary():
+                _check_run(run, folder, config_text)
+        yield folder
+
+
+def _check_run(run: TrainRun, folder: RunFolder, config_text: str) -> None:
+    """Raises ConfigError or RunError where something in MODEL_DIR is not of this run."""
+    directory = folder.path
+    _check_parts(directory)
+    records.check(directory)
+    if any((directory / name).exists() for name in _OF_SUITES):
+        raise ConfigError(f"MODEL_DIR {directory} holds a suite: choose another MODEL_DIR")
+    if (config := directory / "config.gin").exists():
+        _check_same_run(run, folder, _text_of(config), config_text)
+    elif folder.steps():
+        raise ConfigError(
+            f"MODEL_DIR {directory} holds checkpoints, and no config.gin that says of which run: bring it "
+            "back, or choose another MODEL_DIR"
+        )
 
 
 def check_usable(path: str) -> None:
     """Raises ConfigError where a run could not begin in a directory, whichever run it is; writes nothing."""
+    if buckets.is_bucket(path):
+        run_folder.check_kind(path)  # what is there a run finds out
+        return
     directory = local_path(path, "MODEL_DIR")
     with _usable(directory):
         check_possible(directory)
@@ -79,8 +96,8 @@ def check_writable(path: str) -> None:
 
 def check_same_run(run: TrainRun, config_text: str) -> None:
     """Raises ConfigError where the config.gin in MODEL_DIR is of a run that this one cannot go on with."""
-    directory = pathlib.Path(run.model_dir)
-    _check_same_run(run, directory, _text_of(directory / "config.gin"), config_text)
+    folder = RunFolder(pathlib.Path(run.model_dir))
+    _check_same_run(run, folder, _text_of(folder.path / "config.gin"), config_text)
 
 
 def check_same_length(model_dir: str, config_text: str) -> None:
@@ -104,12 +121,19 @@ def check_steps(model_dir: str, steps: int, trained: int) -> None:
 
 
 @contextlib.contextmanager
-def _usable(directory: pathlib.Path) -> Iterator[None]:
+def _usable(directory: pathlib.Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = system_reason(error)
+        if isinstance(directory, str):
+            absent = isinstance(error, FileNotFoundError)
+            raise (ConfigError if absent or isinstance(error, PermissionError) else RunError)(
+                f"MODEL_DIR {directory} cannot be used ({'there is no such bucket' if absent else reason}): set it to "
+                "a bucket that can be reached and written"
+            ) from error
         raise ConfigError(
-            f"MODEL_DIR {directory} cannot be used ({system_reason(error)}): set it to a directory that can be written"
+            f"MODEL_DIR {directory} cannot be used ({reason}): set it to a directory that can be written"
         ) from error
 
 
@@ -137,8 +161,9 @@ def _text_of(config: pathlib.Path) -> str:
         ) from error
 
 
-def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: str) -> None:
+def _check_same_run(run: TrainRun, folder: RunFolder, before: str, now: str) -> None:
     """Raises ConfigError unless a run may go on with these settings: those that the numbers depend on are the same."""
+    directory = folder.path
     there, here = _comparable(before), _comparable(now)
     if there != here:
         raise ConfigError(
@@ -147,8 +172,8 @@ def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: st
         )
     old, new = settings_of(before), settings_of(now)
     changed = [name for name in _LENGTH if old.get(name) != new.get(name)]
-    trained = _newest_step(directory)
-    if not changed or trained is None:
+    trained = max(folder.steps(), default=None) if changed else None
+    if trained is None:
         return
     if run.training.steps is not None:
         check_steps(run.model_dir, run.training.steps, trained)
@@ -159,13 +184,6 @@ def _check_same_run(run: TrainRun, directory: pathlib.Path, before: str, now: st
             f"MODEL_DIR {directory} holds a run whose learning rates depend on its number of steps ({reason}): "
             f"leave it at {was}, or start {other}"
         )
-
-
-def _newest_step(directory: pathlib.Path) -> int | None:
-    return max(
-        (int(path.name) for path in (directory / "checkpoints").glob("*") if path.name.isdigit()),
-        default=None,
-    )
 
 
 def _lines(config_text: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from jax_prompts.distributed.processes import by_primary, from_primary
 from jax_prompts.errors import ConfigError, Preempted, RunError, system_reason
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import TrainRun
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.directories import make_directory
@@ -33,11 +34,11 @@ _SEEN_SECONDS = 90  # network file systems show others' files after up to a minu
 class Records:
     """The files of one run, which of several processes the primary one writes. Use as a context manager."""
 
-    def __init__(self, model_dir: str, config_text: str | None, *, numbered: bool = False) -> None:
+    def __init__(self, folder: RunFolder, config_text: str | None, *, numbered: bool = False) -> None:
         """Opens MODEL_DIR (`model_dir.py` has checked it), making it for a new run.
 
         Args:
-          model_dir: path of the directory.
+          folder: where the run works in it.
           config_text: the configuration to keep; None: none is kept.
           numbered: whether lines and predictions say which member's they are.
 
@@ -45,12 +46,12 @@ class Records:
           ConfigError: it is another directory for process 0.
           RunError: it cannot be written.
         """
-        self.directory = pathlib.Path(model_dir)
+        self.directory, self._folder = folder.path, folder
         self._numbered = numbered
         self._settings_E: list[hparams.Settings] = []
         self._watching: list[TensorBoard | WeightsAndBiases] = []
         self._open(config_text)
-        if config_text is not None:
+        if config_text is not None and folder.url is None:
             _check_shared(self.directory / "config.gin")
 
     @by_primary
@@ -61,6 +62,7 @@ class Records:
             (self.directory / "predictions").mkdir(exist_ok=True)
             if config_text is not None:
                 files.write(self.directory / "config.gin", config_text)
+                self._folder.publish()
 
     @by_primary
     def truncate(self, step: int) -> None:
@@ -151,6 +153,7 @@ class Records:
             with writing(self.directory):
                 watching.finish(sessions, summary)
         self.write("summary.json", summary)
+        self._folder.publish()
 
     def summary(self) -> dict[str, Any] | None:
         """What summary.json holds; None before the run has finished."""
@@ -164,10 +167,11 @@ class Records:
         """
         if len(summary["members"]) != len(best_files):
             raise _damaged(self.directory / "summary.json")
-        members = zip(summary["members"], map(str, best_files), strict=True)
+        members = zip(summary["members"], map(self._folder.address_of, best_files), strict=True)
         here = {**summary, "members": [{**member, "file": file} for member, file in members]}
         if here != summary:
             self.write("summary.json", here)
+            self.flush()
         return here
 
     @by_primary
@@ -175,11 +179,14 @@ class Records:
         """Removes the summary of a run that goes on."""
         with writing(self.directory):
             (self.directory / "summary.json").unlink(missing_ok=True)
+            self._folder.publish()
 
+    @by_primary
     def flush(self) -> None:
-        """Brings to disk what an ended process would lose."""
+        """Brings to disk, and to a bucket, what an ended process would lose."""
         for watching in self._watching:
             watching.flush()
+        self._folder.publish()
 
     def __enter__(self) -> Self:
         return self

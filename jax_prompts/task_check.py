@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jax_prompts.data.cache import unchanged
+from jax_prompts.data.data_dir import unread
 from jax_prompts.display import log
 from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.best_tracker import check_metric
@@ -27,7 +28,9 @@ def check_task(run: TrainRun) -> None:
     except ModuleNotFoundError as error:
         log(f"whether there is a task {data.task} is not checked: that needs {error.name}")
         return
-    for task in checked_tasks(data):
+    with unread(data) as here:
+        tasks = checked_tasks(here)
+    for task in tasks:
         labels = label_classes(task)
         answer = labels[0] if labels else "1"
         example = _Anything(inputs_pretokenized=answer, targets_pretokenized=answer)

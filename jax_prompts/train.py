@@ -41,6 +41,7 @@ from jax_prompts.members import ActiveMembers
 from jax_prompts.metric_accumulator import MetricAccumulator
 from jax_prompts.prompts.described import describe
 from jax_prompts.records import Records
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks
@@ -73,8 +74,8 @@ def train(run: TrainRun, config_text: str) -> dict[str, Any]:
     mesh = partition.mesh_of(run.model)
     memory.check_training(set_up(run, mesh))
     check_files(run.leaves)
-    with model_dir.claimed(run, config_text), contextlib.ExitStack() as exits:
-        return _train(run, config_text, mesh, exits)
+    with model_dir.claimed(run, config_text) as folder, contextlib.ExitStack() as exits:
+        return _train(run, folder, config_text, mesh, exits)
 
 
 def open_checked(
@@ -86,7 +87,9 @@ def open_checked(
     return open_members(datas_E, vocabulary)
 
 
-def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitStack) -> dict[str, Any]:
+def _train(
+    run: TrainRun, folder: RunFolder, config_text: str, mesh: Mesh, exits: contextlib.ExitStack
+) -> dict[str, Any]:
     stopwatch = Stopwatch()
     settings, data = run.training, run.data
 
@@ -129,10 +132,10 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
         mesh,
         passes=1 + steps // eval_period,
     )
-    records = exits.enter_context(Records(run.model_dir, config_text, numbered=settings.members > 1))
+    records = exits.enter_context(Records(folder, config_text, numbered=settings.members > 1))
     if subsets := subset_records(datas_E, roles, mixtures_E):
         records.write("subset.json", subsets, indent=None)
-    checkpoints = Checkpoints(records.directory / "checkpoints", settings.keep)
+    checkpoints = Checkpoints(folder.checkpoints, settings.keep)
     files, best_E = best.files_of(records.directory, setup), best.none_yet(setup)
     restored = checkpoints.restore_latest(tuned, opt_state, best_E)
     processes.assert_equal("checkpoints", {"the newest": str(restored and restored[0])})
@@ -241,6 +244,8 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                 stopwatch.start_steps()
             if losses or score:
                 display.status(step, losses=losses, score=score)
+            if evaluating or saving:
+                records.flush()
             if saving:
                 progress = {
                     "data": mixture_record(roles["train"]),
@@ -250,7 +255,6 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
                     "steps": steps,
                     "seconds": stopwatch.seconds(),
                 }
-                records.flush()
                 checkpoints.save(step, *active.whole(tuned, opt_state), best_E, progress)
             if stopping and not last:
                 checkpoints.wait()
@@ -261,7 +265,7 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
     # The best of each member on examples that chose nothing, where the protocol has some.
     tests: dict[int, dict[str, Any]] = {}
     chosen = tracker.chosen()
-    processes.barrier("prompt files")  # process 0 has written them
+    folder.share()  # prompt files, which process 0 has written
     if "test" in roles:
         tested = best.load([files[member] for member in chosen], setup, frozen)
         results_E = dataclasses.replace(evaluator, caches=caches["test"])(*tested)
@@ -270,9 +274,10 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
         tests = {member: report(scores) for member, scores in results.items()}
 
     # The summary.
+    addresses = [folder.address_of(file) for file in files]
     summary = {
         "task": data.task,
-        **summarize(run, tracker, untuned_metrics, tests, setup.seeds_E.tolist(), files),
+        **summarize(run, tracker, untuned_metrics, tests, setup.seeds_E.tolist(), addresses),
         "cut": cuts,
         **demonstrations_of(caches["validation"]),
         "tuned_parameters": partition.parameter_count(setup.tuned),
@@ -284,5 +289,5 @@ def _train(run: TrainRun, config_text: str, mesh: Mesh, exits: contextlib.ExitSt
     }
     records.finish(summary)
     for member, scores in chosen.items():
-        warn_of_answers(scores.get("about_scores", {}), str(files[member]))
+        warn_of_answers(scores.get("about_scores", {}), addresses[member])
     return summary

@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; processes inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import bucket_servers
 import hypothesis
 import jax
 import jaxtyping
@@ -48,6 +49,28 @@ LONGEST = ("test_train.py", "test_contract.py", "test_leaves_contract.py", "test
 def pytest_collection_modifyitems(items):
     """The longest files first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="session")
+def google_server():
+    """Google's storage; one a process, for TensorStore keeps the first address that it is told."""
+    with bucket_servers.google_storage() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def google(google_server):
+    """The same, without faults."""
+    google_server.faults = lambda method, path: None
+    yield google_server
+    google_server.faults = lambda method, path: None
+
+
+@pytest.fixture(scope="session")
+def amazon():
+    """Address of Amazon's storage."""
+    with bucket_servers.amazon_storage() as address:
+        yield address
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.records import Records
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.scoring.best_tracker import BestTracker
 from jax_prompts.scoring.summary import summarize
 from jax_prompts.scoring.task_evaluator import Scores, report
@@ -61,7 +62,7 @@ def make_run(directory, *rights, bindings=(), test=(), failed=None, finished=Tru
         tfds_data_dir=None,
     )
     run, text = resolve(args, "TrainRun")
-    records = Records(str(directory), text, numbered=len(rights) > 1)
+    records = Records(RunFolder(directory), text, numbered=len(rights) > 1)
     tracker = BestTracker.fresh(run.training.metric, len(rights), [task])
     untuned = {0: {task: scores(np.zeros_like(rights[0]))}}
     records.evaluation(0, "validation", untuned)
@@ -105,7 +106,7 @@ def make_run(directory, *rights, bindings=(), test=(), failed=None, finished=Tru
 
 def make_evaluation(directory, prompts, ensemble=None, task=TASK):
     """What `t5x eval` leaves of prompts by name, and of their ensemble."""
-    records = Records(str(directory), None)
+    records = Records(RunFolder(directory), None)
     found = {name: {task: scores(each)} for name, each in prompts.items()}
     summary = {"task": task, "split": "validation", "metrics": {}}
     for number, (name, tasks) in enumerate(found.items()):

@@ -12,6 +12,7 @@ from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.model_dir import claimed
 from jax_prompts.records import Records
+from jax_prompts.run_folder import RunFolder
 
 TEXT = """# Parameters for FromFile:
 FromFile.path = '{path}'
@@ -38,7 +39,7 @@ def run_in(directory, steps=24, **optimizer):
 def begun(directory, text=None, step=None):
     """A run that has left its configuration and perhaps a checkpoint."""
     text = text or TEXT.format(directory=directory, path="start.safetensors")
-    Records(str(directory), text)
+    Records(RunFolder(directory), text)
     if step is not None:
         (directory / "checkpoints" / str(step)).mkdir(parents=True)
     return text
@@ -63,7 +64,7 @@ def refused(error, match, run, text):
         ("file/below", r"\(.*file is a file\)"),
         ("n" * 300, "File name too long"),
         ("new/" + "n" * 300, "File name too long"),
-        ("gs://bucket/run", "no directory"),
+        ("s3://bucket/run", "no directory"),
     ],
 )
 def test_what_is_no_directory(tmp_path, monkeypatch, name, reason):
@@ -155,7 +156,7 @@ def test_a_damaged_summary_is_named(tmp_path, summary):
 
 
 def test_a_summary_of_other_members_is_named(tmp_path):
-    records = Records(str(tmp_path), None)
+    records = Records(RunFolder(tmp_path), None)
     with pytest.raises(RunError, match=r"summary\.json is damaged: remove it"):
         records.renamed({**SUMMARY, "members": []}, [tmp_path / "prompt.safetensors"])
 
@@ -182,7 +183,7 @@ def test_half_of_a_last_line_is_what_a_kill_leaves(tmp_path, torn):
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "eval.jsonl").write_bytes(b'{"step": 4}\n' + torn)
     with claimed(run_in(tmp_path), "A = 1\n"):
-        records = Records(str(tmp_path), "A = 1\n")
+        records = Records(RunFolder(tmp_path), "A = 1\n")
         records.truncate(6)
     assert (tmp_path / "metrics" / "eval.jsonl").read_bytes() == b'{"step": 4}\n'
 

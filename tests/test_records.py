@@ -5,6 +5,7 @@ import pytest
 from jax_prompts import records
 from jax_prompts.config import BaseModel, Data, Optimizer, Training
 from jax_prompts.errors import ConfigError
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import TrainRun
 
 
@@ -20,14 +21,14 @@ def run(directory, **training):
 
 def test_a_model_dir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "_SEEN_SECONDS", 0.0)
-    records.Records(str(tmp_path), "A = 1\n")
+    records.Records(RunFolder(tmp_path), "A = 1\n")
     monkeypatch.setattr(records, "from_primary", lambda name, written: f"{written}0")
     with pytest.raises(ConfigError, match="all processes share"):
-        records.Records(str(tmp_path), "A = 1\n")
+        records.Records(RunFolder(tmp_path), "A = 1\n")
 
 
 def test_a_flush_leaves_events_on_disk(tmp_path):
-    with records.Records(str(tmp_path), "A = 1\n") as kept:
+    with records.Records(RunFolder(tmp_path), "A = 1\n") as kept:
         kept.watch(0, run(tmp_path), steps=10)
         (events,) = (tmp_path / "tensorboard").iterdir()
         before = events.stat().st_size
@@ -50,7 +51,7 @@ def test_those_who_watch_see_the_numbers_and_the_end(tmp_path):
     seen = Watching()
     member = {"seed": 0, "best_metric": 75.0, "best_step": 10, "file": "x"}
     summary = {"task": "rte", "metric": "accuracy", "last_step": 10, "members": [member]}
-    with records.Records(str(tmp_path), "A = 1\n") as kept:
+    with records.Records(RunFolder(tmp_path), "A = 1\n") as kept:
         kept.watch(0, run(tmp_path), steps=10)
         kept._watching.append(seen)
         kept.scalars("train", 5, {"member": 2, "loss": 2.5, "count": 3})
@@ -62,7 +63,7 @@ def test_those_who_watch_see_the_numbers_and_the_end(tmp_path):
     assert told == summary and not finished_before  # a run killed in between ends again
     assert kept.summary() == summary
     assert seen[3:] == [False]
-    with pytest.raises(RuntimeError), records.Records(str(tmp_path), None) as kept:
+    with pytest.raises(RuntimeError), records.Records(RunFolder(tmp_path), None) as kept:
         kept._watching.append(seen)
         raise RuntimeError
     assert seen[4:] == [True]

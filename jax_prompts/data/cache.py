@@ -7,7 +7,6 @@ lies, `fill.py` makes it.
 from __future__ import annotations
 
 import collections
-import contextlib
 import copy
 import functools
 import importlib
@@ -23,8 +22,7 @@ from jaxtyping import Bool, Int
 
 from jax_prompts.data.cache_key import digest
 from jax_prompts.data.layout import RaggedTokens
-from jax_prompts.errors import RunError, system_reason
-from jax_prompts.storage.directories import atomic_directory
+from jax_prompts.errors import RunError
 
 
 class Unusable(Exception):
@@ -246,18 +244,6 @@ class _Lists:
 
     def __getitem__(self, row: int) -> Int[np.ndarray, " N"]:
         return self._values[self._offsets[row] : self._offsets[row + 1]]
-
-
-@contextlib.contextmanager
-def new_cache(place: pathlib.Path, usable: Callable[[], bool]) -> Iterator[pathlib.Path]:
-    """`atomic_directory`; a disk that cannot be written is a RunError."""
-    try:
-        with atomic_directory(place, usable) as temporary:
-            yield temporary
-    except OSError as error:
-        raise RunError(
-            f"token cache {place} cannot be written ({system_reason(error)}): free space, or set CACHE_DIR"
-        ) from error
 
 
 def digests(caches: Iterable[TokenCache]) -> dict[str, str]:

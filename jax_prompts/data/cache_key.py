@@ -16,6 +16,7 @@ from jax_prompts.config import Data
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError, system_reason
+from jax_prompts.storage import buckets
 from jax_prompts.storage.directories import check_possible
 from jax_prompts.storage.home import local_path, with_home
 
@@ -47,13 +48,23 @@ def keyed_directory(cache_dir: str | None, name: str, split: str, key: list[Any]
 
 
 def cache_root(cache_dir: str | None) -> pathlib.Path:
-    """Where caches are kept: `cache_dir`, else `$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`. No URL."""
-    root = with_home(cache_dir or os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts")
-    return local_path(root, "CACHE_DIR")
+    """Where caches are kept on this machine: `cache_dir`, of a bucket its copies below `local_root`, else that."""
+    if cache_dir is None:
+        return local_root()
+    if buckets.is_bucket(cache_dir):
+        return local_root() / "buckets" / hashlib.sha256(cache_dir.rstrip("/").encode()).hexdigest()[:12]
+    return pathlib.Path(with_home(cache_dir).removeprefix("file://"))
+
+
+def local_root() -> pathlib.Path:
+    """`$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`. Raises ConfigError for a URL."""
+    return local_path(
+        with_home(os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"), "JAX_PROMPTS_CACHE"
+    )
 
 
 def check_cache_dir(cache_dir: str | None) -> None:
-    """Raises ConfigError where no directory can be: CACHE_DIR is a URL, a file, or below a file."""
+    """Raises ConfigError where no directory can be: CACHE_DIR is a file, or below a file."""
     root = cache_root(cache_dir)
     try:
         check_possible(root, writable=False)  # one that is filled may be read-only

@@ -25,8 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jax_prompts.config import Data
 from jax_prompts.data import hub_files, protocols
-from jax_prompts.data.cache import new_cache
+from jax_prompts.data.cache_bucket import new_cache
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
+from jax_prompts.data.data_dir import versions
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
@@ -101,7 +102,7 @@ def fill(
         if usable(task.name):
             continue
         with (
-            new_cache(directory(task.name), lambda name=task.name: usable(name)) as temporary,
+            new_cache(directory(task.name), lambda name=task.name: usable(name), data.cache_dir) as temporary,
             _one_line(task.name),
             skipping(data.skip_bad_lines) as skipped,
         ):
@@ -109,7 +110,10 @@ def fill(
             check_tfds_access(task, split)
             _write(task, data, split, vocabulary, temporary, skipped)
     if isinstance(provider, seqio.Mixture):
-        with new_cache(directory(provider.name), lambda: False) as temporary, _one_line(provider.name):
+        with (
+            new_cache(directory(provider.name), lambda: False, data.cache_dir) as temporary,
+            _one_line(provider.name),
+        ):
             parts = [
                 (task.name, float(provider.get_rate(task)), chooses(provider.name, task.name))
                 for task in tasks
@@ -351,10 +355,12 @@ def _files(task: seqio.Task, split: str, data: Data) -> dict[str, Any]:
         return {"kind": "tfds" if isinstance(source, seqio.TfdsDataSource) else "task", "files": []}
     root = pathlib.Path(data.data_dir or ".").absolute()  # links may lead elsewhere: leave them
     paths = [pathlib.Path(path).absolute() for path in source.files(split)]
-    return {
-        "kind": "files",
-        "files": [{"path": os.path.relpath(path, root), **digest(path)} for path in paths],
-    }
+    known, recorded = versions(root), []
+    for path in paths:
+        name = os.path.relpath(path, root)
+        version = {"version": known[name]} if name in known else {}
+        recorded.append({"path": name, **digest(path), **version})
+    return {"kind": "files", "files": recorded}
 
 
 def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[dict[str, Any]]:

@@ -7,16 +7,18 @@ DATA_DIR are compared by content.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Callable
 
 from jax_prompts.config import Data
+from jax_prompts.data import cache_bucket, data_dir
 from jax_prompts.data.cache import TokenCache, Unusable
-from jax_prompts.data.cache_key import Directory, cache_directory, cache_root, check_cache_dir, digest
+from jax_prompts.data.cache_key import Directory, cache_directory, check_cache_dir, local_root
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.errors import RunError
 
 
 def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> list[tuple[float, TokenCache]]:
@@ -26,16 +28,18 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
       ConfigError: unknown task, split or module; absent DATA_DIR; bad data file; no examples.
       RunError: a cache is missing and cannot be made: no TensorFlow, no network, full disk.
     """
-    if data.data_dir is not None and not pathlib.Path(data.data_dir).is_dir():
-        raise ConfigError(
-            f"DATA_DIR {data.data_dir} is not a directory: set it to where the official files are"
-        )
+    data_dir.check(data.data_dir)
     check_cache_dir(data.cache_dir)
     package = data.task_module.partition(".")[0]
     directory = cache_directory(data, split, vocabulary)
 
+    def brought(name: str) -> pathlib.Path:
+        if not cache_bucket.bring(directory(name), data.cache_dir):
+            raise Unusable("")
+        return directory(name)
+
     def opened(name: str, chooses: bool = True) -> TokenCache:
-        cache = TokenCache(directory(name), package, chooses)
+        cache = TokenCache(brought(name), package, chooses)
         _compare_source(cache, data)
         return cache
 
@@ -44,7 +48,7 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
         name = data.task
         try:
             caches = []
-            for name, rate, chooses in _composition(directory(data.task), data.task):
+            for name, rate, chooses in _composition(brought(data.task), data.task):
                 caches.append((rate, opened(name, chooses)))
             for _, cache in caches:
                 source = data.data_dir or cache.source["kind"]
@@ -84,12 +88,10 @@ def _compare_source(cache: TokenCache, data: Data) -> None:
     if cache.source["kind"] == "tfds":
         raise Unusable("made from TFDS, not from DATA_DIR")
     for recorded in cache.source["files"]:
-        file = pathlib.Path(data.data_dir or ".", recorded["path"])
-        if data.data_dir is None and not file.exists():
+        file = os.path.join(data.data_dir or "", recorded["path"])
+        if data.data_dir is None and not os.path.exists(file):
             continue  # a cache may be used where the files are not
-        found = {name: recorded[name] for name in ("bytes", "sha256")}
-        # The size first: it spares reading large files that cannot be equal.
-        if not file.is_file() or file.stat().st_size != found["bytes"] or digest(file) != found:
+        if not data_dir.is_as_recorded(data.data_dir, recorded):
             raise Unusable(f"made from another {file}")
 
 
@@ -104,7 +106,7 @@ def _fill(
         from jax_prompts.data import fill
     except ModuleNotFoundError as error:
         raise RunError(
-            f"no token cache of {data.task} {split} in {cache_root(data.cache_dir)}, and making it needs "
+            f"no token cache of {data.task} {split} in {data.cache_dir or local_root()}, and making it needs "
             f"{error.name}: run `t5x cache --gin_file=...` where TensorFlow is installed, and copy it here"
         ) from error
 
@@ -115,4 +117,5 @@ def _fill(
             return False
         return True
 
-    fill.fill(data, split, vocabulary, directory, usable)
+    with data_dir.on_this_machine(data) as here:
+        fill.fill(here, split, vocabulary, directory, usable)

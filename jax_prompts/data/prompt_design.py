@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from jax_prompts.config import Data, PromptDesign
-from jax_prompts.data.cache import TokenCache, Unusable, new_cache
+from jax_prompts.data.cache import TokenCache, Unusable
+from jax_prompts.data.cache_bucket import bring, new_cache
 from jax_prompts.data.cache_key import digest, keyed_directory
 from jax_prompts.data.demonstrations import Demonstration, Pool, check, drawn, pool_of
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
@@ -85,6 +86,8 @@ def designed(
     directory = keyed_directory(data.cache_dir, cache.task, cache.split, key)
 
     def opened() -> TokenCache:
+        if not bring(directory, data.cache_dir):
+            raise Unusable("")
         return TokenCache(directory, data.task_module.partition(".")[0], cache.chooses, cache.index_N)
 
     def usable() -> bool:
@@ -100,7 +103,7 @@ def designed(
         except Unusable as reason:
             if str(reason):
                 log(f"token cache {directory}: {reason}; making it again")
-            with new_cache(directory, usable) as temporary:
+            with new_cache(directory, usable, data.cache_dir) as temporary:
                 _write(cache, source, design, length, vocabulary, temporary)
             continue
         _report(found)

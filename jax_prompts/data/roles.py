@@ -10,6 +10,7 @@ from typing import Any
 from jax_prompts.config import Data
 from jax_prompts.data import protocols
 from jax_prompts.data.cache import TokenCache
+from jax_prompts.data.cache_bucket import bring
 from jax_prompts.data.cache_key import cache_directory
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.prompt_design import check_design, designed
@@ -117,10 +118,10 @@ def _check_labels(cache: TokenCache, vocabulary: Vocabulary | WordPiece, data: D
 
 def are_filled(data: Data, vocabulary: Vocabulary | WordPiece) -> bool:
     """Whether caches for training and choice are there; whether they are whole is left to `open_roles`."""
-    return all(
-        cache_directory(data, split, vocabulary)(data.task).is_dir()
-        for split in protocols.official_splits(data)
-    )
+    places = [
+        cache_directory(data, split, vocabulary)(data.task) for split in protocols.official_splits(data)
+    ]
+    return all(bring(place, data.cache_dir) and place.is_dir() for place in places)
 
 
 def open_role(data: Data, vocabulary: Vocabulary | WordPiece, role: str) -> list[TokenCache]:

@@ -149,7 +149,7 @@ def export_prompt(
       ConfigError: no such prompt, or one that the other system cannot hold.
       RunError: a damaged file, or a target that cannot be written.
     """
-    place = local_path(target, "TARGET")
+    place = target if to == "npy" else str(local_path(target, "TARGET"))
     _check_file(prompt)
     prompt_PD, leaves, metadata = load_file(prompt)
     if unfolded and (to != "peft" or leaves):

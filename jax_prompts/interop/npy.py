@@ -44,7 +44,7 @@ def read_array(path: pathlib.Path) -> ImportedPrompt:
     )
 
 
-def write_array(path: pathlib.Path, prompt_PD: Float[np.ndarray, "P D"]) -> None:
+def write_array(path: files.PathOrUrl, prompt_PD: Float[np.ndarray, "P D"]) -> None:
     """Writes an `.npy` file, whole or not at all.
 
     Raises:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_prompts.results.endings import MOST, Cells, Ending, command, cut_lines, few, more_row, number_text
+from jax_prompts.storage.buckets import is_bucket
 
 Summary = dict[str, Any]
 _COLUMNS = ("", "score", "deviation", "before tuning", "majority class", "on test examples", "best step")
@@ -48,7 +49,8 @@ def end_of_run(summary: Summary, model_dir: str) -> Ending:
         lines=[*_failures(members), *few(cuts)],
         directory=model_dir,
         written=[*(pathlib.Path(file).name for file in tuned[:_SHOWN_FILES]), *more, *_PARTS],
-        commands=_commands(summary, pathlib.Path(model_dir), tuned),
+        # Configurations and reports are read from directories.
+        commands=[] if is_bucket(model_dir) else _commands(summary, pathlib.Path(model_dir), tuned),
     )
 
 

@@ -20,7 +20,7 @@ def summarize(
     untuned_metrics: TaskMetrics,
     tests: dict[int, dict[str, Any]],
     seeds: Sequence[int],
-    files: Sequence[pathlib.Path],
+    files: Sequence[pathlib.Path | str],
 ) -> dict[str, Any]:
     """The members' best scores, mean and deviation, beside the score before tuning and that of a constant answer.
 

@@ -76,7 +76,10 @@ def write(path: PathOrUrl, content: bytes | str, *, replace: bool = True) -> Non
     content = content.encode() if isinstance(content, str) else content
     if isinstance(place := place_of(path), str):
         mode = "overwrite" if replace else "create"
-        return ask_file_system(place, lambda fs, file: fs.pipe_file(file, content, mode=mode))
+        try:
+            return ask_file_system(place, lambda fs, file: fs.pipe_file(file, content, mode=mode))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket") from error
     if place.exists() and not place.is_file() and not place.is_dir():
         place.write_bytes(content)
         return
@@ -151,6 +154,21 @@ def _list(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
     fs.invalidate_cache()  # others write there
     found = fs.ls(folder, detail=True)
     return {row["name"].rpartition("/")[2] for row in found if row["type"] == "file"} - {""}
+
+
+def matching(pattern: str) -> list[str]:
+    """URLs of the remote files that a URL with `*` in its path stands for, in order.
+
+    Raises:
+      OSError, TimeoutError.
+    """
+
+    def find(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
+        fs.invalidate_cache()  # others write there
+        scheme = pattern.partition("://")[0]
+        return sorted(f"{scheme}://{fs._strip_protocol(name).lstrip('/')}" for name in fs.glob(path))
+
+    return ask_file_system(pattern, find)
 
 
 def age(path: PathOrUrl) -> float:

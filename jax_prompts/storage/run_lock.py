@@ -65,10 +65,10 @@ def _taken(file: pathlib.Path) -> int:
         try:
             locked, holder = lock(descriptor), _holder(descriptor)
             if locked is False:
-                raise BusyError(_busy(file, holder))
+                raise BusyError(busy(file.parent, holder))
             known_here = locked and holder.get("host") in (None, socket.gethostname())
             if not known_here and _shows_life(file, holder):
-                raise BusyError(f"{_busy(file, holder)}; if that process is no more, remove {file}")
+                raise BusyError(f"{busy(file.parent, holder)}; if that process is no more, remove {file}")
             if _is_open_as(descriptor, file):  # else its holder has removed it meanwhile
                 begun = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
                 now = {"host": socket.gethostname(), "process": os.getpid(), "begun": begun}
@@ -90,11 +90,14 @@ def _holder(descriptor: int) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _busy(file: pathlib.Path, holder: dict[str, Any]) -> str:
+def busy(folder: pathlib.Path | str, holder: dict[str, Any]) -> str:
+    """What to say of a MODEL_DIR that another process holds, of which this much is known."""
     who = "process {process} on {host}, begun {begun}".format_map(
         {"process": "unknown", "host": "this host or another", "begun": "just now"} | holder
     )
-    return f"MODEL_DIR {file.parent} is in use by another run ({who}): wait for its end, or choose another MODEL_DIR"
+    return (
+        f"MODEL_DIR {folder} is in use by another run ({who}): wait for its end, or choose another MODEL_DIR"
+    )
 
 
 def _shows_life(file: pathlib.Path, holder: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from jax_prompts import sweep
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.runs import Suite, TrainRun
+from jax_prompts.storage.home import local_path
 
 MakeRun = Callable[[Sequence[str], Sequence[str]], tuple[TrainRun, str]]
 Values = dict[str, Any]
@@ -102,7 +103,7 @@ def cells_of(suite: Suite, files: Sequence[str], bindings: Sequence[str], make_r
             values |= part_values
         for searched, seed in itertools.product(combinations, suite.seeds):
             name = _name(row, column, searched, seed, taken)
-            address = {"MODEL_DIR": str(pathlib.Path(suite.model_dir) / "cells" / name)}
+            address = {"MODEL_DIR": str(local_path(suite.model_dir, "MODEL_DIR") / "cells" / name)}
             all_values = {**values, **searched, **dict.fromkeys(suite.seeded, seed)}
             own_bindings = (*_bindings(all_values), *_of_cells(bindings), *_bindings(address))
             try:

@@ -31,7 +31,7 @@ def evaluate_untuned(run: TrainRun, config_text: str) -> dict[str, Any]:
       ConfigError, RunError: as `evaluate.evaluate_run`; MODEL_DIR holds another run.
     """
     stopwatch, data = Stopwatch(), run.data
-    with model_dir.claimed(run, config_text), Records(run.model_dir, config_text) as records:
+    with model_dir.claimed(run, config_text) as folder, Records(folder, config_text) as records:
         opened = open_evaluation(EvalRun(None, run.model, data, decoding=run.decoding))
         caches, evaluator = opened.caches[data.task], opened.evaluator(data.task)
         check_metrics(run.training.metric, caches, ranked=data.rank_classification)

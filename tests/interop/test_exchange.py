@@ -142,10 +142,6 @@ def test_refusals(prompt, tmp_path, capsys):
             ("export", prompt, "gs://bucket/p", "--to=peft"),
             "TARGET gs://bucket/p is no directory or file of this",
         ),
-        (
-            ("export", prompt, "gs://bucket/p.npy", "--to=npy"),
-            "TARGET gs://bucket/p.npy is no directory or file",
-        ),
         (("export", prompt, new, "--to=npy", t5), "--base_model says nothing to --to=npy"),
         (
             ("convert", tmp_path / "wide.npy", tmp_path / "x.safetensors", "--vocabulary=v"),

@@ -11,6 +11,7 @@ from jax_prompts.records import Records
 from jax_prompts.results.evaluation_scores import of_evaluation
 from jax_prompts.results.run_files import RunFiles
 from jax_prompts.results.run_scores import of_run
+from jax_prompts.run_folder import RunFolder
 
 HALF, MOST, ALL = right("11110000"), right("11111100"), right("11111111")
 
@@ -171,7 +172,7 @@ def test_an_evaluation_has_its_prompts_and_their_ensemble(tmp_path):
 def test_an_evaluation_of_several_tasks_has_those_of_each(tmp_path):
     parts = {task: make_evaluation(tmp_path / task, {"a": HALF}, task=task) for task in ("one", "two")}
     reports = {task: json.loads((part / "eval.json").read_text()) for task, part in parts.items()}
-    Records(str(tmp_path), None).write("eval.json", {"tasks": reports})
+    Records(RunFolder(tmp_path), None).write("eval.json", {"tasks": reports})
     found = of_evaluation(tmp_path)
     assert [(line.task, line.directory.name) for line in found] == [("one", "one"), ("two", "two")]
     assert all(line.members[0].predictions["evaluation"] for line in found)

@@ -1,0 +1,137 @@
+"""DATA_DIR: the directory of official files, on this machine, or in a bucket, from where it is copied to be read."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jax_prompts.config import Data
+from jax_prompts.data.cache_key import digest, local_root
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, RunError, system_reason
+from jax_prompts.storage import buckets, files
+
+_MAX_BYTES = 1 << 28  # of the table of versions, some 100 bytes a file
+
+
+@contextlib.contextmanager
+def on_this_machine(data: Data) -> Iterator[Data]:
+    """Settings whose DATA_DIR can be read as files; of one in a bucket all is copied here that is not here yet.
+
+    Errors of the block name the bucket, not the copy.
+
+    Raises:
+      ConfigError, RunError: see `listed`; the copy cannot be written.
+    """
+    if data.data_dir is None or not buckets.is_bucket(data.data_dir):
+        yield data
+        return
+    folder = _copied(data.data_dir)
+    with buckets.named(folder, data.data_dir):
+        yield dataclasses.replace(data, data_dir=str(folder))
+
+
+@contextlib.contextmanager
+def unread(data: Data) -> Iterator[Data]:
+    """Settings for what a task tells without its files: an empty directory in place of a DATA_DIR in a bucket."""
+    if data.data_dir is None or not buckets.is_bucket(data.data_dir):
+        yield data
+        return
+    with tempfile.TemporaryDirectory() as empty:
+        yield dataclasses.replace(data, data_dir=empty)
+
+
+def check(data_dir: str | None) -> None:
+    """Raises ConfigError where DATA_DIR is no directory, RunError where a bucket cannot be read."""
+    if data_dir is not None and not buckets.is_bucket(data_dir) and not pathlib.Path(data_dir).is_dir():
+        raise ConfigError(f"DATA_DIR {data_dir} is not a directory: set it to where the official files are")
+    if data_dir is not None and buckets.is_bucket(data_dir):
+        listed(data_dir)
+
+
+def listed(data_dir: str) -> dict[str, buckets.Stored]:
+    """The files of a DATA_DIR in a bucket.
+
+    Raises:
+      ConfigError: there are none.
+      RunError: it cannot be read.
+    """
+    try:
+        found = buckets.stored(data_dir)
+    except FileNotFoundError:
+        found = {}
+    except OSError as error:
+        raise RunError(f"DATA_DIR {data_dir} cannot be read: {system_reason(error)}") from error
+    if not found:
+        raise ConfigError(f"DATA_DIR {data_dir} holds no files: set it to where the official files are")
+    return found
+
+
+def versions(folder: pathlib.Path) -> dict[str, str]:
+    """Of the copy of a bucket: path of each file in it, and its version there; empty of any other folder."""
+    try:
+        found = json.loads(files.read(_table(folder), _MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_as_recorded(data_dir: str | None, recorded: Mapping[str, Any]) -> bool:
+    """Whether the file `recorded["path"]` has these bytes; one in a bucket that has its version is not read."""
+    if data_dir is not None and buckets.is_bucket(data_dir):
+        there = listed(data_dir).get(recorded["path"])
+        if there is None or there.size != recorded["bytes"]:
+            return False
+        if recorded.get("version") == there.version:
+            return True
+        file = _copied(data_dir) / recorded["path"]
+    else:
+        file = pathlib.Path(data_dir or ".", recorded["path"])
+    # The size first: it spares reading large files that cannot be equal.
+    if not file.is_file() or file.stat().st_size != recorded["bytes"]:
+        return False
+    return digest(file) == {name: recorded[name] for name in ("bytes", "sha256")}
+
+
+def _copied(url: str) -> pathlib.Path:
+    """The copy of a folder in a bucket, as it is there now."""
+    found = listed(url)
+    folder = local_root() / "data" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
+    here = versions(folder)
+    new = {name: there for name, there in found.items() if not _is_here(folder / name, there, here.get(name))}
+    if new:
+        size = sum(there.size for there in new.values())
+        log(f"copying {len(new)} files ({size / 1e6:,.1f} MB) of {url} to {folder}")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(files.write_errors(folder))
+        for name in here.keys() - found.keys():
+            (folder / name).unlink(missing_ok=True)
+        for name, there in new.items():
+            _copy(f"{url.rstrip('/')}/{name}", folder / name, there)
+        if new or here.keys() != found.keys():
+            table = {name: there.version for name, there in found.items()}
+            files.write(_table(folder), json.dumps(table))
+    return folder
+
+
+def _is_here(file: pathlib.Path, there: buckets.Stored, version: str | None) -> bool:
+    return version == there.version and file.is_file() and file.stat().st_size == there.size
+
+
+def _copy(url: str, file: pathlib.Path, there: buckets.Stored) -> None:
+    if ".." in file.parts:
+        raise RunError(f"{url} has a name that leads out of DATA_DIR: rename it")
+    try:
+        buckets.download(url, file, there)
+    except OSError as error:
+        raise RunError(f"{url} cannot be copied to {file}: {system_reason(error)}") from error
+
+
+def _table(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f"{folder.name}.json")
