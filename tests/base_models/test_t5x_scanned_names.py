@@ -97,7 +97,7 @@ def test_what_t5x_itself_computes(scan_layers, tmp_path):
         make_model(base),
         [jnp.asarray(stored[f"{side}coder_input_tokens"]) for side in ("en", "de")],
     )
-    logits_BUV = jax.jit(model.apply)({"params": load_weights(base, model)}, *batch)
+    logits_BUV = jax.jit(model.apply)({"params": load_weights(base, model)[0]}, *batch)
     np.testing.assert_allclose(logits_BUV, stored["logits"], atol=1e-5)
 
 
