@@ -54,3 +54,9 @@ TABLE = {
     "mpt_rank_2": MPT(length=4, rank=2),
     "mpt_as_peft": MPT(length=4, factors="normal"),
 }
+
+# One of each kind; the others of the table differ in what is no matter of members.
+KINDS = (
+    "prefix", "prefix_mlp", "full_deep", "prompt_tuning", "residual", "residual_separate", "mlp", "lstm", "p_tuning_mlp",
+    "p_tuning_lstm", "decomposed", "rank_probe", "explosive", "explosive_star", "superpos", "mpt",
+)  # fmt: skip

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods import TABLE
+from methods import KINDS, TABLE
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.weights import random_weights
@@ -130,7 +130,7 @@ EVERY_TIME = ("residual",)  # the others are slow
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
+    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 )
 def test_members_are_separate_runs_whatever_devices_and_activations(name, frozen):
     method = for_model(TABLE[name], CONFIG.prompt_width)

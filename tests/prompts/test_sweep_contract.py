@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from methods import TABLE
+from methods import KINDS, TABLE
 from test_contract import CONFIG, STEPS, B, D, batch, begun, close, member
 
 from jax_prompts import optim, partition, sweep
@@ -104,7 +104,7 @@ def assert_members_equal_their_own_runs(model, method, name, frozen, data, mesh=
 
 
 EVERY_TIME = ("residual", "adamw")  # the others are slow
-PAIRS = [*((name, "adamw") for name in TABLE), ("residual", "adafactor")]
+PAIRS = [*((name, "adamw") for name in KINDS), ("residual", "adafactor")]
 
 
 @pytest.mark.parametrize(
