@@ -3,12 +3,12 @@
 #
 #   ssh-add ~/.ssh/google_compute_engine      # once: gcloud asks for it where there are several workers
 #   TPU=my-slice ZONE=us-east5-b scripts/tpu_pod.sh setup
-#   TPU=my-slice ZONE=us-east5-b scripts/tpu_pod.sh train --gin_file=gin_configs/residual_xxl.gin --gin.MODEL_DIR=/mnt/nfs/run
+#   TPU=my-slice ZONE=us-east5-b scripts/tpu_pod.sh train --gin_file=gin_configs/residual_xxl.gin --gin.MODEL_DIR=gs://bucket/run
 #
 # `setup` copies this checkout to every worker, with changes that are not committed and new files that git does not
 # ignore, and installs it with uv, which brings a Python where the image's own is too old (Ubuntu 22.04: 3.10). Anything
 # else is run there as `t5x ...`.
-# MODEL_DIR has to be on a file system that all workers mount (Filestore, another NFS).
+# MODEL_DIR is in a bucket, or on a file system that all workers mount (Filestore, another NFS).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${TPU:?the name of the slice}" "${ZONE:?its zone}" "${1:?setup, or a command of t5x}"

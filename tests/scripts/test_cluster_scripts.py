@@ -174,5 +174,4 @@ def test_the_jobset_runs_a_command_on_every_machine_of_a_slice():
     chips = math.prod(map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")))
     machines = chips // container["resources"]["limits"]["google.com/tpu"]
     assert job["parallelism"] == job["completions"] == machines == 4
-    (directory,) = (x.removeprefix("MODEL_DIR=") for x in args.bindings if x.startswith("MODEL_DIR="))
-    assert directory.startswith(container["volumeMounts"][0]["mountPath"])
+    assert [x for x in args.bindings if x.startswith("MODEL_DIR=gs://")]  # which all pods reach
