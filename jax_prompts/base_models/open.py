@@ -148,7 +148,7 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
             kind, config = "native", _native_config(described)
             if (weight_dtype := described.get("weight_dtype")) is not None:
                 fingerprint = described.get("fingerprint")
-                if weight_dtype not in KINDS or not isinstance(fingerprint, str):
+                if weight_dtype not in list(KINDS) or not isinstance(fingerprint, str):
                     raise RunError(
                         f"config.json has weight_dtype {weight_dtype!r} and fingerprint {fingerprint!r}: convert the "
                         "model again"
