@@ -181,10 +181,11 @@ def widened(arrays: ArraySource, weight_dtype: str) -> ArraySource:
     """The numbers in float32 that a file of `narrowed` arrays stands for; the rest as it is.
 
     Raises:
-      RunError: a kernel without scales, or with others than it has inputs and outputs for.
+      RunError: a kernel without scales, scales without one, or others than it has inputs and outputs for.
     """
     kind, wide = KINDS[weight_dtype], dict(arrays)
-    kernels = {_beside(path, "kernel") for path in arrays if path.endswith(("/kernel", f"/{KERNEL_PACKED}"))}
+    ends = ("/kernel", f"/{KERNEL_PACKED}", f"/{KERNEL_SCALE}")
+    kernels = {_beside(path, "kernel") for path in arrays if path.endswith(ends)}
     for path in sorted(kernel for kernel in kernels if is_quantized(kernel, weight_dtype)):
         whole, scale = wide.pop(kind.whole_path(path), None), wide.pop(scale_path(path), None)
         if whole is None or scale is None or not _fit(whole, scale, kind):
@@ -196,7 +197,7 @@ def widened(arrays: ArraySource, weight_dtype: str) -> ArraySource:
 
 
 def _fit(whole: LazyArray, scale: LazyArray, kind: Kind) -> bool:
-    if whole.dtype != np.int8 or len(whole.shape) != 2:
+    if (whole.dtype, scale.dtype) != (np.int8, kind.scale_dtype) or len(whole.shape) != 2:
         return False
     inputs = whole.shape[0] * (2 if kind.packed else 1)
     return inputs % (kind.run or 1) == 0 and scale.shape == (kind.runs(inputs), whole.shape[1])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import make_model
@@ -283,7 +284,7 @@ def test_parameters_are_counted_as_those_that_are_stood_for(weight_dtype, scan_l
         ({"weight_dtype": ["int8"]}, r"weight_dtype \['int8'\]"),
         ({"weight_dtype": "int4"}, "config.json says int4, and .*kernel is not"),
         ({"fingerprint": None}, "fingerprint None: convert"),
-        ({"weight_dtype": None}, "kernel_scale"),
+        ({"weight_dtype": None}, "no weight_dtype, and there is .*kernel_scale: convert the model again"),
     ],
 )
 def test_a_quantised_model_that_is_not_what_it_says(folder, tmp_path, changes, words):
@@ -292,6 +293,26 @@ def test_a_quantised_model_that_is_not_what_it_says(folder, tmp_path, changes, w
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(RunError, match=words):
         load(str(tmp_path / "own"), "int8")
+
+
+@pytest.mark.parametrize(
+    ("weight_dtype", "end", "change"),
+    [
+        ("int8", "kernel", None),
+        ("int4", "kernel_packed", None),
+        ("int8", "kernel_scale", None),
+        ("int8", "kernel_scale", lambda x: x.astype(np.int8)),
+        ("int4", "kernel_packed", lambda x: x[:-1]),
+    ],
+)
+def test_a_quantised_file_with_other_arrays(folder, tmp_path, weight_dtype, end, change):
+    convert_model(folder, str(tmp_path / "own"), weight_dtype=weight_dtype)
+    file, key = tmp_path / "own" / "model.safetensors", f"decoder/layers_1/mlp/wi_0/{end}"
+    arrays = load_file(file)
+    array = arrays.pop(key)
+    save_file(arrays if change is None else arrays | {key: change(array)}, file)
+    with pytest.raises(RunError, match=f"says {weight_dtype}, and decoder/layers_1/mlp/wi_0/kernel is not"):
+        open_model(str(tmp_path / "own"))
 
 
 def test_a_model_that_another_system_quantised(tmp_path):
