@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jax_prompts import model_dir, partition
+from jax_prompts.base_models.quantize import frozen_count
 from jax_prompts.models.answers import inside_model
 from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
@@ -31,7 +32,7 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
         "task": run.data.task,
         "method": None if run.tunes_model else run.method_name,
         "tuned_parameters": partition.parameter_count(tuned),
-        "frozen_parameters": partition.parameter_count(setup.frozen),
+        "frozen_parameters": frozen_count(setup.frozen),
         "tuned_bytes": partition.byte_count(tuned),
         "frozen_bytes": partition.byte_count(setup.frozen),
         "optimizer_bytes": partition.byte_count(opt_state),

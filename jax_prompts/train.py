@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jax_prompts import best, memory, model_dir, optim, partition
 from jax_prompts.base_models.build import make_vocabulary
+from jax_prompts.base_models.quantize import frozen_count
 from jax_prompts.batches import batches_of
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.config import Data
@@ -115,7 +116,7 @@ def _train(
     metadata = best.metadata_of(setup, fingerprint, vocabulary.fingerprint)
     processes.assert_equal("base models", {metadata.base_model: fingerprint})
     log(
-        f"{run.model.name}: {partition.parameter_count(frozen):,} frozen parameters, "
+        f"{run.model.name}: {frozen_count(frozen):,} frozen parameters, "
         f"{partition.parameter_count(tuned):,} tuned "
         f"({'the whole model' if run.tunes_model else metadata.method}, members: {settings.members})"
     )
@@ -281,7 +282,7 @@ def _train(
         "cut": cuts,
         **demonstrations_of(caches["validation"]),
         "tuned_parameters": partition.parameter_count(setup.tuned),
-        "frozen_parameters": partition.parameter_count(frozen),
+        "frozen_parameters": frozen_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),
         "examples_per_second": examples_here / (stopwatch.tuning_seconds - compiling_seconds),
         "wall_seconds": stopwatch.seconds()["wall_seconds"],

@@ -35,6 +35,7 @@ from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.config import BaseModel, Optimizer
 from jax_prompts.cpu import compiler_options, restart_with_huge_pages
 from jax_prompts.data.length_groups import group_count
+from jax_prompts.errors import ConfigError
 from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.prompts import Method, for_model, init_members, prompt_kind_of
 from jax_prompts.prompts.prompt_file import PromptMetadata, save_prompt
@@ -190,9 +191,12 @@ def main() -> None:
 
     base = base_model(args)
     peers = peers_of(args)
-    model = make_model(base)
-    frozen, _ = load_weights(base, model)
-    prepared = {name: prepare(args, base, frozen, name) for name in args.methods}
+    try:
+        model = make_model(base)
+        frozen, _ = load_weights(base, model)
+        prepared = {name: prepare(args, base, frozen, name) for name in args.methods}
+    except ConfigError as error:  # such as int4 with a size that it does not divide
+        parser.error(str(error))
     texts, targets = (rows[0].tolist() for rows in random_rows(args, model.config.vocab_size))
     takes = {name: take for name, (take, _) in prepared.items()}
     takes |= {name: functools.partial(peer.step, texts, targets) for name, peer in peers.items()}

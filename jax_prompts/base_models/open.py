@@ -20,6 +20,7 @@ from jax_prompts.data.vocabularies.vocabulary_file import VOCABULARIES
 from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.quantized import KERNEL_SCALE
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.storage.json_file import read_object
 
@@ -148,12 +149,16 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
             kind, config = "native", _native_config(described)
             if (weight_dtype := described.get("weight_dtype")) is not None:
                 fingerprint = described.get("fingerprint")
-                if weight_dtype not in KINDS or not isinstance(fingerprint, str):
+                if weight_dtype not in list(KINDS) or not isinstance(fingerprint, str):
                     raise RunError(
                         f"config.json has weight_dtype {weight_dtype!r} and fingerprint {fingerprint!r}: convert the "
                         "model again"
                     )
                 arrays = widened(arrays, weight_dtype)
+            elif scales := [name for name in arrays if name.endswith(f"/{KERNEL_SCALE}")]:
+                raise RunError(
+                    f"config.json has no weight_dtype, and there is {scales[0]}: convert the model again"
+                )
         elif described.get("model_type") == "bert":
             arrays = hf_bert.to_ours(arrays)
             config = hf_bert.sizes(arrays, described)

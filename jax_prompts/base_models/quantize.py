@@ -94,16 +94,28 @@ def frozen_shapes(boxed: Tree, weight_dtype: str) -> Tree:
             kept[path] = box.replace_boxed(jax.ShapeDtypeStruct(shape, rest_dtype(weight_dtype)))
             continue
         kind, (*layers, inputs, outputs) = KINDS[weight_dtype], shape
-        if kind.run is not None and inputs % kind.run:
-            raise ConfigError(
-                f"WEIGHT_DTYPE {weight_dtype!r} has a scale for each {kind.run} inputs, and {path} has {inputs}: set "
-                "WEIGHT_DTYPE = 'int8'"
-            )
+        _check_runs(path, inputs, weight_dtype)
         scale = jax.ShapeDtypeStruct((*layers, kind.runs(inputs), outputs), kind.scale_dtype)
         whole = jax.ShapeDtypeStruct((*layers, kind.rows(inputs), outputs), np.int8)
         kept[kind.whole_path(path)] = box.replace_boxed(whole)
         kept[scale_path(path)] = Boxed(scale, (*box.names[:-2], None, box.names[-1]))
     return flax.traverse_util.unflatten_dict(kept, sep="/")
+
+
+def frozen_count(frozen: Tree) -> int:
+    """Numbers that a model's weights stand for, arrays or shapes as they are kept in memory."""
+    flat = flax.traverse_util.flatten_dict(frozen, sep="/")
+    numbers = {path: x.size for path, x in flat.items() if not path.endswith(f"/{KERNEL_SCALE}")}
+    return sum(size * (2 if path.endswith(f"/{KERNEL_PACKED}") else 1) for path, size in numbers.items())
+
+
+def _check_runs(path: str, inputs: int, weight_dtype: str) -> None:
+    run = KINDS[weight_dtype].run
+    if run is not None and inputs % run:
+        raise ConfigError(
+            f"{weight_dtype} has a scale for each {run} inputs, and {path} has {inputs}: use int8, which any number of "
+            "inputs fits"
+        )
 
 
 def quantize(
@@ -144,7 +156,11 @@ def quantized_tree(weights: Tree, weight_dtype: str) -> Tree:
 
 
 def narrowed(arrays: ArraySource, weight_dtype: str) -> ArraySource:
-    """What a file keeps of single layers: whole numbers and scales, and the rest in bfloat16."""
+    """What a file keeps of single layers: whole numbers and scales, and the rest in bfloat16.
+
+    Raises:
+      ConfigError: a kernel whose inputs do not divide into runs.
+    """
     kind, rest = KINDS[weight_dtype], rest_dtype(weight_dtype)
     kept: ArraySource = {}
     for path, array in arrays.items():
@@ -153,6 +169,7 @@ def narrowed(arrays: ArraySource, weight_dtype: str) -> ArraySource:
             kept[path] = LazyArray(array.shape, rest, read)
             continue
         inputs, outputs = array.shape
+        _check_runs(path, inputs, weight_dtype)
         shapes = (kind.rows(inputs), outputs), (kind.runs(inputs), outputs)
         for part, name in enumerate((kind.whole_path(path), scale_path(path))):
             dtype = kind.scale_dtype if part else np.dtype(np.int8)
@@ -164,10 +181,11 @@ def widened(arrays: ArraySource, weight_dtype: str) -> ArraySource:
     """The numbers in float32 that a file of `narrowed` arrays stands for; the rest as it is.
 
     Raises:
-      RunError: a kernel without scales, or with others than it has inputs and outputs for.
+      RunError: a kernel without scales, scales without one, or others than it has inputs and outputs for.
     """
     kind, wide = KINDS[weight_dtype], dict(arrays)
-    kernels = {_beside(path, "kernel") for path in arrays if path.endswith(("/kernel", f"/{KERNEL_PACKED}"))}
+    ends = ("/kernel", f"/{KERNEL_PACKED}", f"/{KERNEL_SCALE}")
+    kernels = {_beside(path, "kernel") for path in arrays if path.endswith(ends)}
     for path in sorted(kernel for kernel in kernels if is_quantized(kernel, weight_dtype)):
         whole, scale = wide.pop(kind.whole_path(path), None), wide.pop(scale_path(path), None)
         if whole is None or scale is None or not _fit(whole, scale, kind):
@@ -179,7 +197,7 @@ def widened(arrays: ArraySource, weight_dtype: str) -> ArraySource:
 
 
 def _fit(whole: LazyArray, scale: LazyArray, kind: Kind) -> bool:
-    if whole.dtype != np.int8 or len(whole.shape) != 2:
+    if (whole.dtype, scale.dtype) != (np.int8, kind.scale_dtype) or len(whole.shape) != 2:
         return False
     inputs = whole.shape[0] * (2 if kind.packed else 1)
     return inputs % (kind.run or 1) == 0 and scale.shape == (kind.runs(inputs), whole.shape[1])

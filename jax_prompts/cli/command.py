@@ -143,7 +143,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="start again up to N times after a preemption or a death, to go on from what is saved",
+        help="start again up to N times after a preemption, a failure or a death, to go on from what is saved",
     )
 
 

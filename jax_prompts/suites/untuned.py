@@ -8,6 +8,7 @@ from typing import Any
 
 from jax_prompts import model_dir, partition
 from jax_prompts.base_models.build import make_model
+from jax_prompts.base_models.quantize import frozen_count
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.data import protocols
 from jax_prompts.data.cuts import count_cuts
@@ -54,7 +55,7 @@ def evaluate_untuned(run: TrainRun, config_text: str) -> dict[str, Any]:
             "cut": cuts,
             **demonstrations_of(caches),
             "tuned_parameters": 0,
-            "frozen_parameters": partition.parameter_count(opened.params),
+            "frozen_parameters": frozen_count(opened.params),
             "wall_seconds": stopwatch.seconds()["wall_seconds"],
             "last_step": 0,
         }

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from jax_prompts import partition
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.convert import convert_model
 from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
 from jax_prompts.base_models.open import open_model
-from jax_prompts.base_models.quantize import KINDS, frozen_shapes, is_quantized, quantize
+from jax_prompts.base_models.quantize import KINDS, frozen_count, frozen_shapes, is_quantized, quantize
 from jax_prompts.base_models.weights import abstract_weights, load_weights, random_weights, save_model
 from jax_prompts.cli.inspection import describe
 from jax_prompts.config import BaseModel
@@ -253,20 +254,37 @@ def test_bytes_of_4_bits():
 
 def test_inputs_that_do_not_divide():
     odd = dataclasses.replace(TINY, emb_dim=96)
-    with pytest.raises(
-        ConfigError, match=r"'int4' has a scale for each 64 inputs, and .* has 96: set .*'int8'"
-    ):
+    with pytest.raises(ConfigError, match=r"int4 has a scale for each 64 inputs, and .* has 96: use int8"):
         frozen_shapes(abstract_weights(T5(odd)), "int4")
     frozen_shapes(abstract_weights(T5(odd)), "int8")
+
+
+@pytest.mark.parametrize("width", [32, 96])
+def test_a_model_whose_inputs_do_not_divide_is_not_written(tmp_path, width):
+    odd = dataclasses.replace(TINY, emb_dim=width)
+    save_model(tmp_path / "odd", nn.meta.unbox(random_weights(T5(odd), jax.random.key(3))), odd, {})
+    with pytest.raises(ConfigError, match=f"each 64 inputs, and .*kernel has {width}: use int8"):
+        convert_model(str(tmp_path / "odd"), str(tmp_path / "own"), weight_dtype="int4")
+    assert not (tmp_path / "own" / "config.json").exists()
+    convert_model(str(tmp_path / "odd"), str(tmp_path / "own"), weight_dtype="int8")
+
+
+@pytest.mark.parametrize("weight_dtype", ["bfloat16", *KINDS])
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_parameters_are_counted_as_those_that_are_stood_for(weight_dtype, scan_layers):
+    weights = abstract_weights(T5(dataclasses.replace(TINY, scan_layers=scan_layers)))
+    kept = nn.meta.unbox(frozen_shapes(weights, weight_dtype))
+    assert frozen_count(kept) == partition.parameter_count(weights)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"weight_dtype": "int3"}, "weight_dtype 'int3'"),
+        ({"weight_dtype": ["int8"]}, r"weight_dtype \['int8'\]"),
         ({"weight_dtype": "int4"}, "config.json says int4, and .*kernel is not"),
         ({"fingerprint": None}, "fingerprint None: convert"),
-        ({"weight_dtype": None}, "kernel_scale"),
+        ({"weight_dtype": None}, "no weight_dtype, and there is .*kernel_scale: convert the model again"),
     ],
 )
 def test_a_quantised_model_that_is_not_what_it_says(folder, tmp_path, changes, words):
@@ -275,6 +293,26 @@ def test_a_quantised_model_that_is_not_what_it_says(folder, tmp_path, changes, w
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(RunError, match=words):
         load(str(tmp_path / "own"), "int8")
+
+
+@pytest.mark.parametrize(
+    ("weight_dtype", "end", "change"),
+    [
+        ("int8", "kernel", None),
+        ("int4", "kernel_packed", None),
+        ("int8", "kernel_scale", None),
+        ("int8", "kernel_scale", lambda x: x.astype(np.int8)),
+        ("int4", "kernel_packed", lambda x: x[:-1]),
+    ],
+)
+def test_a_quantised_file_with_other_arrays(folder, tmp_path, weight_dtype, end, change):
+    convert_model(folder, str(tmp_path / "own"), weight_dtype=weight_dtype)
+    file, key = tmp_path / "own" / "model.safetensors", f"decoder/layers_1/mlp/wi_0/{end}"
+    arrays = load_file(file)
+    array = arrays.pop(key)
+    save_file(arrays if change is None else arrays | {key: change(array)}, file)
+    with pytest.raises(RunError, match=f"says {weight_dtype}, and decoder/layers_1/mlp/wi_0/kernel is not"):
+        open_model(str(tmp_path / "own"))
 
 
 def test_a_model_that_another_system_quantised(tmp_path):

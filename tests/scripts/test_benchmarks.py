@@ -58,6 +58,14 @@ def report(script, *arguments):
 
 
 @pytest.mark.slow
+def test_a_method_that_the_size_has_not_is_one_line():
+    command = [sys.executable, SCRIPTS / "bench_step.py", "--size=micro", "--methods=adapter_drop"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    line = "bench_step.py: error: Adapter.first_layer is 5 and the model has layers 0 to 2: set it to one of these"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == line
+
+
+@pytest.mark.slow
 def test_step():
     found = report("bench_step.py", *SMALL)
     assert found["examples_per_second"] == pytest.approx(2 / found["seconds_per_step"])
