@@ -21,7 +21,7 @@ class TrainRun:
     mixture.
 
     Attributes:
-      model_dir: directory in which the run leaves everything; made where it is not there.
+      model_dir: directory, or `gs://` folder, in which the run leaves everything; made where it is not there.
       model: the frozen model.
       data: text and batches.
       optimizer: how tuned parameters move.

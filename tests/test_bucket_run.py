@@ -68,7 +68,9 @@ def test_20_kills_at_any_write_leave_the_same_bytes(url, google, undisturbed, co
     while True:
         run, left = program(url, compile_cache), draw.randrange(1, 140)
         lines = []
-        reading = threading.Thread(target=lambda run=run, lines=lines: lines.extend(run.stderr))
+        reading = threading.Thread(
+            target=lambda run=run, lines=lines: lines.extend(iter(run.stderr.readline, ""))
+        )
         reading.start()
         before = google.written
         while run.poll() is None and killed < 20:
@@ -77,9 +79,8 @@ def test_20_kills_at_any_write_leave_the_same_bytes(url, google, undisturbed, co
                 killed += 1
                 break
             time.sleep(0.01)
-        run.wait()
         reading.join()
-        print(f"{left} writes, status {run.returncode}: {lines[-1:]}", file=sys.stderr)
+        run.communicate()
         resumed |= {line for line in lines if line.startswith("resuming at step")}
         if run.returncode == 0 and killed == 20:
             break

@@ -42,10 +42,15 @@ def read(path: PathOrUrl, limit: int) -> bytes:
       FileNotFoundError, IsADirectoryError (also for pipes and devices), TooLargeError, TimeoutError, OSError.
     """
     if isinstance(place := place_of(path), str):
-        return ask_file_system(place, lambda fs, file: _read_open(fs.open(file, "rb"), limit))
+        return ask_file_system(place, lambda fs, file: _read_open(_open(fs, file), limit))
     if not stat.S_ISREG(place.stat().st_mode):
         raise IsADirectoryError(errno.EISDIR, "not a file")
     return _read_open(open(place, "rb"), limit)
+
+
+def _open(fs: fsspec.AbstractFileSystem, file: str) -> Any:
+    fs.invalidate_cache()  # a listing of before may not have it
+    return fs.open(file, "rb")
 
 
 def _read_open(opened: Any, limit: int) -> bytes:

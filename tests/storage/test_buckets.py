@@ -86,6 +86,9 @@ def test_folders_are_listed_and_their_objects_copied(bucket, tmp_path):
     assert buckets.content(f"{bucket}/f/none", 9) == b""
     with pytest.raises(files.TooLargeError):
         buckets.content(f"{bucket}/f/big", 9)
+    buckets.upload(tmp_path / "big", f"{bucket}/f/later")  # behind a listing that a library may have kept
+    assert len(files.read(f"{bucket}/f/later", 1 << 20)) == 100_000
+    buckets.remove(f"{bucket}/f/later")
     files.write(f"{bucket}/f/big", b"another")
     assert buckets.stored(f"{bucket}/f")["big"].version != found["big"].version
     buckets.remove(f"{bucket}/f/big")
