@@ -138,6 +138,7 @@ def plus(state, step):
     return jax.tree.map(lambda x: x + step, state)
 
 
+@pytest.mark.slow
 def test_checkpoints_in_a_bucket_are_whole_or_not_there(url, state):
     saver = Checkpoints(f"{url}/checkpoints", keep=2)
     assert saver.restore_latest(*state) is None and saver.steps() == []

@@ -92,10 +92,8 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize(
-    "method",
-    [name if name == "residual" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
 def test_groups_are_the_step_of_the_unpadded_batch(method):
     whole = stepped(METHODS[method], [rows(np.sort(LENGTHS, axis=1), 16)])
     assert float(whole[1]["tokens"][0]) != float(whole[1]["tokens"][1])

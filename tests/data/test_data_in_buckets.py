@@ -93,6 +93,7 @@ def test_bad_data_in_a_bucket_is_named(bucket, toy: Data, small_vocabulary: Voca
             texts(data, small_vocabulary)
 
 
+@pytest.mark.slow
 def test_a_cache_is_filled_once_and_read_by_every_host(
     bucket, toy: Data, small_vocabulary: Vocabulary, fills, monkeypatch, tmp_path
 ) -> None:

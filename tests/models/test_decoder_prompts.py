@@ -110,9 +110,8 @@ def test_the_encoder_is_the_bare_model_unless_prompted_itself(params, kind):
 IDS = [range(V, V + P), [V + P, V + P + 1], []]  # prompts of unequal lengths, and none
 
 
-@pytest.mark.parametrize(
-    "kind", ["full_prefix", *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[:-1])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_a_batch_have_each_its_own_prefix(params, kind):
     tokens_BL, decoder_BU = texts(*IDS)
     prompts_QW, variables = random_prompts(kind, 8), {"params": params}  # more rows than anybody uses

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from jax_prompts import partition
 from jax_prompts.cli.arguments import parse
@@ -38,6 +39,7 @@ def account_of(*flags):
     return account(set_up(run, partition.mesh_of(run.model, jax.devices()[:1])))
 
 
+@pytest.mark.slow
 def test_rows_cost_alike_and_weights_once():
     """Whatever two batch sizes are compared; the model's weights are no part of a row."""
 

@@ -126,12 +126,8 @@ def test_contract(name, frozen, tmp_path):
     np.testing.assert_array_equal(logits(unfolded_PD), logits(loaded_PD))
 
 
-EVERY_TIME = ("residual",)  # the others are slow
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
 def test_members_are_separate_runs_whatever_devices_and_activations(name, frozen):
     method = for_model(TABLE[name], CONFIG.prompt_width)
     data = batch(method.length, len(SEEDS))

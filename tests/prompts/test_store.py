@@ -230,6 +230,7 @@ def test_a_writer_that_is_killed_leaves_a_sound_store(local, prompt):
     assert len(found.unknown) <= 6  # of each writer a prompt without its entry, and what it was writing
 
 
+@pytest.mark.slow
 def test_what_killed_writers_left_is_cleaned_up_and_nothing_else(local, prompt, capsys):
     path = prompt()
     made = writers(local, path, "abcdefgh", 10**6)

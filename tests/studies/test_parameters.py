@@ -23,6 +23,7 @@ def rows(found, model):
     return own, {(row["method"], row["length"]): row for row in own["methods"]}
 
 
+@pytest.mark.slow
 def test_counts_of_the_papers(found):
     xxl, of = rows(found, "t5_1_1_xxl")
     prompt = of["prompt_tuning", 100]
@@ -48,6 +49,7 @@ def test_counts_of_the_papers(found):
     }
 
 
+@pytest.mark.slow
 def test_every_size_and_method_is_counted(found):
     assert len(found["models"]) == 10
     for model in found["models"]:

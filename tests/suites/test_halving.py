@@ -117,6 +117,7 @@ def test_options_that_fail_are_left_behind_and_listed(tmp_path, monkeypatch):
     assert {score["row"] for score in report["rungs"][1]["scores"]} == {"micro, PT"}
 
 
+@pytest.mark.slow
 def test_minutes_are_measured(tmp_path, monkeypatch):
     """A step of each run takes 1/8 s of its group's, and nothing else takes time."""
     fine = worker.train

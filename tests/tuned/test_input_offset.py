@@ -109,6 +109,7 @@ def test_padding_and_what_else_is_in_the_batch_change_nothing(frozen):
     np.testing.assert_allclose(found, by_hand, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_decoding_step_by_step_is_the_same_function_and_the_decoders_words_have_no_offset(frozen):
     params, model = lay_in(frozen, LEAVES), T5(CONFIG)
     variables, tokens_BL, targets_BU = {"params": params}, jnp.asarray(TOKENS_BL), jnp.asarray(TARGETS_BU)

@@ -115,6 +115,7 @@ def test_quickstart_validation_shares_nothing_with_training(quickstart):
     assert words == {*reviews.GOOD, *reviews.BAD}
 
 
+@pytest.mark.slow
 def test_pretraining_never_shows_a_validation_sentence(quickstart, pretraining):
     text = "\n".join(f"{inputs}\n{targets}" for inputs, targets in pretraining)
     sentences = {sentence for review, _ in quickstart["validation"] for sentence in _sentences(review)}
