@@ -114,12 +114,7 @@ EVERYWHERE = ("prompt_tuning", "residual")  # the others on what divides every a
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "mesh"),
-    [
-        (method, mesh)
-        for method in METHODS
-        for mesh in MESHES
-        if method in EVERYWHERE or mesh in ("fsdp_model", "all")
-    ],
+    [(method, mesh) for method in METHODS for mesh in MESHES if method in EVERYWHERE or mesh == "all"],
 )
 def test_no_method_depends_on_any_mesh(method, mesh):
     check_same(mesh, method)

@@ -182,7 +182,7 @@ def test_any_number_of_processes_and_any_mesh_is_the_same_run(tmp_path, cache, w
 
 
 @slow
-@pytest.mark.parametrize("moment", range(6))
+@pytest.mark.parametrize("moment", range(3))
 def test_sigkill_at_any_moment_costs_nothing_but_time(tmp_path, cache, whole, moment):
     """Every third time while a checkpoint is being written; process 0 and 1 in turn."""
     directory, draw = tmp_path / "killed", random.Random(moment)
@@ -220,7 +220,7 @@ def test_sigkill_at_any_moment_costs_nothing_but_time(tmp_path, cache, whole, mo
 
 
 @slow
-@pytest.mark.parametrize(("index", "seconds"), [(0, 0.5), (1, 0.5), (0, 5.0), (1, 8.0)])
+@pytest.mark.parametrize(("index", "seconds"), [(0, 0.5), (1, 6.0)])
 def test_a_process_killed_before_the_run_begins_leaves_no_other_waiting(tmp_path, cache, index, seconds):
     """While it starts, meets the others, fills caches or loads."""
     several = start(2, **SHORT, CACHE_DIR=cache, MODEL_DIR=tmp_path / "killed")

@@ -57,6 +57,6 @@ TABLE = {
 
 # One of each kind; the others of the table differ in what is no matter of members.
 KINDS = (
-    "prefix", "prefix_mlp", "full_deep", "prompt_tuning", "residual", "residual_separate", "mlp", "lstm",
-    "p_tuning_mlp", "p_tuning_lstm", "decomposed", "rank_probe", "explosive", "explosive_star", "superpos", "mpt",
+    "prefix", "full_deep", "prompt_tuning", "residual", "residual_separate", "lstm", "p_tuning_mlp", "decomposed",
+    "explosive", "superpos", "mpt",
 )  # fmt: skip
