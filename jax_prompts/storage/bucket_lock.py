@@ -146,7 +146,6 @@ def _read(url: str) -> tuple[str, dict[str, Any]]:
     """Version and content of a lock; of one that is not there `_ABSENT` and nothing."""
 
     def ask(fs: Any, path: str) -> tuple[str, bytes]:
-        fs.invalidate_cache()
         version = str(fs.info(path)["generation"])
         return version, fs.cat_file(path)
 

@@ -42,15 +42,10 @@ def read(path: PathOrUrl, limit: int) -> bytes:
       FileNotFoundError, IsADirectoryError (also for pipes and devices), TooLargeError, TimeoutError, OSError.
     """
     if isinstance(place := place_of(path), str):
-        return ask_file_system(place, lambda fs, file: _read_open(_open(fs, file), limit))
+        return ask_file_system(place, lambda fs, file: _read_open(fs.open(file, "rb"), limit))
     if not stat.S_ISREG(place.stat().st_mode):
         raise IsADirectoryError(errno.EISDIR, "not a file")
     return _read_open(open(place, "rb"), limit)
-
-
-def _open(fs: fsspec.AbstractFileSystem, file: str) -> Any:
-    fs.invalidate_cache()  # a listing of before may not have it
-    return fs.open(file, "rb")
 
 
 def _read_open(opened: Any, limit: int) -> bytes:
@@ -156,7 +151,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _list(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
-    fs.invalidate_cache()  # others write there
     found = fs.ls(folder, detail=True)
     return {row["name"].rpartition("/")[2] for row in found if row["type"] == "file"} - {""}
 
@@ -169,7 +163,6 @@ def matching(pattern: str) -> list[str]:
     """
 
     def find(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
-        fs.invalidate_cache()  # others write there
         scheme = pattern.partition("://")[0]
         return sorted(f"{scheme}://{fs._strip_protocol(name).lstrip('/')}" for name in fs.glob(path))
 

@@ -67,10 +67,7 @@ def may_pass(error: OSError) -> bool:
 
 
 def _asked(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
-    for name in (
-        "gcsfs",
-        "google.auth",
-    ):  # they remark on every retry, and on every place without credentials
+    for name in ("gcsfs", "google.auth"):  # they remark on every retry, and every place without credentials
         logging.getLogger(name).setLevel(logging.CRITICAL)
     web = _web_protocols(url)
     options = {protocol: {"client_kwargs": {"raise_for_status": _refuse_failures}} for protocol in web}
@@ -94,6 +91,7 @@ def _missing(url: str, error: ImportError) -> OSError:
 
 
 def _answer(ask: Callable[[Any, str], Answer], fs: fsspec.AbstractFileSystem, path: str) -> Answer:
+    fs.invalidate_cache()  # others write there: what was listed before may be another
     try:
         return ask(fs, path)
     except FileNotFoundError as error:
