@@ -14,9 +14,10 @@ from jax_prompts.distributed.processes import primary
 from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import TrainRun
-from jax_prompts.storage import buckets, run_lock
+from jax_prompts.storage import run_lock
 from jax_prompts.storage.directories import check_possible, directory_for, instead_of_directory
 from jax_prompts.storage.home import local_path
+from jax_prompts.storage.remote import is_remote
 from jax_prompts.storage.temporary import temporary_path
 
 _PARTS = ("checkpoints", "metrics", "predictions", "tensorboard", "wandb")
@@ -40,7 +41,7 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[RunFolder]:
       ConfigError: it cannot be written, holds a run with another configuration, or one that cannot have these steps.
       RunError: another process has it, or something in it is damaged.
     """
-    remote = buckets.is_bucket(run.model_dir)
+    remote = is_remote(run.model_dir)
     directory = run.model_dir if remote else local_path(run.model_dir, "MODEL_DIR")
     with contextlib.ExitStack() as stack:
         with _usable(directory):
@@ -74,7 +75,7 @@ def _check_run(run: TrainRun, folder: RunFolder, config_text: str) -> None:
 
 def check_usable(path: str) -> None:
     """Raises ConfigError where a run could not begin in a directory, whichever run it is; writes nothing."""
-    if buckets.is_bucket(path):
+    if is_remote(path):
         run_folder.check_kind(path)  # what is there a run finds out
         return
     directory = local_path(path, "MODEL_DIR")

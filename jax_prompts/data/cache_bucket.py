@@ -22,6 +22,7 @@ from jax_prompts.display import log
 from jax_prompts.errors import RunError, system_reason
 from jax_prompts.storage import buckets
 from jax_prompts.storage.directories import atomic_directory
+from jax_prompts.storage.remote import is_remote
 
 _WHOLE = "whole.json"
 _MAX_BYTES = 1 << 20
@@ -37,7 +38,7 @@ def bring(place: pathlib.Path, cache_dir: str | None) -> bool:
     Raises:
       RunError: the bucket cannot be read, or a file in it is not what its filling wrote; the disk cannot be written.
     """
-    if cache_dir is None or not buckets.is_bucket(cache_dir):
+    if cache_dir is None or not is_remote(cache_dir):
         return True
     url = _url(place, cache_dir)
     try:
@@ -66,7 +67,7 @@ def new_cache(
     Raises:
       RunError: the disk or the bucket cannot be written.
     """
-    remote = cache_dir is not None and buckets.is_bucket(cache_dir)
+    remote = cache_dir is not None and is_remote(cache_dir)
     try:
         with atomic_directory(place, (lambda: False) if remote else usable) as temporary:
             yield temporary

@@ -16,9 +16,9 @@ from jax_prompts.config import Data
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError, system_reason
-from jax_prompts.storage import buckets
 from jax_prompts.storage.directories import check_possible
 from jax_prompts.storage.home import local_path, with_home
+from jax_prompts.storage.remote import is_remote
 
 FORMAT = 3  # raise it when a change in cache.py or fill.py makes other tokens or other files
 Directory = Callable[[str], pathlib.Path]
@@ -51,7 +51,7 @@ def cache_root(cache_dir: str | None) -> pathlib.Path:
     """Where caches are kept on this machine: `cache_dir`, of a bucket its copies below `local_root`, else that."""
     if cache_dir is None:
         return local_root()
-    if buckets.is_bucket(cache_dir):
+    if is_remote(cache_dir):
         return local_root() / "buckets" / hashlib.sha256(cache_dir.rstrip("/").encode()).hexdigest()[:12]
     return pathlib.Path(with_home(cache_dir).removeprefix("file://"))
 

@@ -16,6 +16,7 @@ from jax_prompts.data.cache_key import digest, local_root
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import buckets, files
+from jax_prompts.storage.remote import is_remote
 
 _MAX_BYTES = 1 << 28  # of the table of versions, some 100 bytes a file
 
@@ -29,7 +30,7 @@ def on_this_machine(data: Data) -> Iterator[Data]:
     Raises:
       ConfigError, RunError: see `listed`; the copy cannot be written.
     """
-    if data.data_dir is None or not buckets.is_bucket(data.data_dir):
+    if data.data_dir is None or not is_remote(data.data_dir):
         yield data
         return
     folder = _copied(data.data_dir)
@@ -40,7 +41,7 @@ def on_this_machine(data: Data) -> Iterator[Data]:
 @contextlib.contextmanager
 def unread(data: Data) -> Iterator[Data]:
     """Settings for what a task tells without its files: an empty directory in place of a DATA_DIR in a bucket."""
-    if data.data_dir is None or not buckets.is_bucket(data.data_dir):
+    if data.data_dir is None or not is_remote(data.data_dir):
         yield data
         return
     with tempfile.TemporaryDirectory() as empty:
@@ -49,9 +50,9 @@ def unread(data: Data) -> Iterator[Data]:
 
 def check(data_dir: str | None) -> None:
     """Raises ConfigError where DATA_DIR is no directory, RunError where a bucket cannot be read."""
-    if data_dir is not None and not buckets.is_bucket(data_dir) and not pathlib.Path(data_dir).is_dir():
+    if data_dir is not None and not is_remote(data_dir) and not pathlib.Path(data_dir).is_dir():
         raise ConfigError(f"DATA_DIR {data_dir} is not a directory: set it to where the official files are")
-    if data_dir is not None and buckets.is_bucket(data_dir):
+    if data_dir is not None and is_remote(data_dir):
         listed(data_dir)
 
 
@@ -84,7 +85,7 @@ def versions(folder: pathlib.Path) -> dict[str, str]:
 
 def is_as_recorded(data_dir: str | None, recorded: Mapping[str, Any]) -> bool:
     """Whether the file `recorded["path"]` has these bytes; one in a bucket that has its version is not read."""
-    if data_dir is not None and buckets.is_bucket(data_dir):
+    if data_dir is not None and is_remote(data_dir):
         there = listed(data_dir).get(recorded["path"])
         if there is None or there.size != recorded["bytes"]:
             return False

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_prompts.results.endings import MOST, Cells, Ending, command, cut_lines, few, more_row, number_text
-from jax_prompts.storage.buckets import is_bucket
+from jax_prompts.storage.remote import is_remote
 
 Summary = dict[str, Any]
 _COLUMNS = ("", "score", "deviation", "before tuning", "majority class", "on test examples", "best step")
@@ -50,7 +50,7 @@ def end_of_run(summary: Summary, model_dir: str) -> Ending:
         directory=model_dir,
         written=[*(pathlib.Path(file).name for file in tuned[:_SHOWN_FILES]), *more, *_PARTS],
         # Configurations and reports are read from directories.
-        commands=[] if is_bucket(model_dir) else _commands(summary, pathlib.Path(model_dir), tuned),
+        commands=[] if is_remote(model_dir) else _commands(summary, pathlib.Path(model_dir), tuned),
     )
 
 

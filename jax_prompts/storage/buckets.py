@@ -55,11 +55,6 @@ def be_patient() -> None:
         fsspec.register_implementation(name, Patient, clobber=True)
 
 
-def is_bucket(path: str) -> bool:
-    """Whether a path is a URL, and not of this machine."""
-    return "://" in path and not path.startswith("file://")
-
-
 def stored(folder: str) -> dict[str, Stored]:
     """All objects below a folder's URL, by their path in it; none where there is no such folder.
 

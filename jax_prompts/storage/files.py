@@ -21,7 +21,7 @@ import fsspec
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage.directories import make_directory
 from jax_prompts.storage.home import with_home
-from jax_prompts.storage.remote import ask_file_system
+from jax_prompts.storage.remote import ask_file_system, is_remote
 from jax_prompts.storage.temporary import sync, temporary_path
 
 PathOrUrl = str | os.PathLike[str]
@@ -183,4 +183,4 @@ def age(path: PathOrUrl) -> float:
 def place_of(path: PathOrUrl) -> Path | str:
     """A path on this machine, or the URL of a remote one."""
     path = with_home(path)
-    return path if "://" in path and not path.startswith("file://") else Path(path.removeprefix("file://"))
+    return path if is_remote(path) else Path(path.removeprefix("file://"))

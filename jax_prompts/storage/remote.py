@@ -28,6 +28,11 @@ _NETWORK = ("aiohttp", "asyncio", "botocore", "requests", "urllib3")  # whose ow
 Answer = TypeVar("Answer")
 
 
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL, and not of this machine."""
+    return "://" in path and not path.startswith("file://")
+
+
 def ask_file_system(url: str, ask: Callable[[fsspec.AbstractFileSystem, str], Answer]) -> Answer:
     """Answer of `ask(file system of the URL, path there)`.
 
