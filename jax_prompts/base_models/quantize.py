@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray
+from jax_prompts.models import quantized
 from jax_prompts.models.quantized import KERNEL_PACKED, KERNEL_SCALE
 
 Tree = Any
@@ -49,6 +50,10 @@ class Kind:
     def rows(self, inputs: int) -> int:
         """Bytes of an output."""
         return inputs // 2 if self.packed else inputs
+
+    def inputs(self, rows: int) -> int:
+        """I of so many bytes of an output."""
+        return rows * 2 if self.packed else rows
 
     def whole_path(self, path: str) -> str:
         """Where a kernel's whole numbers lie."""
@@ -190,16 +195,16 @@ def widened(arrays: ArraySource, weight_dtype: str) -> ArraySource:
         whole, scale = wide.pop(kind.whole_path(path), None), wide.pop(scale_path(path), None)
         if whole is None or scale is None or not _fit(whole, scale, kind):
             raise RunError(f"config.json says {weight_dtype}, and {path} is not: convert the model again")
-        inputs = whole.shape[0] * (2 if kind.packed else 1)
+        shape = kind.inputs(whole.shape[0]), whole.shape[1]
         read = functools.partial(_read_wide, whole, scale, kind)
-        wide[path] = LazyArray((inputs, whole.shape[1]), np.dtype(np.float32), read)
+        wide[path] = LazyArray(shape, np.dtype(np.float32), read)
     return wide
 
 
 def _fit(whole: LazyArray, scale: LazyArray, kind: Kind) -> bool:
     if (whole.dtype, scale.dtype) != (np.int8, kind.scale_dtype) or len(whole.shape) != 2:
         return False
-    inputs = whole.shape[0] * (2 if kind.packed else 1)
+    inputs = kind.inputs(whole.shape[0])
     return inputs % (kind.run or 1) == 0 and scale.shape == (kind.runs(inputs), whole.shape[1])
 
 
@@ -212,9 +217,5 @@ def _read_part(array: LazyArray, kind: Kind, part: int, index: Index) -> np.ndar
 
 
 def _read_wide(whole: LazyArray, scale: LazyArray, kind: Kind, index: Index) -> np.ndarray:
-    scale_GO = scale[slice(None), index[1]].astype(np.float32)
-    whole_GIO = whole[slice(None), index[1]].reshape(len(scale_GO), -1, scale_GO.shape[1])
-    if kind.packed:
-        whole_GIO = np.concatenate([(whole_GIO << 4) >> 4, whole_GIO >> 4], axis=1)
-    wide_GIO = whole_GIO.astype(np.float32) * scale_GO[:, None]
-    return wide_GIO.reshape(-1, scale_GO.shape[1])[index[0]]
+    columns = slice(None), index[1]
+    return quantized.widened(whole[columns], scale[columns], np.float32, packed=kind.packed, xp=np)[index[0]]

@@ -73,16 +73,11 @@ def abstract_weights(model: Model) -> Tree:
 
 def with_axes(model: Model, weights: Tree) -> Tree:
     """The model's weights, each boxed with its logical axes; of packed kernels the shape, and no scales."""
-    boxed = abstract_weights(model)
-    axes, shapes = (
-        nn.get_partition_spec(boxed),
-        flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/"),
-    )
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
-    named = {
-        path: nn.LogicallyPartitioned(flat.get(path, shapes[path]), tuple(names))
-        for path, names in flax.traverse_util.flatten_dict(axes, sep="/").items()
-    }
+    boxed = flax.traverse_util.flatten_dict(
+        abstract_weights(model), sep="/", is_leaf=lambda _, x: isinstance(x, nn.LogicallyPartitioned)
+    )
+    named = {path: box.replace_boxed(flat.get(path, box.value)) for path, box in boxed.items()}
     return flax.traverse_util.unflatten_dict(named, sep="/")
 
 

@@ -46,8 +46,13 @@ class Quantized:
 
     def astype(self, dtype: DTypeLike) -> Float[Array, " I *o"]:
         """The numbers that it stands for."""
-        runs, *outputs = self.scale_GO.shape
-        whole_GIO = self.whole.reshape(runs, -1, *outputs)
-        if self.packed:
-            whole_GIO = jnp.concatenate([(whole_GIO << 4) >> 4, whole_GIO >> 4], axis=1)
-        return (whole_GIO.astype(dtype) * self.scale_GO[:, None].astype(dtype)).reshape(self.shape)
+        return widened(self.whole, self.scale_GO, dtype, packed=self.packed)
+
+
+def widened(whole: Any, scale_GO: Any, dtype: DTypeLike, *, packed: bool, xp: Any = jnp) -> Any:
+    """The numbers `[I, ...]` that a kernel stands for; `xp` is `jax.numpy` or `numpy`, whichever has it."""
+    runs, *outputs = scale_GO.shape
+    whole_GIO = whole.reshape(runs, -1, *outputs)
+    if packed:
+        whole_GIO = xp.concatenate([(whole_GIO << 4) >> 4, whole_GIO >> 4], axis=1)
+    return (whole_GIO.astype(dtype) * scale_GO[:, None].astype(dtype)).reshape(-1, *outputs)
