@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from jax_prompts.distributed.supervisor import die_with, leave, pass_on_to
+from jax_prompts.distributed.supervisor import die_with, leave, leave_as, pass_on_to
 
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60
 _NOT_AGAIN = (0, 2)  # done; settings that cannot work
@@ -35,10 +35,7 @@ def start_again(args: argparse.Namespace) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         ended = f"status {code}" if code >= 0 else signal.Signals(-code).name
         if code in _NOT_AGAIN or told or start == args.restarts:
-            if code < 0:
-                reason = "stopped by Ctrl-C" if signal.SIGINT in told else f"ended by {ended}"
-                print(f"t5x {args.command}: {reason}", file=sys.stderr)
-            leave(code if code >= 0 else 130 if signal.SIGINT in told else 1)
+            leave_as(args.command, code, told)
         pause = min(_PAUSE_SECONDS * 2**start, _LONGEST_PAUSE_SECONDS)
         print(
             f"t5x {args.command}: ended with {ended}; restart {start + 1} of {args.restarts} in {pause} s",

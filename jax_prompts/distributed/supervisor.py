@@ -73,16 +73,27 @@ def supervise(args: argparse.Namespace) -> None:
     native.start()
     _, status = os.waitpid(child, 0)
     native.join(timeout=5)  # what else has the pipe open may outlive the child
-    code = os.waitstatus_to_exitcode(status)
+    reason = native.fatal and how_it_ended(native.fatal, args.initialization_timeout)
+    leave_as(args.command, os.waitstatus_to_exitcode(status), passed_on, reason)
+
+
+def leave_as(command: str, code: int, passed_on: list[int], reason: str = "") -> NoReturn:
+    """Exits as a child did; where a signal ended it, with 130 for Ctrl-C or 1, and one line that says why.
+
+    Args:
+      command: of t5x.
+      code: of the child, below 0 that of a signal.
+      passed_on: what `pass_on_to` gave it.
+      reason: what is known besides the signal's name.
+    """
     if code >= 0:
         leave(code)
-    if signal.SIGINT in passed_on:
-        print(f"t5x {args.command}: stopped by Ctrl-C", file=sys.stderr)
-        leave(130)
-    killed = signal.Signals(-code).name
-    reason = native.fatal and how_it_ended(native.fatal, args.initialization_timeout)
-    print(f"t5x {args.command}: {printable(reason) or f'ended by {killed}'}", file=sys.stderr)
-    leave(1)
+    by_ctrl_c = signal.SIGINT in passed_on
+    known = (
+        "stopped by Ctrl-C" if by_ctrl_c else printable(reason) or f"ended by {signal.Signals(-code).name}"
+    )
+    print(f"t5x {command}: {known}", file=sys.stderr)
+    leave(130 if by_ctrl_c else 1)
 
 
 def pass_on_to(child: int) -> list[int]:
