@@ -267,7 +267,7 @@ def test_eval_and_infer_from_a_filled_cache_import_no_tensorflow(uninterrupted, 
         target,
     )
     ask = command("infer", *map(str, flags), gin_file="gin_configs/quickstart_infer.gin",
-                  INITIAL_CHECKPOINT_PATH="None")  # fmt: skip
+                  INITIAL_CHECKPOINT_PATH="None", SCAN_LAYERS=True)  # fmt: skip
     done = without_tensorflow(ask)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in target.read_text().splitlines()]
