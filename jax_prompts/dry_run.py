@@ -35,6 +35,7 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
         "frozen_parameters": frozen_count(setup.frozen),
         "tuned_bytes": partition.byte_count(tuned),
         "frozen_bytes": partition.byte_count(setup.frozen),
+        "frozen_bytes_by_part": partition.bytes_by_part(setup.frozen),
         "optimizer_bytes": partition.byte_count(opt_state),
         "batch": {
             "members": run.training.members,

@@ -250,6 +250,16 @@ def byte_count(tree: Tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def bytes_by_part(tree: dict[str, Tree]) -> dict[str, dict[str, int]]:
+    """Bytes of each of a tree's parts, by dtype: `{"encoder": {"int8": 18874368, "bfloat16": ...}, ...}`."""
+    parts: dict[str, dict[str, int]] = {}
+    for part, leaves in tree.items():
+        by_dtype = parts.setdefault(part, {})
+        for leaf in jax.tree.leaves(leaves):
+            by_dtype[leaf.dtype.name] = by_dtype.get(leaf.dtype.name, 0) + byte_count(leaf)
+    return parts
+
+
 def bytes_per_device(shapes: Tree) -> int:
     """Bytes that one device holds of a tree of `sharded_shapes`."""
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))

@@ -149,6 +149,29 @@ def test_ready_runs(name):
     assert run.data.task == "super_glue_cb_v102"
 
 
+def test_frozen_bytes_by_part_and_dtype():
+    files = ["models/t5_1_1_small", "prompts/prompt_tuning", "recipes/lester2021", "runs/train"]
+    found = dry_run_of(files, "MIXTURE_OR_TASK_NAME=super_glue_rte_v102", "WEIGHT_DTYPE=int8")
+    rows, layers, D, joined, mlp = 32_128, 8, 512, 384, 1024
+    attention, scales = 4 * D * joined, 3 * joined + D  # query, key, value; out
+    encoder_rest = layers * (D * mlp + 2 * D) + D + 32 * 6  # wo and norms; the last norm, relative positions
+    decoder_rest = layers * (D * mlp + 3 * D) + D + 32 * 6 + rows * D
+    assert found["frozen_bytes_by_part"] == {
+        "token_embedder": {"bfloat16": 2 * rows * D},
+        "encoder": {
+            "int8": layers * (attention + 2 * D * mlp),
+            "float32": 4 * layers * (scales + 2 * mlp),
+            "bfloat16": 2 * encoder_rest,
+        },
+        "decoder": {
+            "int8": layers * (2 * attention + 2 * D * mlp),
+            "float32": 4 * layers * (2 * scales + 2 * mlp),
+            "bfloat16": 2 * decoder_rest,
+        },
+    }
+    assert found["frozen_bytes"] == sum(sum(part.values()) for part in found["frozen_bytes_by_part"].values())
+
+
 def test_bytes_of_each_device_follow_the_mesh():
     settings = ["MIXTURE_OR_TASK_NAME=super_glue_rte_v102", "Optimizer.name=adamw"]
     files = ["models/t5_1_1_lm100k_xxl", "prompts/residual", "recipes/residual2023", "runs/train"]
