@@ -30,7 +30,7 @@ def batches_of(
             batch_size=data.batch_size,
             inputs_length=setup.inputs_length,
             targets_length=setup.targets_length,
-            prompt_ids=setup.prompt_ids_P,
+            prompt_ids_TP=setup.prompt_ids_TP,
             special_tokens=special_tokens,
             start_step=start_step,
             groups=plan.groups,

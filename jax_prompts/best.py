@@ -26,22 +26,28 @@ from jax_prompts.errors import ConfigError, RunError, hide_secrets
 from jax_prompts.members import put
 from jax_prompts.prompts import PromptMetadata, load_prompt, prompt_kind_of, save_prompt
 from jax_prompts.prompts.prompt_file import settings_of
+from jax_prompts.scoring.best_tracker import metric_name, selection_metric
 from jax_prompts.setup import Setup
 from jax_prompts.state import fold_tuned, of_member
 from jax_prompts.tuned import adapter_activation, constants_of
 from jax_prompts.tuned.leaves import flat, lay_in
 
 Tree = Any
+SUFFIX = ".safetensors"
 
 
 def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
-    """Paths of the members' best: a prompt file each, or the tuned model's directory."""
+    """Paths of the members' best: a prompt file each, a directory with one of each task, or the tuned model's."""
     members = setup.run.training.members
     if setup.run.tunes_model:
         return [directory / "model"]
-    if members == 1:
-        return [directory / "prompt.safetensors"]
-    return [directory / f"prompt-{member}.safetensors" for member in range(members)]
+    name, suffix = ("prompts", "") if setup.prompt_tasks else ("prompt", SUFFIX)
+    numbers = [""] if members == 1 else [f"-{member}" for member in range(members)]
+    return [directory / f"{name}{number}{suffix}" for number in numbers]
+
+
+def _file_of(best: pathlib.Path, task: str) -> pathlib.Path:
+    return best / f"{task}{SUFFIX}"
 
 
 def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str) -> PromptMetadata:
@@ -71,6 +77,17 @@ def scored(metadata: PromptMetadata, chosen: dict[str, Any]) -> PromptMetadata:
     return dataclasses.replace(metadata, metric=chosen["metric"], score=chosen["value"], step=chosen["step"])
 
 
+def _of_task(setup: Setup, metadata: PromptMetadata, chosen: dict[str, Any], task: str) -> PromptMetadata:
+    """`scored` of one task's own prompt, with that task's score, where it was evaluated, at the common step."""
+    own = dataclasses.replace(metadata, task=task, labels=setup.labels_of[task])
+    metrics = {name: found for name, found in chosen["metrics"].items() if name == task}
+    if not metrics:
+        return dataclasses.replace(own, step=chosen["step"])
+    wanted = setup.run.training.metric
+    value, _ = selection_metric(metrics, wanted)
+    return scored(own, {**chosen, "metric": metric_name(metrics, wanted), "value": value})
+
+
 def none_yet(setup: Setup) -> Tree:
     """Zeros as `fold_tuned` gives them, on every device, for `keep`; empty where the whole model is tuned."""
     if setup.run.tunes_model:
@@ -87,14 +104,16 @@ def keep(setup: Setup, best: Tree, members: Sequence[int], folded: Tree, improve
     return put(best, folded, members, improved, partition.replicated(setup.mesh))
 
 
-def save(file: pathlib.Path, setup: Setup, folded: Tree, metadata: PromptMetadata) -> None:
-    """Writes what one member tuned, folded: a prompt file, or the whole model.
+def save(
+    file: pathlib.Path, setup: Setup, folded: Tree, metadata: PromptMetadata, chosen: dict[str, Any]
+) -> None:
+    """Writes what one member tuned, folded: a prompt file, those of its tasks, or the whole model.
 
     Args:
       file: of the member, see `files_of`.
-      setup: of the run.
+      setup, metadata: of the run.
       folded: the member's part of `state.fold_tuned`.
-      metadata: `metadata_of` the run, with metric, score and step.
+      chosen: the member's part of `BestTracker.best`.
 
     Raises:
       RunError: values that are not finite, or a file that cannot be written.
@@ -102,13 +121,18 @@ def save(file: pathlib.Path, setup: Setup, folded: Tree, metadata: PromptMetadat
     # All processes gather, the primary one writes.
     if setup.run.tunes_model:
         vocabulary = {"fingerprint": metadata.tokenizer_fingerprint}
-        origin = {**dataclasses.asdict(metadata), "vocabulary": vocabulary}
+        origin = {**dataclasses.asdict(scored(metadata, chosen)), "vocabulary": vocabulary}
         by_primary(save_model)(file, gathered(folded["model"]), setup.model.config, origin)
-    else:
-        found = gathered(folded)
-        prompt_PD = found.get("prompt", np.zeros((0, 0), np.float32))
-        constants = {path: box.value for path, box in constants_of(setup.run.leaves).items()}
-        by_primary(save_prompt)(file, prompt_PD, metadata, {**flat(found.get("model", {})), **constants})
+        return
+    found = gathered(folded)
+    prompt_PD = found.get("prompt", np.zeros((0, 0), np.float32))
+    constants = {path: box.value for path, box in constants_of(setup.run.leaves).items()}
+    leaves = {**flat(found.get("model", {})), **constants}
+    if not setup.prompt_tasks:
+        by_primary(save_prompt)(file, prompt_PD, scored(metadata, chosen), leaves)
+    prompts = np.split(prompt_PD, len(setup.prompt_tasks) or 1)
+    for task, own_PD in zip(setup.prompt_tasks, prompts, strict=False):
+        by_primary(save_prompt)(_file_of(file, task), own_PD, _of_task(setup, metadata, chosen, task), leaves)
 
 
 def restore(
@@ -134,15 +158,15 @@ def restore(
     stale = [
         member
         for member, (file, chosen) in enumerate(zip(files, chosen_E, strict=True))
-        if chosen is not None and not _holds(file, chosen["step"])
+        if chosen is not None and not _holds(file, setup, chosen["step"])
     ]
     for member in json.loads(from_primary("stale files", json.dumps(stale))):
         file, chosen = files[member], chosen_E[member]
         assert chosen is not None
         if best:
-            save(file, setup, of_member(best, member), scored(metadata, chosen))
+            save(file, setup, of_member(best, member), metadata, chosen)
         elif chosen["step"] == step:
-            save(file, setup, of_member(tuned, member), scored(metadata, chosen))
+            save(file, setup, of_member(tuned, member), metadata, chosen)
         else:
             raise RunError(
                 f"{file} is gone, which was the best at step {chosen['step']}, and the checkpoint holds step {step}: "
@@ -151,13 +175,17 @@ def restore(
         log(f"{file} is written again, from the checkpoint of step {step}")
 
 
-def _holds(file: pathlib.Path, step: int) -> bool:
-    if file.suffix != ".safetensors":  # a whole model, which a run writes again when it comes to its step
+def _holds(file: pathlib.Path, setup: Setup, step: int) -> bool:
+    if setup.run.tunes_model:  # which a run writes again when it comes to its step
         return (file / "config.json").is_file() and (file / "model.safetensors").is_file()
     try:
-        return load_prompt(file)[1].step == step
+        return all(load_prompt(each)[1].step == step for each in _prompt_files(file, setup))
     except (ConfigError, RunError):
         return False
+
+
+def _prompt_files(file: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
+    return [_file_of(file, task) for task in setup.prompt_tasks] or [file]
 
 
 def load(
@@ -170,6 +198,10 @@ def load(
     """
     if setup.run.tunes_model:
         return [load_saved(files[0])], None
-    read = [load_tuned(setup.model, file, setup.labels) for file in files]
-    params_E = [lay_in(frozen, leaves) for _, leaves, _ in read]
-    return params_E, None if setup.method is None else jnp.stack([prompt_PD for prompt_PD, *_ in read])
+    read_ET = [
+        [load_tuned(setup.model, each, setup.labels) for each in _prompt_files(file, setup)] for file in files
+    ]
+    params_E = [lay_in(frozen, leaves) for (_, leaves, _), *_ in read_ET]
+    if setup.method is None:
+        return params_E, None
+    return params_E, jnp.stack([jnp.concatenate([prompt_PD for prompt_PD, *_ in read]) for read in read_ET])

@@ -23,8 +23,8 @@ def dry_run(run: TrainRun) -> dict[str, Any]:
       ConfigError: settings that cannot work.
     """
     model_dir.check_usable(run.model_dir)
-    check_task(run)
-    setup = set_up(run, partition.mesh_of(run.model))
+    tasks = check_task(run)
+    setup = set_up(run, partition.mesh_of(run.model), tasks=tasks)
     tuned = {**setup.tuned, "model": inside_model(setup.tuned.get("model", {}))}
     # Of a verbaliser alone nothing is known.
     opt_state = partition.state_shapes(setup.optimizer, tuned) if jax.tree.leaves(tuned) else {}

@@ -29,6 +29,8 @@ class TrainRun:
       method: a prompt method; None: no prompt.
       tuned: kinds of leaves that are tuned inside the model (`tuned/`), one or several; None: none.
       initializer: where the prompt's table starts; None: as the method's paper says.
+      prompt_of_each_task: whether each task of a mixture has a prompt of its own (`prompts/task_prompts.py`).
+      shared_by_tasks: parameters of the method that these have in common.
       decoding: how answers are generated for validation.
       sweep: values of settings by name, of which every combination is a member, or the settings of each member, by
         name (`sweep.py`); None: members differ in their seeds.
@@ -43,6 +45,8 @@ class TrainRun:
     method: Method | None = None
     tuned: TunedLeaves | tuple[TunedLeaves, ...] | None = None
     initializer: Initializer | None = None
+    prompt_of_each_task: bool = False
+    shared_by_tasks: tuple[str, ...] = ()
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
     sweep: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
     variants: tuple[Variant, ...] = ()

@@ -32,7 +32,7 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import Bert
 from jax_prompts.models.mask_place import with_mask
-from jax_prompts.prompts import Method, for_model, prompt_kind_of
+from jax_prompts.prompts import Method, TaskPrompts, for_model, prompt_kind_of
 from jax_prompts.runs import TrainRun
 from jax_prompts.tuned import (
     adapter_activation,
@@ -61,28 +61,27 @@ class Setup:
 
     Attributes:
       run: its settings, the method as the model needs it, leaves as the task does.
+      method: the prompt method, of each task where these have prompts of their own; None: no prompt is tuned.
       mesh: the devices.
       model: the base model, with the task's classes where it is a BERT.
       labels: the task's class labels; empty where answers are free text.
+      labels_of: these of each task of a mixture.
       steps: of the optimiser.
       optimizer: for so many steps.
       tuned, opt_state, frozen: shape, dtype and sharding of every array; the first two with the members' axis E.
     """
 
     run: TrainRun
+    method: Method | None
     mesh: Mesh
     model: Model
     labels: Labels
+    labels_of: dict[str, Labels]
     steps: int
     optimizer: optax.GradientTransformation
     tuned: Tree
     opt_state: Tree
     frozen: Tree
-
-    @property
-    def method(self) -> Method | None:
-        """The prompt method; None: no prompt is tuned."""
-        return self.run.method
 
     @property
     def prompt_length(self) -> int:
@@ -105,11 +104,18 @@ class Setup:
         return self.run.data.task_feature_lengths["targets"]
 
     @property
-    def prompt_ids_P(self) -> Int[np.ndarray, " P"]:
-        """The virtual tokens of one member's prompt, and where a verbaliser reads it the place of [MASK]."""
+    def prompt_tasks(self) -> tuple[str, ...]:
+        """The tasks with prompts of their own; empty: one prompt is for all."""
+        return self.method.tasks if isinstance(self.method, TaskPrompts) else ()
+
+    @property
+    def prompt_ids_TP(self) -> Int[np.ndarray, "T P"]:
+        """The virtual tokens of one member's prompt, of each task's or (T = 1) of all tasks, and where a verbaliser
+        reads it the place of [MASK]."""
         first, length = self.model.config.vocab_size, 0 if self.method is None else self.method.length
-        ids_P = np.arange(first, first + length, dtype=np.int32)
-        return with_mask(ids_P) if reads_mask(self.run.leaves) else ids_P
+        tasks = len(self.prompt_tasks) or 1
+        ids_TP = first + np.arange(tasks * length, dtype=np.int32).reshape(tasks, length)
+        return with_mask(ids_TP) if reads_mask(self.run.leaves) else ids_TP
 
     @functools.cached_property
     def members_E(self) -> list[TrainRun]:
@@ -152,6 +158,7 @@ def set_up(
     mesh: Mesh,
     *,
     vocabulary: Vocabulary | WordPiece | None = None,
+    tasks: Sequence[str] = (),
     labels: Sequence[Labels | None] | None = None,
     steps: int | None = None,
 ) -> Setup:
@@ -161,6 +168,7 @@ def set_up(
       run: its settings.
       mesh: `partition.mesh_of(run.model)`, or one of devices that are not here.
       vocabulary: its [SEP] tells a BERT's segments apart; None: BERT's own.
+      tasks: names of those that it trains on; empty: not known, one stands for those with prompts of their own.
       labels: of each of the run's tasks; None: not known, two stand for those of a BERT's classifier.
       steps: of the optimiser; None: those of the settings, or, where these count epochs, `UNKNOWN_STEPS`.
 
@@ -185,16 +193,20 @@ def set_up(
     elif run.tunes_model and vocabulary is not None:
         _check_vocabulary(run, model, vocabulary)
     run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
+    tasks = tuple(tasks) or (run.data.task,)
+    method = TaskPrompts(run.method, tasks, run.shared_by_tasks) if run.prompt_of_each_task else run.method
     steps = steps or run.training.steps or UNKNOWN_STEPS
     check_window(run.training.profile_steps, steps)
     optimizer = optim.make_optimizer(run.optimizer, steps)
-    tuned, frozen = tree_shapes(run, model, mesh)
+    tuned, frozen = tree_shapes(run, method, model, mesh)
     check_beside_prompt(run.leaves, run.method)
     return Setup(
         run=run,
+        method=method,
         mesh=mesh,
         model=model,
         labels=known,
+        labels_of=dict(zip(tasks, [each or () for each in labels or [known]], strict=False)),
         steps=steps,
         optimizer=optimizer,
         tuned=tuned,
@@ -203,13 +215,15 @@ def set_up(
     )
 
 
-def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple[Tree, Tree]:
+def tree_shapes(
+    run: TrainRun, method: Method | None, model: Model, mesh: Mesh | AbstractMesh
+) -> tuple[Tree, Tree]:
     """Shapes, dtypes and shardings of (tuned, frozen); tuned leaves are [E, ...].
 
     Raises:
       ConfigError: a method, such as one with a network for each position, that would tune more than is frozen.
     """
-    members, method, key = run.training.members, run.method, jax.random.key(0)
+    members, key = run.training.members, jax.random.key(0)
     weights, head = abstract_weights(model), jax.eval_shape(lambda: random_classifier(model, key))
     if run.tunes_model:
         boxed = {"model": {**head, **weights}}
@@ -222,7 +236,7 @@ def tree_shapes(run: TrainRun, model: Model, mesh: Mesh | AbstractMesh) -> tuple
         tuned, frozen = (partition.parameter_count(tree) for tree in (boxed["prompt"], weights))
         if tuned > frozen:
             raise ConfigError(
-                f"{type(method).__name__} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
+                f"{run.method_name} would tune {tuned:,} parameters, more than the {frozen:,} frozen ones: "
                 "make its network smaller or shared, or the prompt shorter"
             )
     kept = partition.sharded_shapes(frozen_shapes(weights, run.model.weight_dtype), mesh)
@@ -291,6 +305,12 @@ def _check(run: TrainRun, mesh: Mesh) -> None:
         raise ConfigError("TUNED is empty: name leaves, such as @LoRA(), or set it to None")
     if run.method is None and run.initializer is not None:
         raise ConfigError("an initialiser is set without a prompt method; set PROMPT")
+    if run.prompt_of_each_task and run.method is None:
+        raise ConfigError("PROMPT_OF_EACH_TASK is True without a prompt method: set PROMPT")
+    if run.shared_by_tasks and not run.prompt_of_each_task:
+        raise ConfigError(
+            f"SHARED_BY_TASKS is {run.shared_by_tasks!r}, and tasks have one prompt: set PROMPT_OF_EACH_TASK = True"
+        )
     if run.optimizer.restore_state:
         _check_restoring(run)
     if settings.wandb:

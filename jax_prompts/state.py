@@ -16,9 +16,10 @@ from jax_prompts.base_models.weights import load_weights, with_axes
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
-from jax_prompts.prompts import Base, Method, fold, init_members
+from jax_prompts.prompts import Base, Initializer, Method, TaskPrompts, fold, init_members
 from jax_prompts.prompts.init import task_words
-from jax_prompts.setup import Setup
+from jax_prompts.prompts.layers import TableInit, TableInits
+from jax_prompts.setup import Labels, Setup
 from jax_prompts.sweep import distinct
 from jax_prompts.tuned import TunedLeaves, check_files, constants_of, fold_leaves, init_leaves
 from jax_prompts.tuned.leaves import flat, lay_in, nested
@@ -62,7 +63,7 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
         fresh = jax.jit(lambda weights: init_leaves(run.leaves, with_axes(model, weights), keys_E))
         leaves = {**head, **fresh(weights)}
     tuned = {"model": leaves} if leaves else {}
-    if run.method is not None:
+    if setup.method is not None:
         tuned["prompt"] = _fresh_prompts(setup, weights, vocabulary, keys_E)
     constants = nested(nn.meta.unbox(constants_of(run.leaves)))
     places = {name: partition.shardings(setup.frozen[name]) for name in constants}
@@ -72,27 +73,41 @@ def _initial_trees(setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPie
 def _fresh_prompts(
     setup: Setup, weights: Tree, vocabulary: Vocabulary | WordPiece, keys_E: jax.Array
 ) -> Tree:
-    method, width = setup.run.method, setup.model.config.emb_dim
+    method, width = setup.method, setup.model.config.emb_dim
     assert method is not None
     initializers, which_E = distinct([member.initializer for member in setup.members_E])
 
     @jax.jit
     def fresh(embedding_VD: jax.Array, keys_E: jax.Array) -> Tree:
-        labels = setup.labels or task_words(setup.run.data.task)
-        base = Base(embedding_VD, vocabulary, labels)
-        inits = [
-            None if initializer is None else initializer.table_init(base) for initializer in initializers
-        ]
+        inits = [_start(setup, initializer, embedding_VD, vocabulary) for initializer in initializers]
         starts = [init_members(method, keys_E, width, init) for init in inits]
         return jax.tree.map(lambda *x: jnp.stack([x[which][e] for e, which in enumerate(which_E)]), *starts)
 
     return fresh(weights["token_embedder"]["embedding"], keys_E)
 
 
+def _start(
+    setup: Setup, initializer: Initializer | None, embedding_VD: jax.Array, vocabulary: Vocabulary | WordPiece
+) -> TableInits:
+    """Where a prompt's table starts, or that of each task."""
+    if initializer is None:
+        return None
+
+    def of_task(task: str, labels: Labels) -> TableInit:
+        return initializer.table_init(Base(embedding_VD, vocabulary, labels or task_words(task)))
+
+    if isinstance(setup.method, TaskPrompts):
+        return [of_task(task, setup.labels_of[task]) for task in setup.method.tasks]
+    return of_task(setup.run.data.task, setup.labels)
+
+
 def warn_of_rates(setup: Setup, tuned: Tree) -> None:
     """Logs what is odd about members' rates at the beginning of a run (`optim.rate_warning`), the same once."""
+    params_E = tuned.get("prompt", {})
+    if isinstance(setup.method, TaskPrompts):
+        params_E = {**params_E["own"], **params_E["shared"]}
     told = {
-        optim.rate_warning(member.optimizer, setup.steps, of_member(tuned.get("prompt", {}), e))
+        optim.rate_warning(member.optimizer, setup.steps, of_member(params_E, e))
         for e, member in enumerate(setup.members_E)
     }
     for warning in sorted(filter(None, told)):
@@ -102,13 +117,14 @@ def warn_of_rates(setup: Setup, tuned: Tree) -> None:
 def fold_tuned(setup: Setup, tuned: Tree) -> Tree:
     """What members' files hold of what they tuned: `{"prompt": [E, P, D], "model": leaves}`, one or both, everywhere.
 
-    Of a tuned model `{"model": its parameters}`, as they lie.
+    Prompts of T tasks stand one behind the other, [E, T*P, D]. Of a tuned model it is `{"model": its parameters}`, as
+    they lie.
     """
     run = setup.run
     if run.tunes_model:
         return tuned
     folded = jax.jit(_folded, static_argnums=(0, 1, 2), out_shardings=partition.replicated(setup.mesh))
-    return folded(run.method, run.leaves, setup.model.config.emb_dim, tuned)
+    return folded(setup.method, run.leaves, setup.model.config.emb_dim, tuned)
 
 
 def _folded(method: Method | None, kinds: tuple[TunedLeaves, ...], width: int, tuned: Tree) -> Tree:

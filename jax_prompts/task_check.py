@@ -17,17 +17,19 @@ class _Anything(dict[str, str]):
         return "1"
 
 
-def check_task(run: TrainRun) -> None:
-    """Raises ConfigError for a task, split, VERBALIZER or METRIC that is not there, RunError for a module that fails.
+def check_task(run: TrainRun) -> list[str]:
+    """Names of the run's tasks; none where SeqIO, which knows them, is not installed, which it says.
 
-    Where SeqIO, which knows tasks, is not installed, it says that they are not checked.
+    Raises:
+      ConfigError: a task, split, VERBALIZER or METRIC that is not there.
+      RunError: a module of tasks that fails.
     """
     data = run.data
     try:
         from jax_prompts.data.fill import checked_tasks, label_classes
     except ModuleNotFoundError as error:
         log(f"whether there is a task {data.task} is not checked: that needs {error.name}")
-        return
+        return []
     with unread(data) as here:
         tasks = checked_tasks(here)
     for task in tasks:
@@ -42,3 +44,4 @@ def check_task(run: TrainRun) -> None:
         except Exception:  # a postprocessor or metric of the user's own, for which no example can be made up
             continue
         check_metric(run.training.metric, task.name, names)
+    return [task.name for task in tasks]

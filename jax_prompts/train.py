@@ -104,7 +104,8 @@ def _train(
 
     # The run made ready, and its two trees: what is tuned, and what is only read.
     labels = [cache.labels for cache in caches["train"]]
-    setup = set_up(run, mesh, vocabulary=vocabulary, labels=labels, steps=steps)
+    tasks = [cache.task for cache in caches["train"]]
+    setup = set_up(run, mesh, vocabulary=vocabulary, tasks=tasks, labels=labels, steps=steps)
     memory.check_training(setup, caches)
     plan = plan_training(setup, mixtures_E, steps)
     cuts = count_cuts(caches, setup.inputs_length)
@@ -132,6 +133,7 @@ def _train(
         run.decoding,
         mesh,
         passes=1 + steps // eval_period,
+        prompt_tasks=setup.prompt_tasks,
     )
     records = exits.enter_context(Records(folder, config_text, numbered=settings.members > 1))
     if subsets := subset_records(datas_E, roles, mixtures_E):
@@ -239,8 +241,7 @@ def _train(
                 best_E = best.keep(setup, best_E, active.members, folded, improved)
                 for place, member in enumerate(active.members):
                     if member in improved:
-                        scored = best.scored(metadata, chosen[member])
-                        best.save(files[member], setup, of_member(folded, place), scored)
+                        best.save(files[member], setup, of_member(folded, place), metadata, chosen[member])
                 score = one_line(*(found["metrics"] for found in reports.values()), named=False)
                 stopwatch.start_steps()
             if losses or score:

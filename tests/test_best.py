@@ -21,7 +21,7 @@ CHOSEN = [{**SCORED, "value": 1 / 3, "step": 12}, {**SCORED, "value": 90.0, "ste
 @pytest.fixture
 def setup():
     return types.SimpleNamespace(
-        mesh=partition.make_mesh({}), run=types.SimpleNamespace(tunes_model=False, leaves=())
+        mesh=partition.make_mesh({}), run=types.SimpleNamespace(tunes_model=False, leaves=()), prompt_tasks=()
     )
 
 
@@ -76,7 +76,7 @@ def of_a_later_step(file):
 def test_files_are_written_again_as_they_were(setup, tmp_path, happens):
     files = [tmp_path / f"prompt-{member}.safetensors" for member in range(2)]
     for member, file in enumerate(files):
-        best.save(file, setup, of_member(of(1), member), best.scored(METADATA, CHOSEN[member]))
+        best.save(file, setup, of_member(of(1), member), METADATA, CHOSEN[member])
     before = [file.read_bytes() for file in files]
     assert [load_prompt(file)[1].step for file in files] == [12, 24]
     times = [file.stat().st_mtime_ns for file in files]
@@ -99,6 +99,6 @@ def test_a_model_that_is_gone_comes_back_from_its_own_step_alone(setup, tmp_path
     with pytest.raises(RunError, match=r"model is gone, which was the best at step 12, and .* holds step 24"):
         best.restore([tmp_path / "model"], setup, METADATA, CHOSEN[:1], {}, tuned, 24)
     best.restore([tmp_path / "model"], setup, METADATA, CHOSEN[1:], {}, tuned, 24)
-    ((file, _, folded, metadata),) = saved
-    assert (file, metadata.step) == (tmp_path / "model", 24)
+    ((file, _, folded, _, chosen),) = saved
+    assert (file, chosen["step"]) == (tmp_path / "model", 24)
     assert folded["model"]["embedding"].shape == (2, 3)

@@ -127,7 +127,8 @@ def test_a_tuned_side_that_the_mesh_does_not_divide_stays_whole():
 
 def test_state_of_the_optimizer_lies_as_its_parameters_do():
     mesh = abstract(1, 2, 4)
-    tuned = tree_shapes(run_of("base", "residual"), make_model(run_of("base", "residual").model), mesh)[0]
+    run = run_of("base", "residual")
+    tuned = tree_shapes(run, run.method, make_model(run.model), mesh)[0]
     adamw = optim.make_optimizer(Optimizer(name="adamw", learning_rate=0.3, network_learning_rate=0.1), 10)
     state = partition.state_shapes(adamw, tuned)
     down = tuned["prompt"]["network"]["down"]["kernel"]
@@ -164,7 +165,7 @@ def where_parameters_lie():
                 runs_here = runs
             for prompt, run in runs_here.items():
                 run = dataclasses.replace(run, method=for_model(run.method, model.config.prompt_width))
-                tuned, frozen = tree_shapes(run, model, mesh)
+                tuned, frozen = tree_shapes(run, run.method, model, mesh)
                 trees = {f"tuned {prompt}": tuned, "frozen": frozen}
                 for path, leaf in jax.tree.leaves_with_path(trees):
                     name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -74,7 +74,7 @@ def tiny_run(directory, devices=None):
         seeds=SEEDS.tolist(),
         batch_size=ROWS,
         targets_length=2,
-        prompt_ids=PROMPT,
+        prompt_ids_TP=PROMPT[None],
         rows_here_K=global_arrays.rows_here(training, ROWS, axis=1),
         **lengths,
     )

@@ -44,6 +44,10 @@ class RaggedTokens(NamedTuple):
         values_N = np.concatenate([np.empty(0, np.int32), *arrays])
         return cls(values_N, np.cumsum([0, *map(len, arrays)]))
 
+    @classmethod
+    def of_one_length(cls, rows_BP: Int[np.ndarray, "B P"]) -> RaggedTokens:
+        return cls(rows_BP.ravel(), np.arange(len(rows_BP) + 1) * rows_BP.shape[1])
+
     @property
     def lengths_B(self) -> Int[np.ndarray, " B"]:
         return np.diff(self.offsets)

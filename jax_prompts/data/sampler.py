@@ -42,7 +42,7 @@ def train_batches(
     batch_size: int,
     inputs_length: int,
     targets_length: int,
-    prompt_ids: Int[np.ndarray, " P"],
+    prompt_ids_TP: Int[np.ndarray, "T P"],
     special_tokens: SpecialTokens = T5_SPECIAL_TOKENS,
     start_step: int = 0,
     groups: int = 1,
@@ -61,7 +61,8 @@ def train_batches(
       batch_size: B, rows of each member.
       inputs_length: text tokens of a row at most; the prompt comes on top.
       targets_length: target tokens of a row at most.
-      prompt_ids: virtual tokens in front of every row; empty for no prompt.
+      prompt_ids_TP: virtual tokens in front of a row, of each of a mixture's caches or (T = 1) of all; [1, 0] for no
+        prompt.
       special_tokens: what the vocabulary puts around texts.
       start_step: number of the first batch.
       groups: parts of a batch, its shorter rows in the earlier ones.
@@ -74,7 +75,8 @@ def train_batches(
     """
     stream = _Stream.of(mixtures_E, seeds, batch_size)
     longest, decoder_length = _lengths(stream.caches, inputs_length, targets_length)
-    lengths = lengths or (longest,)
+    lengths, prompt_length = lengths or (longest,), prompt_ids_TP.shape[1]
+    ids_FP = prompt_ids_TP[stream.places if len(prompt_ids_TP) > 1 else np.zeros_like(stream.places)]
 
     def batch(step: int) -> list[Batch]:
         rows_EB = stream.rows_EB(step)
@@ -82,12 +84,13 @@ def train_batches(
         made = []
         for places_EK in in_groups(lengths_EB, groups):
             needed = int(np.take_along_axis(lengths_EB, places_EK, 1).max())
-            length = len(prompt_ids) + planned(lengths, needed)
+            length = prompt_length + planned(lengths, needed)
             rows_EK = np.take_along_axis(rows_EB, places_EK, 1)
             rows_EK = rows_EK if rows_here_K is None else rows_EK[:, rows_here_K]
             inputs, targets = stream.gather(rows_EK.ravel())
+            prompts = RaggedTokens.of_one_length(ids_FP[stream.caches_of(rows_EK.ravel())])
             arrays = {
-                "encoder_input_tokens": encoder_tokens(inputs, prompt_ids, length, special_tokens),
+                "encoder_input_tokens": encoder_tokens(inputs, prompts, length, special_tokens),
                 **decoder_arrays(targets, decoder_length),
             }
             made.append({name: array.reshape(*rows_EK.shape, -1) for name, array in arrays.items()})
@@ -163,8 +166,7 @@ def eval_batches(
         length = prompt_length + planned(lengths, min(needed, inputs_length))
         here = slice(None) if rows_here_K is None else rows_here_K
         inputs, targets = cache.rows(wanted_N[example_B[here]])
-        prompts_KP = prompt_ids_EP[prompt_B[here]]
-        prompts_K = RaggedTokens(prompts_KP.ravel(), np.arange(len(prompts_KP) + 1) * prompt_length)
+        prompts_K = RaggedTokens.of_one_length(prompt_ids_EP[prompt_B[here]])
         batch = {
             "index": np.where(index_B < rows, index_B, -1).astype(np.int32),
             "encoder_input_tokens": encoder_tokens(inputs, prompts_K, length, special_tokens),
@@ -203,13 +205,15 @@ class _Stream:
 
     Attributes:
       caches: each once.
+      places: of each one in the mixtures that it is part of.
       first_rows: number of each one's first row, and of all rows.
       members: step -> numbers [B] of a member's rows.
       lengths_N: text tokens of each row.
     """
 
     caches: list[TokenCache]
-    first_rows: Int[np.ndarray, " F"]
+    places: Int[np.ndarray, " F"]
+    first_rows: Int[np.ndarray, " F+1"]
     members: list[grain.MapDataset]
     lengths_N: Int[np.ndarray, " N"]
 
@@ -217,6 +221,7 @@ class _Stream:
     def of(cls, mixtures_E: Sequence[Mixture], seeds: Sequence[int], batch_size: int) -> _Stream:
         for mixture in mixtures_E:
             _check(mixture, batch_size)
+        places = {id(cache): place for mixture in mixtures_E for place, (_, cache) in enumerate(mixture)}
         caches = list({id(cache): cache for mixture in mixtures_E for _, cache in mixture}.values())
         first_rows = np.cumsum([0, *map(len, caches)])
         first_row_of = {id(cache): int(first) for cache, first in zip(caches, first_rows, strict=False)}
@@ -224,16 +229,26 @@ class _Stream:
             _row_numbers(mixture, [first_row_of[id(cache)] for _, cache in mixture], seed, batch_size)
             for mixture, seed in zip(mixtures_E, seeds, strict=True)
         ]
-        return cls(caches, first_rows, members, np.concatenate([cache.input_lengths_N for cache in caches]))
+        return cls(
+            caches,
+            np.array([places[id(cache)] for cache in caches]),
+            first_rows,
+            members,
+            np.concatenate([cache.input_lengths_N for cache in caches]),
+        )
 
     def rows_EB(self, step: int) -> Int[np.ndarray, "E B"]:
         return np.stack([rows_B[step] for rows_B in self.members])
+
+    def caches_of(self, rows_N: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+        """Numbers of the caches that rows are in."""
+        return np.searchsorted(self.first_rows, rows_N, side="right") - 1
 
     def gather(self, rows_N: Int[np.ndarray, " N"]) -> tuple[RaggedTokens, RaggedTokens]:
         """Inputs and targets of rows."""
         if len(self.caches) == 1:
             return self.caches[0].rows(rows_N)
-        which_N = np.searchsorted(self.first_rows, rows_N, side="right") - 1
+        which_N = self.caches_of(rows_N)
         found = [
             self.caches[i].rows([int(row - self.first_rows[i])])
             for i, row in zip(which_N, rows_N, strict=True)

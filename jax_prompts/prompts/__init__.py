@@ -16,7 +16,7 @@ from jax_prompts.prompts.decomposed import Decomposed, RankProbe
 from jax_prompts.prompts.explosive import Explosive
 from jax_prompts.prompts.from_files import FromFiles
 from jax_prompts.prompts.init import Base, ClassLabels, FromFile, SampledVocabulary, Text, Uniform
-from jax_prompts.prompts.layers import TableInit
+from jax_prompts.prompts.layers import TableInit, TableInits
 from jax_prompts.prompts.lstm import LSTMPrompt
 from jax_prompts.prompts.mpt import MPT
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
@@ -25,6 +25,7 @@ from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves, load_pr
 from jax_prompts.prompts.prompt_tuning import PromptTuning
 from jax_prompts.prompts.residual import Residual
 from jax_prompts.prompts.superpos import SuperPos
+from jax_prompts.prompts.task_prompts import TaskPrompts
 
 METHODS = (
     PromptTuning, Residual, LSTMPrompt, PTuningMLP, PTuningLSTM, Decomposed, RankProbe, Explosive, SuperPos, MPT,
@@ -39,6 +40,7 @@ __all__ = [
     "Initializer",
     "Method",
     "PromptMetadata",
+    "TaskPrompts",
     "fold",
     "for_model",
     "init_members",
@@ -52,19 +54,19 @@ __all__ = [
 
 @runtime_checkable
 class Method(Protocol):
-    """A Linen module that makes a prompt. Parameters are float32; `table_init` fills the table among them.
+    """A Linen module that makes a prompt `[P, D]`, or `TaskPrompts`.
 
-    Without one the method starts as its paper says. A per-layer method has W numbers a virtual token in place
-    of D, here and wherever prompts are passed on (`prompts/per_layer.py`).
+    Parameters are float32; `table_init` fills the table among them. Without one the method starts as its paper says. A
+    per-layer method has W numbers a virtual token in place of D, here and wherever prompts are passed on
+    (`prompts/per_layer.py`).
     """
 
-    length: int
+    @property
+    def length(self) -> int: ...
 
-    def init(self, rngs: Array, embed_dim: int, table_init: TableInit | None) -> Any: ...
+    def init(self, rngs: Array, embed_dim: int, table_init: TableInits) -> Any: ...
 
     def apply(self, variables: Any, embed_dim: int) -> Any: ...
-
-    def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P D"]: ...
 
 
 @runtime_checkable
@@ -74,7 +76,7 @@ class Initializer(Protocol):
     def table_init(self, base: Base) -> TableInit: ...
 
 
-def init_members(method: Method, keys_E: Array, embed_dim: int, table_init: TableInit | None = None) -> Any:
+def init_members(method: Method, keys_E: Array, embed_dim: int, table_init: TableInits = None) -> Any:
     """Fresh parameters of E members, each leaf `[E, ...]`, without axis names.
 
     Member e depends on keys_E[e] alone. To keep a large embedding out of the compiled program, or to learn

@@ -6,7 +6,7 @@ beside the frozen model's. Letters: P prompt length, D model width, M hidden siz
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,9 @@ from jaxtyping import Array, Float
 from jax_prompts.errors import ConfigError, nearest
 
 TableInit = nn.initializers.Initializer
+TableInits = (
+    TableInit | Sequence[TableInit] | None
+)  # of a prompt, of each task's, or as the method starts itself
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,

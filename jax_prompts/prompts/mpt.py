@@ -21,9 +21,10 @@ class MPT(nn.Module):
     """S * (U V), elementwise: the shared prompt S `[P, D]` and the task's U `[P, R]` and V `[R, D]`, all tuned.
 
     Tuned parameters: P*D + R*(P + D); 77,668 of T5 base with P = 100 and R = 1. This is the paper's second stage,
-    adaptation to a target task. Its first, which tunes S and the factors of all source tasks together while it distils
-    prompts tuned on each (a loss on the teacher's logits and on its hidden states beside the task's), is not here:
-    `FromFiles` with `combine = 'shared'` finds S from tuned source prompts in closed form (`prompts/shared_prompt.py`).
+    adaptation to a target task. Its first tunes S and the factors of all source tasks together, as
+    `PROMPT_OF_EACH_TASK = True` with `SHARED_BY_TASKS = ('prompt',)` does, while it distils prompts tuned on each (a
+    loss on the teacher's logits and on its hidden states beside the task's), which is not here: `FromFiles` with
+    `combine = 'shared'` finds S from tuned source prompts in closed form (`prompts/shared_prompt.py`).
 
     Attributes:
       length: P, the number of virtual tokens; 100 in the paper.

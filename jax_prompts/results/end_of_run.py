@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import math
 import pathlib
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_prompts.results.endings import MOST, Cells, Ending, command, cut_lines, few, more_row, number_text
+from jax_prompts.storage import json_text
 from jax_prompts.storage.remote import is_remote
 
 Summary = dict[str, Any]
@@ -135,17 +137,22 @@ def _known_step(member: Mapping[str, Any]) -> str:
 
 def _commands(summary: Summary, directory: pathlib.Path, tuned: Sequence[str]) -> list[str]:
     """Asking the best prompt, or the tuned model; the ensemble of seeds; the report."""
-    config = f"--gin_file={directory / 'config.gin'}"
-    if tuned[0].endswith(".safetensors"):
-        asked = f"--prompt={summary['task']}={tuned[0]}"
-    else:
-        asked = f"--gin.INITIAL_CHECKPOINT_PATH={tuned[0]}"
+    config, best = f"--gin_file={directory / 'config.gin'}", pathlib.Path(tuned[0])
+    text = "'a text'"
+    if best.suffix == ".safetensors":
+        asked = [f"--prompt={summary['task']}={best}"]
+    elif best.name == "model":
+        asked = [f"--gin.INITIAL_CHECKPOINT_PATH={best}"]
+    else:  # a prompt of each task
+        files = sorted(best.glob("*.safetensors"))
+        asked = [f"--prompt={file.stem}={file}" for file in files]
+        text = shlex.quote(json_text.dumps({"prompt": files[0].stem, "text": "a text"}))
     infer = command(
-        "t5x", "infer", config, "--gin_file=gin_configs/runs/infer.gin", asked, "--input=-", "--output=-"
+        "t5x", "infer", config, "--gin_file=gin_configs/runs/infer.gin", *asked, "--input=-", "--output=-"
     )
-    commands = [f"echo 'a text' | {infer}"]
-    if len(tuned) > 1 and "sweep" not in summary:
-        files = (f"{glob.escape(str(directory))}/prompt-*.safetensors",)
-        ensemble = [f"--gin.PROMPT_FILES={files}", f"--gin.MODEL_DIR={directory}-ensemble"]
+    commands = [f"echo {text} | {infer}"]
+    if len(tuned) > 1 and best.suffix == ".safetensors" and "sweep" not in summary:
+        seeds = (f"{glob.escape(str(directory))}/prompt-*.safetensors",)
+        ensemble = [f"--gin.PROMPT_FILES={seeds}", f"--gin.MODEL_DIR={directory}-ensemble"]
         commands.append(command("t5x", "eval", config, "--gin_file=gin_configs/runs/eval.gin", *ensemble))
     return [*commands, command("t5x", "report", str(directory), "--output=report.html")]

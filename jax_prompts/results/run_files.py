@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -121,12 +122,11 @@ class RunFiles:
 
     @property
     def prompt_files(self) -> list[pathlib.Path]:
-        """The best prompt of each member that has one yet."""
-        single = self.directory / "prompt.safetensors"
-        if single.is_file():
-            return [single]
-        several = [self.directory / f"prompt-{member}.safetensors" for member in self.members]
-        return [file for file in several if file.is_file()]
+        """The best prompt of each member that has one yet, or its prompts of each task."""
+        members = ["", *(f"-{member}" for member in self.members)]
+        single = [self.directory / f"prompt{member}.safetensors" for member in members]
+        of_tasks = [sorted((self.directory / f"prompts{member}").glob("*.safetensors")) for member in members]
+        return [file for file in [*single, *itertools.chain(*of_tasks)] if file.is_file()]
 
     @functools.cached_property
     def prediction_files(self) -> dict[tuple[str, str], pathlib.Path]:

@@ -34,7 +34,8 @@ def selection_metric(
     """The number that chooses (mean over tasks), and whether higher is better.
 
     Without a `name` it is the mean of each task's metrics, as Lester et al. 2021 average two-metric tasks, those
-    of ranked labels (`rank/...`) left out; of tasks scored by their loss it is the loss.
+    of ranked labels (`rank/...`) left out; where all tasks are scored by their loss it is the loss, and else these do
+    not choose.
 
     Args:
       metrics: of every task.
@@ -44,16 +45,12 @@ def selection_metric(
     Raises:
       ConfigError: a task has no metric of that name.
     """
-    values, higher = [], True
-    for task, found in metrics.items():
-        if tasks is not None and task not in tasks:
-            continue
+    name, chosen = choosing(metrics, name, tasks)
+    values = []
+    for task, found in chosen.items():
         check_metric(name, task, found)
-        if name is None and "loss" in found:
-            name = "loss"
         values.append(found[name] if name else statistics.fmean(found[metric] for metric in generated(found)))
-        higher = name != "loss"
-    return statistics.fmean(values), higher
+    return statistics.fmean(values), name != "loss"
 
 
 def metric_name(metrics: TaskMetrics, name: str | None, tasks: Collection[str] | None = None) -> str:
@@ -61,13 +58,22 @@ def metric_name(metrics: TaskMetrics, name: str | None, tasks: Collection[str] |
 
     The mean over tasks whose one metric has the same name is called by that name, too.
     """
+    name, chosen = choosing(metrics, name, tasks)
     if name is not None:
         return name
-    chosen = [found for task, found in metrics.items() if tasks is None or task in tasks]
-    names = list(dict.fromkeys(metric for found in chosen for metric in generated(found)))
-    if "loss" in names:
-        return "loss"
+    names = list(dict.fromkeys(metric for found in chosen.values() for metric in generated(found)))
     return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"
+
+
+def choosing(
+    metrics: TaskMetrics, name: str | None, tasks: Collection[str] | None
+) -> tuple[str | None, TaskMetrics]:
+    """The metric that is asked for, `loss` where every task is scored by it, and the tasks that have a say."""
+    asked = {task: found for task, found in metrics.items() if tasks is None or task in tasks}
+    if name is not None:
+        return name, asked
+    with_answers = {task: found for task, found in asked.items() if "loss" not in found}
+    return (None, with_answers) if with_answers else ("loss", asked)
 
 
 def generated(metrics: Collection[str]) -> list[str]:

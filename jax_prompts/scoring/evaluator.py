@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -79,9 +80,16 @@ class Evaluator:
     mesh: jax.sharding.Mesh | None = None
     journal: Journal = NOTHING_KEPT
     passes: int = 1  # how often it is called, more or less
+    prompt_tasks: tuple[str, ...] = ()  # those with prompts of their own, [E, T*P, D]; empty: one is for all
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a setting that cannot work."""
+        own, scored = self.prompt_tasks, [cache.task for cache in self.caches]
+        if own and (without := sorted(set(scored) - set(own))):
+            raise ConfigError(
+                f"{', '.join(without)} has no training examples to tune a prompt of its own on: take it out of the "
+                "mixture, or set PROMPT_OF_EACH_TASK = False"
+            )
         if self.data.rank_classification and all(cache.labels is None for cache in self.caches):
             raise ConfigError(
                 f"RANK_CLASSIFICATION is True, but {self.data.task} answers with free text: set it to False"
@@ -94,11 +102,12 @@ class Evaluator:
 
         Args:
           params_E: the parameters of each; where they are the same tree for all, one pass asks all of them.
-          prompts_EPD: the prompt of each.
+          prompts_EPD: the prompt of each, or those of all `prompt_tasks` one behind the other.
         """
         results: list[dict[str, Scores]] = [{} for _ in params_E]
         for cache in self.caches:
-            for asked in self._asked(params_E, prompts_EPD, together=bool(cache.metrics)):
+            own_EPD = self._of_task(prompts_EPD, cache.task)
+            for asked in self._asked(params_E, own_EPD, together=bool(cache.metrics)):
                 scores_E = self._scores(asked, cache) if cache.metrics else [self._loss(asked, cache)]
                 for member, scores in zip(asked.members, scores_E, strict=True):
                     results[member][cache.task] = scores
@@ -132,6 +141,11 @@ class Evaluator:
             rows = self._log_p(asked, cache, "answers", labels, examples_N=examples_N)
             found.append(np.reshape(rows, (len(examples_N), members, -1)))
         return np.concatenate(found, axis=1)
+
+    def _of_task(self, prompts_EQD: Float[Array, "E Q D"] | None, task: str) -> Float[Array, "E P D"] | None:
+        if prompts_EQD is None or not self.prompt_tasks:
+            return prompts_EQD
+        return jnp.split(prompts_EQD, len(self.prompt_tasks), axis=1)[self.prompt_tasks.index(task)]
 
     def _asked(
         self, params_E: Sequence[Tree], prompts_EPD: Float[Array, "E P D"] | None, *, together: bool

@@ -10,7 +10,7 @@ from typing import Any
 
 from jax_prompts.runs import TrainRun
 from jax_prompts.scoring.averages import WAYS, TaskMetrics, deviation
-from jax_prompts.scoring.best_tracker import BestTracker, generated, metric_name, selection_metric
+from jax_prompts.scoring.best_tracker import BestTracker, choosing, generated, metric_name, selection_metric
 from jax_prompts.sweep import alike, without_seed
 
 
@@ -137,7 +137,7 @@ def _majority(chosen: dict[str, Any], tracker: BestTracker) -> float | None:
     for way in filter(None, WAYS):
         name = name and name.removeprefix(way)
     found: dict[str, dict[str, float]] = {}
-    for task in tracker.tasks or chosen["metrics"]:
+    for task in choosing(chosen["metrics"], tracker.metric, tracker.tasks)[1]:
         baseline = about.get(task, {}).get("majority_baseline", {})
         wanted = generated(chosen["metrics"][task]) if name is None else [name]
         if any(baseline.get(metric) is None for metric in wanted):

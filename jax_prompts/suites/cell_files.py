@@ -34,13 +34,21 @@ def hand_out(summary: dict[str, Any], directory: pathlib.Path, cells: Sequence[C
         for folder in ("metrics", "predictions"):
             for file in sorted((directory / folder).glob("*.jsonl")):
                 files.write(cell.directory / folder / file.name, _lines_of(member, file, len(cells)))
-        prompt = cell.directory / "prompt.safetensors"
-        with atomic_file(prompt) as temporary:
-            shutil.copyfile(own["file"], temporary)
+        prompt = _copied(pathlib.Path(own["file"]), cell.directory)
         _move_session(directory / TENSORBOARD, member, cell.directory / TENSORBOARD)
         part = of_member(summary, member)
         part["members"][0]["file"] = str(prompt)
         files.write(cell.directory / "summary.json", json_text.dumps(part, indent=2) + "\n")
+
+
+def _copied(best: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
+    """A copy of a member's prompt file, or of the directory with its prompts of each task, by the name of one's own."""
+    target = directory / ("prompts" if best.is_dir() else "prompt.safetensors")
+    copies = {target / file.name: file for file in best.iterdir()} if best.is_dir() else {target: best}
+    for copy, file in copies.items():
+        with atomic_file(copy) as temporary:
+            shutil.copyfile(file, temporary)
+    return target
 
 
 def _move_session(source: pathlib.Path, member: int, target: pathlib.Path) -> None:

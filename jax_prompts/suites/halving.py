@@ -177,7 +177,12 @@ def _report(root: pathlib.Path, rungs: Sequence[Rung], full_cells: Sequence[Cell
 
     best, last = ranked[0], rungs[-1]
     run = next(cell for cell in full_cells if option_of(cell) == best)
-    tuned = [str(cell.directory / "prompt.safetensors") for cell in last.cells if option_of(cell) == best]
+    tuned = [
+        member["file"]
+        for cell in last.cells
+        if option_of(cell) == best and (summary := states.summary_of(cell)) is not None
+        for member in summary["members"]
+    ]
     files.write(root / "winner.gin", run.config_text)
     train = command("t5x", "train", f"--gin_file={root / 'winner.gin'}")
     row, searched = best

@@ -59,7 +59,7 @@ def test_a_filled_cache_needs_no_tensorflow(
 
         caches = open_caches(dataclasses.replace(data, task="toy_mixture"), "train", vocabulary)
         options = dict(inputs_length=16, targets_length=4, batch_size=4)
-        next(train_batches([caches], seeds=[0], prompt_ids=np.arange(2), **options))
+        next(train_batches([caches], seeds=[0], prompt_ids_TP=np.arange(2)[None], **options))
         ((_, cache),) = open_caches(data, "train", vocabulary)
         assert len(list(eval_batches(cache, prompt_ids_EP=np.arange(2)[None], **options))) == 3
         assert cache.metrics[0]([1], [cache.postprocess("yes")]) == {"accuracy": 100.0}

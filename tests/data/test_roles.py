@@ -88,7 +88,7 @@ def test_views_make_batches(toy: Data, small_vocabulary: Vocabulary) -> None:
         (3.0, "toy_ten", 3),
     ]
     options = dict(inputs_length=16, targets_length=4, batch_size=4)
-    batches = train_batches([caches], seeds=[0], prompt_ids=np.arange(2), **options)
+    batches = train_batches([caches], seeds=[0], prompt_ids_TP=np.arange(2)[None], **options)
     seen = {tuple(row) for _ in range(6) for row in next(batches)[0]["encoder_input_tokens"][0].tolist()}
     assert len(seen) == 6
     evaluated = eval_batches(caches[0][1], prompt_ids_EP=np.arange(2)[None], **options)

@@ -46,7 +46,7 @@ def train(*caches: FakeCache, rates=(1.0,), seeds=(0,), batch_size=4, start_step
         batch_size=batch_size,
         inputs_length=64,
         targets_length=8,
-        prompt_ids=PROMPT,
+        prompt_ids_TP=PROMPT[None],
         start_step=start_step,
     )
 
@@ -86,6 +86,24 @@ def test_arrays_have_t5x_names_and_static_shapes() -> None:
         assert (batch["encoder_input_tokens"][..., :3] == PROMPT).all()
         np.testing.assert_array_equal(
             batch["encoder_input_tokens"][..., 3], batch["decoder_target_tokens"][..., 0]
+        )
+
+
+def test_rows_of_each_cache_read_the_prompt_of_their_own() -> None:
+    words, more = FakeCache(12), FakeCache(9, first=200)
+    mixtures_E = [[(1.0, words), (2.0, more)], [(1.0, words), (2.0, more)]]
+    settings = {"seeds": (0, 1), "batch_size": 6, "inputs_length": 64, "targets_length": 8}
+    ids_TP = np.stack([PROMPT, PROMPT + 3])
+    batches = take(one_group(mixtures_E, **settings, prompt_ids_TP=ids_TP), 9)
+    for batch in batches:
+        which_EB = (batch["decoder_target_tokens"][..., 0] >= 200).astype(int)
+        np.testing.assert_array_equal(batch["encoder_input_tokens"][..., :3], ids_TP[which_EB])
+    assert 0 < np.mean([batch["encoder_input_tokens"][..., 0] == PROMPT[0] for batch in batches]) < 0.5
+    for batch, alike in zip(
+        batches, take(one_group(mixtures_E, **settings, prompt_ids_TP=PROMPT[None]), 9), strict=True
+    ):
+        np.testing.assert_array_equal(
+            batch["encoder_input_tokens"][..., 3:], alike["encoder_input_tokens"][..., 3:]
         )
 
 
@@ -215,7 +233,11 @@ def test_parts_made_apart_are_the_batch_whatever_their_number(parts):
     def made(rows_here_K=None, **more):
         settings = {"seeds": [0, 1], "batch_size": 8, "inputs_length": 64, "targets_length": 8}
         batches = one_group(
-            [[(1.0, FakeCache(37))]] * 2, **settings, prompt_ids=PROMPT, rows_here_K=rows_here_K, **more
+            [[(1.0, FakeCache(37))]] * 2,
+            **settings,
+            prompt_ids_TP=PROMPT[None],
+            rows_here_K=rows_here_K,
+            **more,
         )
         return take(batches, 6)
 
@@ -243,7 +265,7 @@ def test_members_may_train_on_caches_of_their_own():
     """Each member's batches are those of a run by itself, whatever the others train on."""
     few, many = FakeCache(5), FakeCache(37)
     mixtures_E = [[(1.0, few)], [(1.0, many)], [(0.3, few), (0.7, many)]]
-    settings = {"batch_size": 4, "inputs_length": 64, "targets_length": 8, "prompt_ids": PROMPT}
+    settings = {"batch_size": 4, "inputs_length": 64, "targets_length": 8, "prompt_ids_TP": PROMPT[None]}
     together = take(one_group(mixtures_E, seeds=[0, 1, 2], **settings), 6)
     for member, mixture in enumerate(mixtures_E):
         alone = take(one_group([mixture], seeds=[member], **settings), 6)
@@ -258,9 +280,9 @@ def test_members_may_train_on_caches_of_their_own():
 def test_groups_are_the_batch_by_length(groups):
     settings = {"seeds": [0, 1], "batch_size": 8, "inputs_length": 64, "targets_length": 8}
     mixtures_E = [[(1.0, FakeCache(37))]] * 2
-    whole = take(one_group(mixtures_E, **settings, prompt_ids=PROMPT), 6)
+    whole = take(one_group(mixtures_E, **settings, prompt_ids_TP=PROMPT[None]), 6)
     divided = take(
-        train_batches(mixtures_E, **settings, prompt_ids=PROMPT, groups=groups, lengths=(2, 4, 6)), 6
+        train_batches(mixtures_E, **settings, prompt_ids_TP=PROMPT[None], groups=groups, lengths=(2, 4, 6)), 6
     )
     for batch, parts in zip(whole, divided, strict=True):
         assert len(parts) == groups
@@ -285,7 +307,10 @@ def test_groups_made_apart_are_the_group():
     settings = {"seeds": [0], "batch_size": 8, "inputs_length": 64, "targets_length": 8, "groups": 2}
     mixtures_E, lengths = [[(1.0, FakeCache(37))]], {"lengths": (2, 4, 6)}
     whole, *apart = (
-        take(train_batches(mixtures_E, **settings, **lengths, prompt_ids=PROMPT, rows_here_K=rows_K), 6)
+        take(
+            train_batches(mixtures_E, **settings, **lengths, prompt_ids_TP=PROMPT[None], rows_here_K=rows_K),
+            6,
+        )
         for rows_K in (None, np.arange(2), np.arange(2, 4))
     )
     for groups, *parts in zip(whole, *apart, strict=True):
