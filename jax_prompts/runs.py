@@ -117,12 +117,14 @@ class InferRun:
       task_feature_lengths: `{"inputs": T, "targets": U}` in tokens, end of sentence included.
       batch_size: lines answered at once.
       decoding: how answers are generated.
+      prompt_files: paths, URLs or patterns of prompts that flags have not named; each goes by its path.
     """
 
     model: BaseModel
     task_feature_lengths: dict[str, int]
     batch_size: int = 32
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    prompt_files: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from jax_prompts.cli.command import Command, named_files, path
@@ -47,11 +48,24 @@ def _eval(args: argparse.Namespace) -> dict[str, Any]:
 
 def _infer(args: argparse.Namespace) -> dict[str, Any]:
     run, _ = resolve(args, "InferRun")
+    prompts = _prompts(args.prompt, run.prompt_files)
     from jax_prompts.inference.infer import infer_file
 
     return infer_file(
-        run, args.prompt, args.input, args.output, resume=args.resume, skip_bad_lines=args.skip_bad_lines
+        run, prompts, args.input, args.output, resume=args.resume, skip_bad_lines=args.skip_bad_lines
     )
+
+
+def _prompts(named: dict[str, str], patterns: Sequence[str]) -> dict[str, str]:
+    """Files of prompts by name: as `--prompt` has them, or PROMPT_FILES, each by its path."""
+    if named and patterns:
+        raise ConfigError(
+            f"--prompt names {', '.join(named)}, and PROMPT_FILES (T5X's PROMPT_FILE or CHECKPOINT_PATH) is "
+            f"{tuple(patterns)!r}: leave one out"
+        )
+    from jax_prompts.prompts.prompt_paths import prompt_paths
+
+    return named or {file: file for file in prompt_paths("PROMPT_FILES", patterns)}
 
 
 def _infer_arguments(parser: argparse.ArgumentParser) -> None:
