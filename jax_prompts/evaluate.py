@@ -120,14 +120,14 @@ class Evaluation:
         return Evaluator(model, self.vocabulary, caches, data, self.run.decoding, self.mesh, journal)
 
 
-def open_evaluation(run: EvalRun) -> Evaluation:
-    """Opens the examples of every task of a run, then the model; reads no prompts.
+def open_evaluation(run: EvalRun, devices: Sequence[jax.Device] | None = None) -> Evaluation:
+    """Opens the examples of every task of a run, then the model, on `devices` or on all; reads no prompts.
 
     Raises:
       ConfigError, RunError: as `evaluate_run`.
     """
     decoding.check(run.decoding)
-    mesh = partition.mesh_of(run.model)
+    mesh = partition.mesh_of(run.model, devices)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
     rows, beams = run.data.eval_batch_size, run.decoding.num_decodes
     memory.check_answering(make_model(run.model), run.model, mesh, rows, beams)

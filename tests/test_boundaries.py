@@ -100,7 +100,9 @@ def reached_at_import(module):
     return found
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "inference.api", "inference.infer", "dry_run"])
+@pytest.mark.parametrize(
+    "module", ["train", "evaluate", "inference.api", "inference.infer", "inference.task_split", "dry_run"]
+)
 def test_runs_import_no_tensorflow(module):
     reached = reached_at_import(f"jax_prompts.{module}")
     assert len(reached) > 20

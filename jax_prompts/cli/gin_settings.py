@@ -31,7 +31,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
 
     Args:
       args: with `command`, `gin_file`, `bindings`, `gin_search_paths` and `tfds_data_dir`.
-      kinds: `TrainRun`, `EvalRun` or `InferRun`; the first that the files describe is made.
+      kinds: `TrainRun`, `EvalRun`, `InferRun`, `InferTaskRun`; the first that the files describe is made.
 
     Raises:
       ConfigError: a file that is not there or cannot be read, a name gin does not know, a macro that is
@@ -175,7 +175,7 @@ def _register(gin: Any) -> None:
         config.Decoding,
         config.Training,
     ]
-    whole = [runs.TrainRun, runs.EvalRun, runs.InferRun, runs.Suite]
+    whole = [runs.TrainRun, runs.EvalRun, runs.InferRun, runs.InferTaskRun, runs.Suite]
     parts = [*prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS]
     for made in (*settings, *whole, *parts):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration

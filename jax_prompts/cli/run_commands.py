@@ -47,6 +47,12 @@ def _eval(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _infer(args: argparse.Namespace) -> dict[str, Any]:
+    if args.input is None:
+        return _infer_task(args)
+    if args.several:
+        raise ConfigError(
+            "lines of --input are answered by one process: start one, or leave --input out and answer a task's split"
+        )
     run, _ = resolve(args, "InferRun")
     prompts = _prompts(args.prompt, run.prompt_files)
     from jax_prompts.inference.infer import infer_file
@@ -54,6 +60,18 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
     return infer_file(
         run, prompts, args.input, args.output, resume=args.resume, skip_bad_lines=args.skip_bad_lines
     )
+
+
+def _infer_task(args: argparse.Namespace) -> dict[str, Any]:
+    if args.shard_id is not None:
+        args.bindings.append(f"InferTaskRun.shard_id={args.shard_id}")
+    if args.skip_bad_lines:
+        args.bindings.append("SKIP_BAD_LINES=True")
+    run, text = resolve(args, "InferTaskRun")
+    prompts = _prompts(args.prompt, run.prompt_files)
+    from jax_prompts.inference.task_split import infer_task
+
+    return infer_task(run, text, prompts)
 
 
 def _prompts(named: dict[str, str], patterns: Sequence[str]) -> dict[str, str]:
@@ -71,14 +89,37 @@ def _prompts(named: dict[str, str], patterns: Sequence[str]) -> dict[str, str]:
 def _infer_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--prompt", action="append", default=[], metavar="NAME=FILE", help="repeatable")
-    add("--input", required=True, type=path, metavar="FILE", help="lines of text or JSON; - for stdin")
-    add("--output", required=True, type=path, metavar="FILE", help="JSON lines; - for stdout")
+    add(
+        "--input",
+        type=path,
+        metavar="FILE",
+        help="lines of text or JSON; - for stdin; none: the split of a task",
+    )
+    add("--output", type=path, metavar="FILE", help="JSON lines; - for stdout")
     add("--resume", action="store_true", help="go on behind the answers of a run that ended early")
-    add("--skip_bad_lines", action="store_true", help="an error in place of the answer to each bad line")
+    add(
+        "--skip_bad_lines",
+        action="store_true",
+        help="an error in place of the answer to each bad line; of a task's files such lines are left out",
+    )
+    add(
+        "--shard_id",
+        type=int,
+        metavar="I",
+        help="of a split: the only shard to make, from 0; all if not given",
+    )
 
 
 def _infer_check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.prompt = named_files(args.prompt, parser)
+    if (args.input is None) != (args.output is None):
+        parser.error(
+            "--input and --output go together; without both a task's split is answered, into INFER_OUTPUT_DIR"
+        )
+    if args.input is None and args.resume:
+        parser.error("--resume is of --output: a task's split is gone on with by itself")
+    if args.input is not None and args.shard_id is not None:
+        parser.error("--shard_id is of a task's split: leave out --input and --output")
     if args.resume and args.output == "-":
         parser.error("--resume needs a file: --output - keeps nothing to go on from")
 
@@ -141,11 +182,12 @@ EVAL = Command(
 )
 INFER = Command(
     "infer",
-    "answer lines of text with one prompt or several",
+    "answer lines of text, or a task's split, with one prompt or several",
     _infer,
     _infer_arguments,
     _infer_check,
     reads_gin=True,
+    several_processes=True,
     keeps_programs=True,
 )
 CACHE = Command("cache", "fill the token caches of a run", _cache, reads_gin=True, skips_bad_lines=True)

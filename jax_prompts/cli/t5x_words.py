@@ -32,7 +32,14 @@ _SHARED = {
 }
 SAME: dict[str, dict[str, str]] = {
     "eval": {**_SHARED, "EVAL_OUTPUT_DIR": "MODEL_DIR", "evaluate.output_dir": "MODEL_DIR"},
-    "infer": _SHARED,
+    "infer": {
+        **_SHARED,
+        "infer.output_dir": "INFER_OUTPUT_DIR",
+        "infer.mode": "InferTaskRun.mode",
+        "infer.num_shards": "InferTaskRun.num_shards",
+        "infer.shard_id": "InferTaskRun.shard_id",
+        "infer.checkpoint_period": "InferTaskRun.checkpoint_period",
+    },
 }
 SAME["cache"] = SAME["eval"]
 # What has to have this value, for nothing else is done here, and why.
@@ -50,7 +57,6 @@ _PLACE = "the base model and the prompt are files of their own: INITIAL_CHECKPOI
 _ELSEWHERE: dict[str, str] = {  # word -> what does it here
     "CHECKPOINT_PATH": "INITIAL_CHECKPOINT_PATH names the base model",
     "EVAL_OUTPUT_DIR": "MODEL_DIR says where a run writes",
-    "INFER_OUTPUT_DIR": "it is of t5x infer",
     "EVAL_STEPS": "all of EVAL_SPLIT is evaluated, every EVAL_PERIOD steps",
     "TRAIN_STEPS_RELATIVE": "TRAIN_STEPS counts from the start of the run",
     "EVALUATOR_NUM_EXAMPLES": "EVAL_SPLIT takes slices, 'validation[:100]'",
@@ -98,7 +104,9 @@ _ELSEWHERE: dict[str, str] = {  # word -> what does it here
     "temperature_sample.topk": "Decoding.top_k",
     "temperature_sample.topp": "Decoding.top_p",
 }
-_CLASSES = {word.partition(".")[0] for word in (*_ELSEWHERE, *_FIXED, *_SHARED) if "." in word}
+_CLASSES = {
+    word.partition(".")[0] for word in (*_ELSEWHERE, *_FIXED, *SAME["eval"], *SAME["infer"]) if "." in word
+}
 
 
 def macros_for(command: str) -> set[str]:
@@ -169,7 +177,9 @@ def said_of_class(name: str) -> str | None:
     """What to say of a class of T5X's, or a function, that a gin file binds; None of what T5X does not have."""
     if (own := name.rpartition(".")[2]) not in _CLASSES:
         return None
-    same = {word: ours for word, ours in _SHARED.items() if word.startswith(f"{own}.")}
+    same = {
+        word: ours for words in SAME.values() for word, ours in words.items() if word.startswith(f"{own}.")
+    }
     words = {**{word: of for word, of in _ELSEWHERE.items() if word.startswith(f"{own}.")}, **same}
     meant = "; ".join(f"{word.rpartition('.')[2]}: {ours}" for word, ours in list(words.items())[:6])
     return f"{name} is T5X's, which is not known here; its fields are {meant or 'not settings here'}"

@@ -142,6 +142,18 @@ def upload(place: pathlib.Path, url: str) -> None:
     patiently(url, put)
 
 
+def put(url: str, content: bytes, *, replace: bool = True) -> None:
+    """Writes an object, whole or not at all.
+
+    Raises:
+      FileExistsError: without `replace`, there is one.
+      FileNotFoundError: there is no such bucket.
+      OSError: it cannot be written.
+    """
+    mode = "overwrite" if replace else "create"
+    patiently(url, lambda fs, path: fs.pipe_file(path, content, mode=mode))
+
+
 def remove(url: str) -> None:
     """Removes an object, if it is there. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):

@@ -110,7 +110,6 @@ def test_what_refers_to_a_word_of_t5xs_finds_it(tmp_path):
         (["Evaluator.num_examples=8"], ["Evaluator.num_examples", "EVAL_SPLIT takes slices"]),
         (["EVALUATOR_NUM_EXAMPLES=8"], ["EVALUATOR_NUM_EXAMPLES", "EVAL_SPLIT takes slices"]),
         (["decoding.beam_search.alpha=0.6"], ["beam_search.alpha", "Decoding.alpha"]),
-        (["INFER_OUTPUT_DIR=x", "MODEL_DIR=y"], ["INFER_OUTPUT_DIR", "t5x infer"]),
         (["EVAL_OUTPUT_DRI=x"], ["EVAL_OUTPUT_DRI is unknown"]),
     ],
 )
