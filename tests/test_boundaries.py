@@ -79,6 +79,7 @@ FILLING = {  # run where a token cache is filled, and imported there alone
     "jax_prompts.data.bert_features",
     "jax_prompts.data.numpy_vocabulary",
     "jax_prompts.data.verbalizer",
+    "jax_prompts.data.registered",  # of tasks whose functions a cache cannot name
     "jax_prompts.data.tfds_access",
 }
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import logging
 import os
 import pathlib
@@ -154,7 +155,13 @@ def _open(file: str) -> Iterator[TextIO]:
     _including.append(same)
     try:
         with open(file, encoding="utf-8-sig") as opened:
-            yield opened
+            text = opened.read()
+        if re.search(r"^\s*from __gin__ import", text, re.MULTILINE):
+            raise ConfigError(
+                f"{file} imports __gin__, as files that bind classes of T5X do, which are not known here: leave out "
+                "that line and those classes (docs/configuration.md has the names of their fields)"
+            )
+        yield io.StringIO(text)
     finally:
         _including.pop()
 
