@@ -122,7 +122,7 @@ def test_a_bucket_that_stays_away_is_named(url, google, monkeypatch):
 
 @pytest.mark.parametrize("address", ["s3://bucket/run", "memory://run", "http://host/run"])
 def test_other_kinds_are_refused_with_the_reason(address):
-    with pytest.raises(ConfigError, match=rf"^MODEL_DIR {address} is no directory .* and gs:// alone"):
+    with pytest.raises(ConfigError, match=rf"^MODEL_DIR {address} is no directory .* at gs:// alone"):
         run_folder.check_kind(address)
 
 

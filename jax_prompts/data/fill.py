@@ -27,13 +27,13 @@ from jax_prompts.config import Data
 from jax_prompts.data import hub_files, protocols
 from jax_prompts.data.cache_bucket import new_cache
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
-from jax_prompts.data.data_dir import versions
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
 from jax_prompts.errors import ConfigError, RunError, first_line, nearest
+from jax_prompts.storage.copies import versions
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import SHOWN, all_bad, skipping
 
