@@ -109,19 +109,24 @@ def check_usable(path: str) -> None:
         _check_parts(directory)
 
 
-def check_same_run(run: TrainRun, config_text: str) -> None:
-    """Raises ConfigError where the config.gin in MODEL_DIR is of a run that this one cannot go on with."""
-    folder = RunFolder(pathlib.Path(run.model_dir))
-    _check_same_run(run, folder, _text_of(folder.path / "config.gin"), config_text)
+def check_same_run(run: TrainRun, before: str, now: str) -> None:
+    """Raises ConfigError where MODEL_DIR holds a run that this one cannot go on with.
+
+    Args:
+      run: the run.
+      before, now: texts of the config.gin that is there, and of this run's.
+    """
+    remote = is_remote(run.model_dir)
+    folder = RunFolder(pathlib.Path(run.model_dir), run.model_dir if remote else None)
+    _check_same_run(run, folder, before, now)
 
 
-def check_same_length(model_dir: str, config_text: str) -> None:
-    """Raises ConfigError where the config.gin in MODEL_DIR is of a longer or a shorter run."""
-    directory = pathlib.Path(model_dir)
-    there, here = settings_of(_text_of(directory / "config.gin")), settings_of(config_text)
+def check_same_length(model_dir: str, before: str, now: str) -> None:
+    """Raises ConfigError where the config.gin in MODEL_DIR, `before`, is of a longer or a shorter run than `now`."""
+    there, here = settings_of(before), settings_of(now)
     if changed := [name for name in _LENGTH if there.get(name) != here.get(name)]:
         raise ConfigError(
-            f"MODEL_DIR {directory} holds a finished run with {changed[0]} = {there.get(changed[0])}, and here it is "
+            f"MODEL_DIR {model_dir} holds a finished run with {changed[0]} = {there.get(changed[0])}, and here it is "
             f"{here.get(changed[0])}: choose another MODEL_DIR"
         )
 
@@ -178,7 +183,7 @@ def _text_of(config: pathlib.Path) -> str:
 
 def _check_same_run(run: TrainRun, folder: RunFolder, before: str, now: str) -> None:
     """Raises ConfigError unless a run may go on with these settings: those that the numbers depend on are the same."""
-    directory = folder.path
+    directory = folder.url or folder.path
     there, here = _comparable(before), _comparable(now)
     if there != here:
         raise ConfigError(

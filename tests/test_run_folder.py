@@ -103,7 +103,7 @@ def test_who_has_lost_the_bucket_writes_nothing(url, monkeypatch):
     with run_folder.opened(url) as folder:
         put(folder, "config.gin")
         files.write(f"{url}/run.lock", '{"process": 7, "host": "elsewhere", "begun": "now"}')
-        monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 0.0)
+        monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 0.0)
         with pytest.raises(RunError, match="process 7 on elsewhere"):
             folder.publish()
     assert set(buckets.stored(url)) == {"run.lock"}

@@ -56,14 +56,26 @@ def names(folder: str) -> set[str]:
         return set()
 
 
+def is_there(folder: str) -> bool:
+    """Whether a folder is there: of a bucket's, whether anything lies below it. Raises OSError."""
+    place = files.place_of(folder)
+    return bool(buckets.stored(place)) if isinstance(place, str) else place.exists()
+
+
+def remove(address: str) -> None:
+    """Removes a file, if it is there. Raises OSError."""
+    place = files.place_of(address)
+    if isinstance(place, str):
+        buckets.remove(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
 def remove_folder(folder: str) -> None:
     """Removes the files in a folder, and an empty directory with them. Raises OSError."""
     place = files.place_of(folder)
     for name in names(folder):
-        if isinstance(place, str):
-            buckets.remove(below(place, name))
-        else:
-            (place / name).unlink(missing_ok=True)
+        remove(below(folder, name))
     if not isinstance(place, str):
         with contextlib.suppress(OSError):
             place.rmdir()
