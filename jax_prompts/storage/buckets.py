@@ -81,6 +81,16 @@ def _stored(facts: dict[str, Any]) -> Stored:
     return Stored(int(facts["size"]), version, base64.b64decode(md5) if md5 else None)
 
 
+def facts(url: str) -> Stored:
+    """What a bucket says of one object.
+
+    Raises:
+      FileNotFoundError: there is none.
+      OSError: it cannot be asked.
+    """
+    return patiently(url, lambda fs, path: _stored(fs.info(path)))
+
+
 def content(url: str, limit: int) -> bytes:
     """An object of at most `limit` bytes.
 
