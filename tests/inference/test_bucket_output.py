@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from bucket_servers import google_bucket
+from bucket_servers import amazon_bucket, google_bucket
 from test_infer import CHUNK, LINES, Upper, answered, raised, run
 
 from jax_prompts.errors import ConfigError, RunError
@@ -12,13 +12,14 @@ from jax_prompts.inference import infer
 from jax_prompts.storage import buckets
 
 
-@pytest.fixture
-def url(google, monkeypatch, tmp_path, unchecked):
+@pytest.fixture(params=["gs", "s3"])
+def url(request, monkeypatch, tmp_path, unchecked):
     monkeypatch.setenv("JAX_PROMPTS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(infer, "Engine", Upper)
     monkeypatch.setattr(infer, "CHUNK_BATCHES", CHUNK // 2)
     raised.clear()
-    url = google_bucket(google, monkeypatch)
+    server, bucket = {"gs": ("google", google_bucket), "s3": ("amazon", amazon_bucket)}[request.param]
+    url = bucket(request.getfixturevalue(server), monkeypatch)
     (tmp_path / "in").write_text("".join(f"{line}\n" for line in LINES))
     buckets.upload(tmp_path / "in", f"{url}/in")
     yield url

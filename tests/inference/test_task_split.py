@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from bucket_servers import google_bucket
+from bucket_servers import amazon_bucket, google_bucket
 
 from jax_prompts import load_model
 from jax_prompts.errors import ConfigError, RunError
@@ -169,11 +169,12 @@ def test_answers_of_other_settings_are_not_mixed(infer, whole, capsys):
     assert contents(whole) == before
 
 
-@pytest.mark.parametrize("remote", [False, True])
-def test_what_is_there_has_to_agree(remote, request, monkeypatch, tmp_path):
+@pytest.mark.parametrize("kind", ["directory", "gs", "s3"])
+def test_what_is_there_has_to_agree(kind, request, monkeypatch, tmp_path):
     folder = str(tmp_path)
-    if remote:
-        folder = f"{google_bucket(request.getfixturevalue('google'), monkeypatch)}/a"
+    if kind != "directory":
+        server, bucket = {"gs": ("google", google_bucket), "s3": ("amazon", amazon_bucket)}[kind]
+        folder = f"{bucket(request.getfixturevalue(server), monkeypatch)}/a"
     made_with = {"prompt": "p", "examples": {"a": "b"}, "Decoding": None}
     shards = Shards(folder, "task", "score", 2)
     shards.agree(made_with)

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 import pytest
-from bucket_servers import google_bucket
+from bucket_servers import amazon_bucket, google_bucket
 from made_runs import make_evaluation, make_run, right
 
 from jax_prompts.cli.inspection import describe
@@ -56,6 +56,13 @@ def test_runs_are_compared_as_those_in_directories(url, runs, capsys, tmp_path):
     )
     assert {path.name for path in pathlib.Path(copy).iterdir()} == {"a", "model", "of_a"}
     assert len(reported(capsys, "compare", f"{url}/a", f"{url}/model", "--json")["lines"]) == 2
+
+
+def test_what_is_at_s3_is_read_as_well(amazon, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("JAX_PROMPTS_CACHE", str(tmp_path / "cache"))
+    url = f"{amazon_bucket(amazon, monkeypatch)}/runs"
+    taken(make_run(tmp_path / "run", right("1101", 4)), f"{url}/a")
+    assert len(reported(capsys, "compare", f"{url}/a", "--json")["lines"]) == 1
 
 
 def test_what_has_changed_is_copied_again(url, runs, tmp_path, capsys):
