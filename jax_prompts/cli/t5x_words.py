@@ -7,6 +7,7 @@ file that binds T5X's classes imports T5X.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -150,12 +151,15 @@ def of_file(command: str, file: str, before: Mapping[str, Any], after: Mapping[s
     Raises:
       ConfigError, RunError: as `of_flags`.
     """
+    theirs = [name for name in sorted(macros_for(command)) if name in after]
+    if not theirs:
+        return {}
     changed = {
         name: value for name, value in after.items() if repr(before.get(name, _NOTHING_SET)) != repr(value)
     }
     made: Settings = {}
     said: dict[str, str] = {}
-    for name in changed.keys() & macros_for(command):
+    for name in filter(changed.__contains__, theirs):
         for setting, value in (_meant(command, name, changed[name]) or {}).items():
             told = changed.get(setting, made.get(setting, value))
             if repr(told) != repr(value):
@@ -215,9 +219,12 @@ def _elsewhere(word: str) -> ConfigError:
 
 def _macro(name: str) -> str:
     """The macro that a field takes its value from, where there is one."""
-    return (
-        next((macro.name for macro in read_macros() if name in macro.fields), name) if "." in name else name
-    )
+    return _macros_of_fields().get(name, name)
+
+
+@functools.cache
+def _macros_of_fields() -> dict[str, str]:
+    return {field: macro.name for macro in read_macros() for field in macro.fields}
 
 
 def _value(text: str) -> Any:
