@@ -58,7 +58,7 @@ class Journal:
         _begin(file)
         self._folder.share()
         rows = _rows(file)
-        processes.assert_equal("answers that are there", {str(file): str(len(rows))})
+        processes.assert_equal("answers that are there", {file.name: str(len(rows))})
         if rows:
             log(f"{part}: goes on behind {len(rows):,} answers that are there")
         for found in batches(len(rows)):
