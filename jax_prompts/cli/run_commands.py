@@ -67,7 +67,12 @@ def _infer_task(args: argparse.Namespace) -> dict[str, Any]:
         args.bindings.append(f"InferTaskRun.shard_id={args.shard_id}")
     if args.skip_bad_lines:
         args.bindings.append("SKIP_BAD_LINES=True")
-    run, text = resolve(args, "InferTaskRun")
+    try:
+        run, text = resolve(args, "InferTaskRun")
+    except ConfigError as error:
+        if "INFER_OUTPUT_DIR" in str(error) and "not set" in str(error):
+            raise ConfigError(f"{error}; or, to answer lines, --input=FILE --output=FILE") from error
+        raise
     prompts = _prompts(args.prompt, run.prompt_files)
     from jax_prompts.inference.task_split import infer_task
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.errors import ConfigError, RunError, system_reason
-from jax_prompts.storage import json_text, places
+from jax_prompts.storage import files, json_text, places
+from jax_prompts.storage.directories import check_possible
 
 _MAX_BYTES = 1 << 32  # of rows
 _MAX_SETTINGS_BYTES = 1 << 24
@@ -124,13 +125,23 @@ class Shards:
         return places.below(self.folder, f"tmp-{self.task}-{self.mode}-{number:05}-of-{self.count:05}")
 
 
-def begin(folder: str, config_text: str) -> None:
-    """Makes INFER_OUTPUT_DIR, with all settings of the run in it.
+def check_folder(folder: str) -> None:
+    """Looks whether INFER_OUTPUT_DIR can be; makes nothing.
 
     Raises:
       ConfigError: it is no directory.
-      RunError: it cannot be written.
+      RunError: it cannot be made or reached.
     """
+    place = files.place_of(folder)
+    with _errors(folder):
+        if isinstance(place, str):
+            places.names(place)
+        else:
+            check_possible(place)
+
+
+def begin(folder: str, config_text: str) -> None:
+    """Makes INFER_OUTPUT_DIR, with all settings of the run in it. Raises RunError where it cannot be written."""
     with _errors(folder):
         places.write(places.below(folder, "infer.gin"), config_text)
 

@@ -18,7 +18,7 @@ from jax_prompts.display import LineDisplay, log
 from jax_prompts.distributed import processes
 from jax_prompts.errors import ConfigError, Preempted
 from jax_prompts.evaluate import Evaluation, open_evaluation
-from jax_prompts.inference.shards import begin
+from jax_prompts.inference.shards import begin, check_folder
 from jax_prompts.inference.split_answers import AskedPrompt, SplitAnswers
 from jax_prompts.models.bert import Bert
 from jax_prompts.runs import EvalRun, InferTaskRun
@@ -48,7 +48,7 @@ def infer_task(run: InferTaskRun, config_text: str, prompt_files: Mapping[str, s
     processes.assert_equal_settings(config_text)
     folders = {name: _folder(run.output_dir, prompt_files, name) for name in prompt_files or [""]}
     apart = _apart(run, len(folders))
-    processes.by_primary(begin)(run.output_dir, config_text)
+    processes.by_primary(check_folder)(run.output_dir)
     opened = _opened(run, apart=apart)
     prompts = _prompts(opened, run, prompt_files)
     (caches,) = opened.caches.values()
@@ -57,6 +57,7 @@ def infer_task(run: InferTaskRun, config_text: str, prompt_files: Mapping[str, s
         for name, folder in folders.items()
         for cache in caches
     ]
+    processes.by_primary(begin)(run.output_dir, config_text)
     for each in answers:
         processes.by_primary(each.shards.agree)(each.settings)
 

@@ -223,6 +223,11 @@ def test_folders_that_cannot_be(infer, tmp_path, capsys):
         (["--resume"], "--resume is of --output"),
         (["--input=x", "--output=y", "--shard_id=1"], "--shard_id is of a task's split"),
         (["--gin.MIXTURE_OR_TASK_NAME=%gin.REQUIRED"], "MIXTURE_OR_TASK_NAME not set"),
+        (["--gin.INFER_OUTPUT_DIR=%gin.REQUIRED"], "or, to answer lines, --input=FILE --output=FILE"),
+        (
+            ["--gin.MIXTURE_OR_TASK_NAME=none_of_this_name"],
+            "none_of_this_name is not registered by tasks.registry",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(infer, tmp_path, capsys, flags, words):
