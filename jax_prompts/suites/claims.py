@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from jax_prompts.errors import RunError, system_reason
 from jax_prompts.storage import bucket_lock, places, run_lock
-from jax_prompts.storage.remote import is_remote
+from jax_prompts.storage.remote import is_remote, may_pass
 
 
 class Claims:
@@ -29,8 +29,8 @@ class Claims:
         """Keeps a group for this worker while the block runs.
 
         Raises:
-          BusyError: another worker has it, or may have it.
-          RunError: the bucket cannot be reached.
+          BusyError: another worker has it, or may have it; nobody knows while the bucket cannot be reached.
+          RunError: the bucket cannot be written.
           OSError: the directory cannot be written.
         """
         folder = places.below(self._folder, group)
@@ -43,9 +43,13 @@ class Claims:
                 silent = self._silent(folder)
                 stack.enter_context(bucket_lock.held(folder, silent))
             except OSError as error:
+                if may_pass(error):
+                    raise run_lock.BusyError(
+                        f"{folder} could not be asked ({system_reason(error)})"
+                    ) from error
                 raise RunError(
-                    f"MODEL_DIR {folder} cannot be claimed ({system_reason(error)}): start again once the bucket can "
-                    "be reached and written"
+                    f"MODEL_DIR {folder} cannot be claimed ({system_reason(error)}): start again once it can be "
+                    "written"
                 ) from error
             yield
 

@@ -109,6 +109,17 @@ def test_a_claim_keeps_others_out_until_its_worker_is_silent(url, monkeypatch):
     assert buckets.stored(url) == {}
 
 
+def test_nobody_knows_of_a_claim_while_the_bucket_is_away(url, google, monkeypatch):
+    monkeypatch.setattr("gcsfs.retry.random.random", lambda: 0.0)
+    monkeypatch.setattr("jax_prompts.storage.remote.TIMEOUT_SECONDS", 0.5)
+    google.faults = lambda method, path: 503
+    with pytest.raises(BusyError, match="could not be asked"), Claims(url).held("a"):
+        pass
+    google.faults = lambda method, path: 403
+    with pytest.raises(RunError, match=r"cannot be claimed .*403"), Claims(url).held("a"):
+        pass
+
+
 def test_a_bucket_that_cannot_be_reached_is_named(url, google, ran, tmp_path):
     suite, cells = expanded(tmp_path, SMALL, MODEL_DIR=url)
     google.faults = lambda method, path: 403
