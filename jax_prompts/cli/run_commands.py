@@ -9,6 +9,7 @@ from typing import Any
 
 from jax_prompts.cli.command import Command, named_files, path
 from jax_prompts.cli.gin_settings import resolve
+from jax_prompts.config import BaseModel
 from jax_prompts.errors import ConfigError
 from jax_prompts.runs import TrainRun
 
@@ -38,6 +39,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _eval(args: argparse.Namespace) -> dict[str, Any]:
     run, text = resolve(args, "EvalRun")
+    if not any(run.files_by_task.values()):
+        _check_bare(run.model)
     from jax_prompts.evaluate import evaluate_run
     from jax_prompts.results.end_of_evaluation import end_of_evaluation
 
@@ -55,6 +58,8 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
         )
     run, _ = resolve(args, "InferRun")
     prompts = _prompts(args.prompt, run.prompt_files)
+    if not prompts:
+        _check_bare(run.model)
     from jax_prompts.inference.infer import infer_file
 
     return infer_file(
@@ -74,9 +79,18 @@ def _infer_task(args: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(f"{error}; or, to answer lines, --input=FILE --output=FILE") from error
         raise
     prompts = _prompts(args.prompt, run.prompt_files)
+    if not prompts:
+        _check_bare(run.model)
     from jax_prompts.inference.task_split import infer_task
 
     return infer_task(run, text, prompts)
+
+
+def _check_bare(model: BaseModel) -> None:
+    """Raises ConfigError where the bare model is asked, and the checkpoint is one of a model with a prompt."""
+    from jax_prompts.interop.t5x_prompt import check_without_prompt
+
+    check_without_prompt(model.checkpoint)
 
 
 def _prompts(named: dict[str, str], patterns: Sequence[str]) -> dict[str, str]:

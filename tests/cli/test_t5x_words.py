@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 from bucket_servers import google_bucket
 from made_runs import make_run, right
@@ -10,6 +11,9 @@ from jax_prompts.cli import gin_settings, t5x_words
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.macros import read_macros
 from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.interop.t5x_prompt import check_without_prompt
+from jax_prompts.main import main
+from jax_prompts.prompts import PromptMetadata, save_prompt
 from jax_prompts.storage import files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -179,9 +183,29 @@ def test_a_run_in_a_bucket(google, monkeypatch, tmp_path):
     assert "config.gin cannot be read: http 403" in refusal(EVAL, f"CHECKPOINT_PATH={url}", error=RunError)
 
 
-def test_prompts_of_flags_and_settings_are_not_mixed(tmp_path):
-    from jax_prompts.main import main
+def test_a_checkpoint_of_t5xs_with_a_prompt_in_it_is_not_scored_without_it(tmp_path, capsys):
+    prompt_PD = np.ones((2, 192), np.float32)
+    save_prompt(tmp_path / "prompt.safetensors", prompt_PD, PromptMetadata())
+    checkpoint = tmp_path / "checkpoint_5"
+    main(
+        [
+            "export",
+            str(tmp_path / "prompt.safetensors"),
+            str(checkpoint),
+            "--to=t5x",
+            "--base_model=asset:micro",
+        ]
+    )
+    for argv in (EVAL, INFER, [*INFER[:2], "--gin.MIXTURE_OR_TASK_NAME=x", "--gin.INFER_OUTPUT_DIR=y"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*argv, f"--gin.CHECKPOINT_PATH={checkpoint}"])
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 2 and f"t5x convert {checkpoint} prompt.safetensors" in last
+    check_without_prompt("asset:micro")
+    check_without_prompt(str(tmp_path / "nothing"))
 
+
+def test_prompts_of_flags_and_settings_are_not_mixed(tmp_path):
     with pytest.raises(SystemExit) as ended:
         main([*INFER, "--gin.PROMPT_FILE=a.safetensors", "--prompt=b=c.safetensors"])
     assert ended.value.code == 2
