@@ -17,6 +17,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.results.endings import command, show_lines
 from jax_prompts.runs import Suite
 from jax_prompts.storage import json_text, places
+from jax_prompts.storage.remote import is_remote
 from jax_prompts.suites import states
 from jax_prompts.suites.budget import MEASURED_STEPS, Budget, InMinutes, InSteps
 from jax_prompts.suites.cells import Cell
@@ -181,7 +182,8 @@ def _report(root: str, rungs: Sequence[Rung], full_cells: Sequence[Cell]) -> dic
     ]
     winner = places.below(root, "winner.gin")
     states.write(winner, run.config_text)
-    train = command("t5x", "train", f"--gin_file={winner}")
+    local = "winner.gin" if is_remote(winner) else winner  # gin files are read on this machine
+    train = command("t5x", "train", f"--gin_file={local}")
     row, searched = best
     report = {
         "winner": {"row": row, "settings": dict(searched), "score": last.scores[best], "steps": last.steps},
@@ -204,7 +206,8 @@ def _report(root: str, rungs: Sequence[Rung], full_cells: Sequence[Cell]) -> dic
     found = f"best: {_name(best)}, {text_of(last.scores[best])} after {last.steps} steps: {tuned[0]}"
     commands = [command("t5x", "report", root, "--output=report.html")]
     if last.steps != (full := run.run.training.steps):
-        found, commands = f"{found}; for all {full} steps as below", [train, *commands]
+        here = f" once {winner} is copied here" if is_remote(winner) else ""
+        found, commands = f"{found}; for all {full} steps as below{here}", [train, *commands]
     show_lines([found], root, ["winner.gin", "choice.json"], commands)
     return report
 
