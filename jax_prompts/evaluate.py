@@ -32,15 +32,13 @@ from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import EvalRun
 from jax_prompts.scoring.baselines import warn_of_answers
 from jax_prompts.scoring.evaluator import Evaluator
-from jax_prompts.scoring.journal import NOTHING_KEPT, Journal
+from jax_prompts.scoring.journal import FOLDER, NOTHING_KEPT, Journal
 from jax_prompts.scoring.prompt_scores import scores_of
 from jax_prompts.scoring.prompt_set import PromptSet
 from jax_prompts.scoring.summary import over_prompts
 from jax_prompts.scoring.task_evaluator import report
-from jax_prompts.storage import run_lock
 
 Tree = Any
-_ANSWERS = "answers"  # directory in MODEL_DIR, while an evaluation is not finished
 
 
 def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
@@ -56,8 +54,11 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
       Preempted: Ctrl-C or SIGTERM arrived; what was answered is kept.
     """
     processes.assert_equal_settings(config_text)
-    if run.output_dir is not None:
-        processes.by_primary(model_dir.check_writable)(run.output_dir)
+    with _kept(run.output_dir) as folder:
+        return _evaluated(run, folder)
+
+
+def _evaluated(run: EvalRun, folder: RunFolder | None) -> dict[str, Any]:
     several = isinstance(run.prompt_files, dict)
     files = {task: prompt_paths("PROMPT_FILES", patterns) for task, patterns in run.files_by_task.items()}
     opened = open_evaluation(run)
@@ -66,25 +67,24 @@ def evaluate_run(run: EvalRun, config_text: str) -> dict[str, Any]:
         processes.assert_equal("prompt files", found.marks)
 
     # The tasks, one after another.
-    root = None if run.output_dir is None else pathlib.Path(run.output_dir)
+    root = None if folder is None else folder.path
     model_settings = dataclasses.replace(run.model, partitions={})
     made_with = {**opened.base, "model": model_settings, "decoding": run.decoding, "role": run.role}
-    journal = Journal(root and root / _ANSWERS, made_with)
+    journal = Journal(folder, made_with)
     reports = {}
-    with _kept(root):
-        for task, data in opened.datas.items():
-            of_task = journal.of(
-                prompts=prompts[task].marks,
-                examples=digests(opened.caches[task]),
-                data=dataclasses.replace(data, data_dir=None, tfds_data_dir=None, cache_dir=None),
-            )
-            directory = root / task if root and several else root
-            evaluator = opened.evaluator(task, of_task)
-            reports[task] = _evaluate(evaluator, opened.params, prompts[task], run.role, directory)
-        summary = {"tasks": reports} if several else reports[run.data.task]
-        if root is not None and several:
-            Records(RunFolder(root), None).write("eval.json", summary)
-        journal.remove()
+    for task, data in opened.datas.items():
+        of_task = journal.of(
+            prompts=prompts[task].marks,
+            examples=digests(opened.caches[task]),
+            data=dataclasses.replace(data, data_dir=None, tfds_data_dir=None, cache_dir=None),
+        )
+        directory = root / task if root and several else root
+        evaluator = opened.evaluator(task, of_task)
+        reports[task] = _evaluate(evaluator, opened.params, prompts[task], run.role, directory)
+    summary = {"tasks": reports} if several else reports[run.data.task]
+    if root is not None and several:
+        Records(RunFolder(root), None).write("eval.json", summary)
+    journal.remove()
     return summary
 
 
@@ -120,14 +120,14 @@ class Evaluation:
         return Evaluator(model, self.vocabulary, caches, data, self.run.decoding, self.mesh, journal)
 
 
-def open_evaluation(run: EvalRun) -> Evaluation:
-    """Opens the examples of every task of a run, then the model; reads no prompts.
+def open_evaluation(run: EvalRun, devices: Sequence[jax.Device] | None = None) -> Evaluation:
+    """Opens the examples of every task of a run, then the model, on `devices` or on all; reads no prompts.
 
     Raises:
       ConfigError, RunError: as `evaluate_run`.
     """
     decoding.check(run.decoding)
-    mesh = partition.mesh_of(run.model)
+    mesh = partition.mesh_of(run.model, devices)
     partition.check_batch("EVAL_BATCH_SIZE", run.data.eval_batch_size, mesh)
     rows, beams = run.data.eval_batch_size, run.decoding.num_decodes
     memory.check_answering(make_model(run.model), run.model, mesh, rows, beams)
@@ -168,20 +168,22 @@ def _one_of(models: dict[str, Model]) -> Model:
 
 
 @contextlib.contextmanager
-def _kept(root: pathlib.Path | None) -> Iterator[None]:
-    """Keeps a directory for this evaluation; Ctrl-C and SIGTERM end it in one line that says how to go on."""
-    if root is None:
-        yield
+def _kept(output_dir: str | None) -> Iterator[RunFolder | None]:
+    """Keeps MODEL_DIR for this evaluation; Ctrl-C and SIGTERM end it in one line that says how to go on."""
+    if output_dir is None:
+        yield None
         return
     try:
-        with (
-            interrupts.by_sigterm(),
-            run_lock.held(root / _ANSWERS) if processes.primary() else contextlib.nullcontext(),
-        ):
-            yield
+        with interrupts.by_sigterm(), model_dir.for_evaluation(output_dir, FOLDER) as folder:
+            try:
+                yield folder
+            except KeyboardInterrupt:
+                if processes.primary():
+                    folder.publish()
+                raise
     except KeyboardInterrupt as error:
         raise Preempted(
-            f"stopped; what is answered is in {root}, and the same command goes on behind it"
+            f"stopped; what is answered is in {output_dir}, and the same command goes on behind it"
         ) from error
 
 

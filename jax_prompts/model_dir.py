@@ -15,10 +15,9 @@ from jax_prompts.errors import ConfigError, RunError, first_line, system_reason
 from jax_prompts.run_folder import RunFolder
 from jax_prompts.runs import TrainRun
 from jax_prompts.storage import run_lock
-from jax_prompts.storage.directories import check_possible, directory_for, instead_of_directory
+from jax_prompts.storage.directories import check_possible, instead_of_directory
 from jax_prompts.storage.home import local_path
 from jax_prompts.storage.remote import is_remote
-from jax_prompts.storage.temporary import temporary_path
 
 _PARTS = ("checkpoints", "metrics", "predictions", "tensorboard", "wandb")
 _OF_SUITES = ("cells", "rungs")
@@ -57,6 +56,32 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[RunFolder]:
         yield folder
 
 
+@contextlib.contextmanager
+def for_evaluation(path: str, part: str) -> Iterator[RunFolder]:
+    """Keeps MODEL_DIR for one evaluation while the block runs; of several processes the primary one does.
+
+    Args:
+      path: directory or `gs://` folder.
+      part: of a directory, the one below it that is locked.
+
+    Raises:
+      ConfigError: it cannot be written.
+      RunError: another process has it.
+    """
+    remote = is_remote(path)
+    directory = path if remote else local_path(path, "MODEL_DIR")
+    with contextlib.ExitStack() as stack:
+        with _usable(directory):
+            if isinstance(directory, str):
+                folder = stack.enter_context(run_folder.opened(directory))
+            else:
+                if primary():
+                    check_possible(directory)
+                    stack.enter_context(run_lock.held(directory / part))
+                folder = RunFolder(directory)
+        yield folder
+
+
 def _check_run(run: TrainRun, folder: RunFolder, config_text: str) -> None:
     """Raises ConfigError or RunError where something in MODEL_DIR is not of this run."""
     directory = folder.path
@@ -84,30 +109,24 @@ def check_usable(path: str) -> None:
         _check_parts(directory)
 
 
-def check_writable(path: str) -> None:
-    """Raises ConfigError where a directory cannot be made or written into; leaves nothing there."""
-    directory = local_path(path, "MODEL_DIR")
-    with _usable(directory):
-        check_possible(directory)
-        with directory_for(directory):
-            probe = temporary_path(directory / "probe")
-            probe.touch()
-            probe.unlink()
+def check_same_run(run: TrainRun, before: str, now: str) -> None:
+    """Raises ConfigError where MODEL_DIR holds a run that this one cannot go on with.
+
+    Args:
+      run: the run.
+      before, now: texts of the config.gin that is there, and of this run's.
+    """
+    remote = is_remote(run.model_dir)
+    folder = RunFolder(pathlib.Path(run.model_dir), run.model_dir if remote else None)
+    _check_same_run(run, folder, before, now)
 
 
-def check_same_run(run: TrainRun, config_text: str) -> None:
-    """Raises ConfigError where the config.gin in MODEL_DIR is of a run that this one cannot go on with."""
-    folder = RunFolder(pathlib.Path(run.model_dir))
-    _check_same_run(run, folder, _text_of(folder.path / "config.gin"), config_text)
-
-
-def check_same_length(model_dir: str, config_text: str) -> None:
-    """Raises ConfigError where the config.gin in MODEL_DIR is of a longer or a shorter run."""
-    directory = pathlib.Path(model_dir)
-    there, here = settings_of(_text_of(directory / "config.gin")), settings_of(config_text)
+def check_same_length(model_dir: str, before: str, now: str) -> None:
+    """Raises ConfigError where the config.gin in MODEL_DIR, `before`, is of a longer or a shorter run than `now`."""
+    there, here = settings_of(before), settings_of(now)
     if changed := [name for name in _LENGTH if there.get(name) != here.get(name)]:
         raise ConfigError(
-            f"MODEL_DIR {directory} holds a finished run with {changed[0]} = {there.get(changed[0])}, and here it is "
+            f"MODEL_DIR {model_dir} holds a finished run with {changed[0]} = {there.get(changed[0])}, and here it is "
             f"{here.get(changed[0])}: choose another MODEL_DIR"
         )
 
@@ -164,7 +183,7 @@ def _text_of(config: pathlib.Path) -> str:
 
 def _check_same_run(run: TrainRun, folder: RunFolder, before: str, now: str) -> None:
     """Raises ConfigError unless a run may go on with these settings: those that the numbers depend on are the same."""
-    directory = folder.path
+    directory = folder.url or folder.path
     there, here = _comparable(before), _comparable(now)
     if there != here:
         raise ConfigError(

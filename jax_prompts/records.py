@@ -223,15 +223,22 @@ def check(directory: pathlib.Path) -> None:
 def read_summary(file: pathlib.Path) -> dict[str, Any] | None:
     """The summary.json of a finished run; None where there is none. Raises RunError for a damaged one."""
     try:
-        summary = json_text.loads(read_file(file).decode())
+        content = read_file(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return summary_of(content, str(file))
+
+
+def summary_of(content: bytes, file: str) -> dict[str, Any]:
+    """What a summary.json with this content holds. Raises RunError, which names the file, for a damaged one."""
+    try:
+        summary = json_text.loads(content.decode())
         if (
             _has(summary, _SUMMARY)
             and summary["members"]
             and all(_has(m, _MEMBER) for m in summary["members"])
         ):
             return summary
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise _damaged(file)
@@ -245,7 +252,7 @@ def _has(values: dict[str, Any], kinds: dict[str, Any]) -> bool:
     )
 
 
-def _damaged(file: pathlib.Path) -> RunError:
+def _damaged(file: pathlib.Path | str) -> RunError:
     return RunError(f"{file} is damaged: remove it, and start the run's command again, which writes it")
 
 

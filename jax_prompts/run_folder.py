@@ -161,8 +161,8 @@ def check_kind(address: str) -> None:
     """Raises ConfigError for a MODEL_DIR that is at a URL of another kind than `gs://`."""
     if not address.startswith("gs://"):
         raise ConfigError(
-            f"MODEL_DIR {address} is no directory of this machine and not at gs://: Orbax writes checkpoints to "
-            "directories and gs:// alone; mount it, and give the path, or choose another MODEL_DIR"
+            f"MODEL_DIR {address} is no directory of this machine and not at gs://: Orbax's checkpoints, and locks, "
+            "can be in directories and at gs:// alone; mount it, and give the path, or choose another MODEL_DIR"
         )
 
 

@@ -121,12 +121,57 @@ class InferRun:
       task_feature_lengths: `{"inputs": T, "targets": U}` in tokens, end of sentence included.
       batch_size: lines answered at once.
       decoding: how answers are generated.
+      prompt_files: paths, URLs or patterns of prompts that flags have not named; each goes by its path.
     """
 
     model: BaseModel
     task_feature_lengths: dict[str, int]
     batch_size: int = 32
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    prompt_files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class InferTaskRun:
+    """`t5x infer` without `--input`: prompts answer a split of a task or mixture (`Data.eval_split`), in shards.
+
+    Attributes:
+      output_dir: directory or URL of a folder for the shards.
+      model: the frozen model.
+      data: text and batches.
+      prompt_files: paths, URLs or patterns of prompts that flags have not named; none: the bare model.
+      decoding: how answers are generated.
+      mode: `predict` writes answers, `score` the log-probability of the targets.
+      num_shards: files that the examples of each task are divided into.
+      shard_id: which of these is made, from 0; None: all, by all processes.
+      checkpoint_period: batches that are written at once, and lost at most when a run is stopped.
+    """
+
+    output_dir: str
+    model: BaseModel
+    data: Data
+    prompt_files: tuple[str, ...] = ()
+    decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    mode: Literal["predict", "score"] = "predict"
+    num_shards: int = 1
+    shard_id: int | None = None
+    checkpoint_period: int = 100
+
+    def __post_init__(self) -> None:
+        expand_fields(self, "output_dir")
+        for name, least in (("num_shards", 1), ("shard_id", 0), ("checkpoint_period", 1)):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:  # what is no number is left to the check of types
+                raise ConfigError(f"InferTaskRun.{name} is {value}: set it to at least {least}")
+        if (
+            isinstance(self.shard_id, int)
+            and isinstance(self.num_shards, int)
+            and self.shard_id >= self.num_shards
+        ):
+            raise ConfigError(
+                f"InferTaskRun.shard_id is {self.shard_id}, and num_shards {self.num_shards}: shards are numbered "
+                f"0 to {self.num_shards - 1}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

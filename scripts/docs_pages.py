@@ -15,7 +15,7 @@ from jax_prompts.cli.macros import Macro, read_macros
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = (
     config.BaseModel, config.Data, config.OwnTask, config.PromptDesign, config.Optimizer, config.Decoding,
-    config.Training, runs.TrainRun, runs.EvalRun, runs.InferRun, runs.Suite,
+    config.Training, runs.TrainRun, runs.EvalRun, runs.InferRun, runs.InferTaskRun, runs.Suite,
 )  # fmt: skip
 
 

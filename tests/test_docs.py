@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from jax_prompts.cli import t5x_words
 from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.commands import COMMANDS
 from jax_prompts.cli.macros import read_macros
@@ -98,7 +99,7 @@ def test_commands_can_be_typed_as_they_stand(page):
             assert (ROOT / file).is_file() or f"cat > {file}" in page.read_text(), file
         for binding in args.bindings:
             name = binding.partition("=")[0]
-            assert "." in name or name in macros, binding
+            assert "." in name or name in macros | t5x_words.macros_for(args.command), binding
 
 
 @each_page

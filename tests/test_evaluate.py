@@ -1,15 +1,17 @@
 """`t5x eval` of several prompts: one report whatever the lengths, jobs of several tasks, stopped and gone on with."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+from bucket_servers import google_bucket
 
 from jax_prompts.inference import predict
 from jax_prompts.main import main
 from jax_prompts.prompts import PromptMetadata, save_prompt
+from jax_prompts.storage import buckets
+from jax_prompts.storage import files as files_of_any
 
 TASK = "quickstart_reviews"
 
@@ -35,7 +37,7 @@ def t5x_eval(tmp_path_factory, compiled_once):
         main(
             ["eval", "--gin_file=gin_configs/quickstart.gin", "--gin_file=gin_configs/runs/eval.gin", *flags]
         )
-        return json.loads((pathlib.Path(directory) / "eval.json").read_text())
+        return json.loads(files_of_any.read(f"{directory}/eval.json", 1 << 24))
 
     return run
 
@@ -157,3 +159,73 @@ def test_bad_files_are_one_clear_line(t5x_eval, tmp_path, capsys, files, words):
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("t5x eval: ") and all(word in last for word in words), last
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_in_a_bucket_goes_on_where_it_was_stopped(
+    prompts, t5x_eval, tmp_path, monkeypatch, capsys, google
+):
+    """The files of one in a directory; requests fail now and then, and it is stopped after its first batch."""
+    url = f"{google_bucket(google, monkeypatch)}/eval"
+    monkeypatch.setenv("JAX_PROMPTS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "jax_prompts.scoring.evaluator.answered_texts", limited := _Limited(predict.answered_texts)
+    )
+    monkeypatch.setattr("jax_prompts.storage.remote._LONGEST_PAUSE", 0.01)
+    files, asked, done = (f"{prompts}/{TASK}-0.safetensors",), [0], []
+
+    def faults(method, path):
+        asked[0] += "run.lock" not in path
+        if asked[0] % 5 == 4:
+            asked[0] += 1
+            done.append((503, 429, "drop", "half")[len(done) % 4])
+            return done[-1]
+        return None
+
+    google.faults = faults
+    limited.left = 1
+    with pytest.raises(SystemExit) as ended:
+        t5x_eval(url, files)
+    assert ended.value.code == 75 and f"what is answered is in {url}" in capsys.readouterr().err
+    assert {name.partition("/")[0] for name in buckets.stored(url)} == {"answers"}
+    limited.left = -1
+    found = t5x_eval(url, files)
+    google.faults = lambda method, path: None
+    whole = t5x_eval(tmp_path / "whole", files)
+    assert found == whole and len(done) > 3
+    assert limited.rows == 24 + 24
+    there = buckets.stored(url)
+    assert sorted(there) == sorted(
+        str(path.relative_to(tmp_path / "whole"))
+        for path in (tmp_path / "whole").rglob("*")
+        if path.is_file()
+    )
+    for name in there:
+        assert buckets.content(f"{url}/{name}", 1 << 20) == (tmp_path / "whole" / name).read_bytes()
+
+
+class _Limited:
+    """Answers, until as many batches as are `left` are answered."""
+
+    def __init__(self, answer):
+        self._answer, self.left, self.rows = answer, -1, 0
+
+    def __call__(self, *args):
+        for texts in self._answer(*args):
+            yield texts
+            self.rows += len(texts)
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+
+def test_buckets_that_cannot_be_are_named(prompts, t5x_eval, google, monkeypatch, capsys):
+    google_bucket(google, monkeypatch)
+    for place, words in [
+        ("gs://none-of-this-name/eval", "there is no such bucket"),
+        ("s3://bucket/eval", "at gs:// alone"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            t5x_eval(place, (f"{prompts}/{TASK}-0.safetensors",))
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 2 and place in last and words in last

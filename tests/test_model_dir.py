@@ -72,9 +72,10 @@ def test_what_is_no_directory(tmp_path, monkeypatch, name, reason):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     assert f"MODEL_DIR {name}" in refused(ConfigError, reason, run_in(name), "A = 1\n")
-    for check in (model_dir.check_writable, model_dir.check_usable):
-        with pytest.raises(ConfigError, match=reason):
-            check(name)
+    with pytest.raises(ConfigError, match=reason):
+        model_dir.check_usable(name)
+    with pytest.raises(ConfigError, match=reason), model_dir.for_evaluation(name, "answers"):
+        pass
     assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.exists()] == [
         ("file", "mine")
     ]
@@ -112,7 +113,8 @@ def test_a_run_that_fails_before_it_writes_leaves_nothing(tmp_path):
         assert (tmp_path / "runs" / "x").is_dir()
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
-    model_dir.check_writable(str(tmp_path / "runs" / "x"))
+    with model_dir.for_evaluation(str(tmp_path / "runs" / "x"), "answers") as folder:
+        assert folder.path == tmp_path / "runs" / "x"
     model_dir.check_usable(str(tmp_path / "runs" / "x"))
     assert list(tmp_path.iterdir()) == []
 

@@ -103,7 +103,7 @@ def test_who_has_lost_the_bucket_writes_nothing(url, monkeypatch):
     with run_folder.opened(url) as folder:
         put(folder, "config.gin")
         files.write(f"{url}/run.lock", '{"process": 7, "host": "elsewhere", "begun": "now"}')
-        monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 0.0)
+        monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 0.0)
         with pytest.raises(RunError, match="process 7 on elsewhere"):
             folder.publish()
     assert set(buckets.stored(url)) == {"run.lock"}
@@ -122,7 +122,7 @@ def test_a_bucket_that_stays_away_is_named(url, google, monkeypatch):
 
 @pytest.mark.parametrize("address", ["s3://bucket/run", "memory://run", "http://host/run"])
 def test_other_kinds_are_refused_with_the_reason(address):
-    with pytest.raises(ConfigError, match=rf"^MODEL_DIR {address} is no directory .* and gs:// alone"):
+    with pytest.raises(ConfigError, match=rf"^MODEL_DIR {address} is no directory .* at gs:// alone"):
         run_folder.check_kind(address)
 
 

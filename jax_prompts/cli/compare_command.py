@@ -10,11 +10,13 @@ from jax_prompts.cli.command import Command, path
 
 def _compare(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.cli.compare_tables import show
+    from jax_prompts.results.brought import on_this_machine
     from jax_prompts.results.comparison import compare
     from jax_prompts.results.find import find
 
-    directories = [find([directory]) for directory in args.directories]
-    comparison = compare(directories, sort=args.sort, limit=args.limit, pairs=args.pairs)
+    with on_this_machine(args.directories) as places:
+        directories = [find([directory]) for directory in places]
+        comparison = compare(directories, sort=args.sort, limit=args.limit, pairs=args.pairs)
     if not args.json:
         show(comparison, args.limit)
     return comparison

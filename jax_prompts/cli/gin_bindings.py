@@ -78,6 +78,7 @@ def check_macros(gin: Any, documented: set[str]) -> None:
 
 _EXAMPLES = {
     "MODEL_DIR": "--gin.MODEL_DIR=runs/first",
+    "INFER_OUTPUT_DIR": "--gin.INFER_OUTPUT_DIR=runs/answers",
     "MODEL_SIZE": "--gin_file=gin_configs/models/micro.gin",
     "VOCABULARY": "--gin_file=gin_configs/models/micro.gin",
     "PROMPT": "--gin_file=gin_configs/prompts/residual.gin",

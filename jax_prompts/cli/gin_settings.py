@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import logging
 import os
 import pathlib
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from jax_prompts import config, runs
+from jax_prompts.cli import t5x_words
 from jax_prompts.cli.gin_bindings import bound_to, check_macros, check_set, macros_of, setting_of
 from jax_prompts.cli.macros import DEFAULTS, GIN_CONFIGS
 from jax_prompts.errors import ConfigError, SettingWarning, first_line, nearest
@@ -30,7 +32,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
 
     Args:
       args: with `command`, `gin_file`, `bindings`, `gin_search_paths` and `tfds_data_dir`.
-      kinds: `TrainRun`, `EvalRun` or `InferRun`; the first that the files describe is made.
+      kinds: `TrainRun`, `EvalRun`, `InferRun`, `InferTaskRun`; the first that the files describe is made.
 
     Raises:
       ConfigError: a file that is not there or cannot be read, a name gin does not know, a macro that is
@@ -92,11 +94,16 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
             raise ConfigError(
                 f"gin file {file} is not there; did you mean {nearest(file, _known(searched))}?"
             )
+        before = macros_of(gin)
         with _one_line(gin, f"{file}: "):
             gin.parse_config_file(file)
-    for binding in args.bindings:
+        for name, value in t5x_words.of_file(args.command, file, before, macros_of(gin)).items():
+            _bind(gin, name, value)
+    for binding in t5x_words.of_flags(args.command, args.bindings):
         with _one_line(gin, f"--gin.{binding}: "):
             gin.parse_config(_statement(binding))
+    documented |= t5x_words.macros_for(args.command)
+    t5x_words.check_known(macros_of(gin).keys() - documented)
     if args.tfds_data_dir:
         gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
     check_macros(gin, documented)
@@ -148,7 +155,13 @@ def _open(file: str) -> Iterator[TextIO]:
     _including.append(same)
     try:
         with open(file, encoding="utf-8-sig") as opened:
-            yield opened
+            text = opened.read()
+        if re.search(r"^\s*from __gin__ import", text, re.MULTILINE):
+            raise ConfigError(
+                f"{file} imports __gin__, as files that bind classes of T5X do, which are not known here: leave out "
+                "that line and those classes (docs/configuration.md has the names of their fields)"
+            )
+        yield io.StringIO(text)
     finally:
         _including.pop()
 
@@ -169,7 +182,7 @@ def _register(gin: Any) -> None:
         config.Decoding,
         config.Training,
     ]
-    whole = [runs.TrainRun, runs.EvalRun, runs.InferRun, runs.Suite]
+    whole = [runs.TrainRun, runs.EvalRun, runs.InferRun, runs.InferTaskRun, runs.Suite]
     parts = [*prompts.METHODS, *prompts.INITIALIZERS, *tuned.KINDS]
     for made in (*settings, *whole, *parts):
         if made.__name__ not in _REGISTERED:  # gin refuses a second registration
@@ -255,7 +268,7 @@ def _explain(gin: Any, error: Exception) -> str:
         return f"{found[1]} has no field {found[2]}; did you mean {nearest(found[2], fields)}?"
     if found := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text):
         likely = nearest(found[1].rpartition(".")[2], _REGISTERED)
-        return f"{found[1]} is unknown; did you mean {likely}?"
+        return t5x_words.said_of_class(found[1]) or f"{found[1]} is unknown; did you mean {likely}?"
     if found := re.search(r"Unable to open file: (\S+)\.", text):
         return f"includes {found[1]}, which is not there"
     return text

@@ -19,7 +19,8 @@ from jax_prompts.interop import npy
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
 from jax_prompts.prompts.prompt_file import load_file
-from jax_prompts.records import read_summary
+from jax_prompts.records import MAX_BYTES, read_summary, summary_of
+from jax_prompts.storage import buckets, places
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def _described(path: str) -> dict[str, Any]:
             **inside,
             **dataclasses.asdict(metadata),
         }
+    if path.startswith("gs://") and (run := _run_in_bucket(path)) is not None:
+        return run
     located = models.locate(path)
     place = pathlib.Path(located)
     if npy.is_array(place):
@@ -70,6 +73,16 @@ def _described(path: str) -> dict[str, Any]:
     raise ConfigError(
         f"{path} is no prompt file (.safetensors), NumPy array, model directory, T5X checkpoint or MODEL_DIR"
     )
+
+
+def _run_in_bucket(url: str) -> dict[str, Any] | None:
+    """What a MODEL_DIR in a bucket holds; None of what is none."""
+    if places.read(places.below(url, "config.gin"), MAX_BYTES) is None:
+        return None
+    if (content := places.read(places.below(url, "summary.json"), MAX_BYTES)) is not None:
+        return {"kind": "finished run", **summary_of(content, f"{url}/summary.json")}
+    steps = {name.partition("/")[0] for name in buckets.stored(places.below(url, "checkpoints"))}
+    return {"kind": "unfinished run", "checkpoints": sorted(int(step) for step in steps if step.isdigit())}
 
 
 def _rows(prompt_PD: np.ndarray) -> dict[str, Any]:

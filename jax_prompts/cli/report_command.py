@@ -10,8 +10,10 @@ from jax_prompts.cli.command import Command, check_output, path
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     from jax_prompts.report.report import make_report
+    from jax_prompts.results.brought import on_this_machine
 
-    return make_report(args.paths, args.output, args.figures)
+    with on_this_machine(args.paths) as places:
+        return make_report(places, args.output, args.figures)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

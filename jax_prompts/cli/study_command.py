@@ -28,7 +28,10 @@ def _study(
         if args.output is not None and isinstance(place := files.place_of(args.output), pathlib.Path):
             with files.write_errors(args.output):  # before what may take hours
                 check_possible(place.parent)
-        study = make(args)
+        from jax_prompts.results.brought import on_this_machine
+
+        with on_this_machine(getattr(args, "paths", ()), folders_alone=True) as places:
+            study = make(argparse.Namespace(**{**vars(args), "paths": places}))
         if args.output is not None:
             with files.write_errors(args.output):
                 files.write(args.output, json_text.dumps(study, indent=1) + "\n")
@@ -47,9 +50,11 @@ def _neighbours(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _similarity(args: argparse.Namespace) -> dict[str, Any]:
+    from jax_prompts.results.brought import on_this_machine
     from jax_prompts.studies.similarity import similarity
 
-    return similarity(args.paths, args.target)
+    with on_this_machine([args.target] if args.target else [], folders_alone=True) as targets:
+        return similarity(args.paths, *targets)
 
 
 def _transfer(args: argparse.Namespace) -> dict[str, Any]:

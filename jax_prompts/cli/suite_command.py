@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,8 @@ def _suite(args: argparse.Namespace) -> dict[str, Any]:
             argparse.Namespace(**{**vars(args), "gin_file": files, "bindings": bindings}), "TrainRun"
         )
 
-    def cells_at(directory: pathlib.Path, steps: int) -> list[Cell]:
-        at = dataclasses.replace(suite, model_dir=str(directory))
+    def cells_at(directory: str, steps: int) -> list[Cell]:
+        at = dataclasses.replace(suite, model_dir=directory)
         return cells_of(at, args.gin_file, [*args.bindings, f"TRAIN_STEPS={steps}"], make_run)
 
     cells = cells_of(suite, args.gin_file, args.bindings, make_run)

@@ -49,7 +49,7 @@ class TokenCache:
     def __init__(
         self,
         directory: pathlib.Path,
-        package: str,
+        task_module: str,
         chooses: bool = True,
         index_N: Int[np.ndarray, " N"] | None = None,
     ) -> None:
@@ -57,14 +57,14 @@ class TokenCache:
 
         Args:
           directory: the cache.
-          package: the only package whose functions the cache may name as postprocessor and metrics.
+          task_module: of whose package alone the cache may name functions as postprocessor and metrics.
           chooses: see the class.
           index_N: see the class; of a cache that was made of some rows of a split.
 
         Raises:
           Unusable: absent or damaged.
         """
-        self.directory, self._package, self.chooses = directory, package, chooses
+        self.directory, self._module, self.chooses = directory, task_module, chooses
         try:
             info = json.loads((directory / "info.json").read_text())
             file = directory / "tokens.arrow"
@@ -197,7 +197,10 @@ class TokenCache:
           RunError: the cache names a function outside the tasks' package, or one that is not there.
         """
         spec = self._functions["postprocess"]
-        return unchanged if spec is None else self._function(spec)
+        if spec is None:
+            return unchanged
+        function = self._function(spec)
+        return function if self._package == "tasks" else with_text_of_seqio(function)
 
     @functools.cached_property
     def metrics(self) -> list[Callable[..., dict[str, float]]]:
@@ -213,7 +216,15 @@ class TokenCache:
         batch = int(np.searchsorted(self._first_rows, index, side="right")) - 1
         return batch, index - int(self._first_rows[batch])
 
+    @property
+    def _package(self) -> str:
+        return self._module.partition(".")[0]
+
     def _function(self, spec: dict[str, Any]) -> Callable[..., Any]:
+        if "of_task" in spec:
+            from jax_prompts.data.registered import function_of_task  # with SeqIO, as the module itself
+
+            return function_of_task(self._module, self.task, spec["of_task"])
         # A cache may come from elsewhere, so what it names is not trusted to be what was written.
         module, _, name = spec["function"].partition(":")
         if module.partition(".")[0] == self._package:
@@ -249,6 +260,31 @@ class _Lists:
 def digests(caches: Iterable[TokenCache]) -> dict[str, str]:
     """SHA-256 of the tokens of each task and split."""
     return {f"{cache.task} {cache.split}": cache.tokens["sha256"] for cache in caches}
+
+
+class _Text(str):
+    """A text that also has what bytes have, which SeqIO's examples hold in its place."""
+
+    __slots__ = ()
+
+    def decode(self, *_: Any, **__: Any) -> str:
+        return str(self)
+
+
+def with_text_of_seqio(postprocess: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's postprocessor, given examples whose texts can be decoded, as those that SeqIO gives it have to be."""
+
+    def texts(value: Any) -> Any:
+        if isinstance(value, list):
+            return [texts(item) for item in value]
+        return _Text(value) if isinstance(value, str) else value
+
+    def processed(text: str, **about: Any) -> Any:
+        if "example" in about:
+            about["example"] = {name: texts(value) for name, value in about["example"].items()}
+        return postprocess(text, **about)
+
+    return processed
 
 
 def unchanged(text: str, **_: Any) -> str:

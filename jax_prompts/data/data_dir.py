@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,12 +12,9 @@ from typing import Any
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache_key import digest, local_root
-from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
-from jax_prompts.storage import buckets, files
+from jax_prompts.storage import buckets, copies
 from jax_prompts.storage.remote import is_remote
-
-_MAX_BYTES = 1 << 28  # of the table of versions, some 100 bytes a file
 
 
 @contextlib.contextmanager
@@ -74,15 +70,6 @@ def listed(data_dir: str) -> dict[str, buckets.Stored]:
     return found
 
 
-def versions(folder: pathlib.Path) -> dict[str, str]:
-    """Of the copy of a bucket: path of each file in it, and its version there; empty of any other folder."""
-    try:
-        found = json.loads(files.read(_table(folder), _MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def is_as_recorded(data_dir: str | None, recorded: Mapping[str, Any]) -> bool:
     """Whether the file `recorded["path"]` has these bytes; one in a bucket that has its version is not read."""
     if data_dir is not None and is_remote(data_dir):
@@ -104,35 +91,5 @@ def _copied(url: str) -> pathlib.Path:
     """The copy of a folder in a bucket, as it is there now."""
     found = listed(url)
     folder = local_root() / "data" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
-    here = versions(folder)
-    new = {name: there for name, there in found.items() if not _is_here(folder / name, there, here.get(name))}
-    if new:
-        size = sum(there.size for there in new.values())
-        log(f"copying {len(new)} files ({size / 1e6:,.1f} MB) of {url} to {folder}")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(files.write_errors(folder))
-        for name in here.keys() - found.keys():
-            (folder / name).unlink(missing_ok=True)
-        for name, there in new.items():
-            _copy(f"{url.rstrip('/')}/{name}", folder / name, there)
-        if new or here.keys() != found.keys():
-            table = {name: there.version for name, there in found.items()}
-            files.write(_table(folder), json.dumps(table))
+    copies.update(url, found, folder)
     return folder
-
-
-def _is_here(file: pathlib.Path, there: buckets.Stored, version: str | None) -> bool:
-    return version == there.version and file.is_file() and file.stat().st_size == there.size
-
-
-def _copy(url: str, file: pathlib.Path, there: buckets.Stored) -> None:
-    if ".." in file.parts:
-        raise RunError(f"{url} has a name that leads out of DATA_DIR: rename it")
-    try:
-        buckets.download(url, file, there)
-    except OSError as error:
-        raise RunError(f"{url} cannot be copied to {file}: {system_reason(error)}") from error
-
-
-def _table(folder: pathlib.Path) -> pathlib.Path:
-    return folder.with_name(f"{folder.name}.json")

@@ -27,13 +27,13 @@ from jax_prompts.config import Data
 from jax_prompts.data import hub_files, protocols
 from jax_prompts.data.cache_bucket import new_cache
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
-from jax_prompts.data.data_dir import versions
 from jax_prompts.data.readable import reads_back
 from jax_prompts.data.task_errors import task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
 from jax_prompts.errors import ConfigError, RunError, first_line, nearest
+from jax_prompts.storage.copies import versions
 from tasks.errors import TaskError
 from tasks.sources.bad_lines import SHOWN, all_bad, skipping
 
@@ -247,7 +247,7 @@ def _write(
     skipped: Collection[str],
 ) -> None:
     """One task's `tokens.arrow` and `info.json`; `skipped` fills with bad lines while the data is read."""
-    functions = _functions(task, data.task_module.partition(".")[0])
+    functions = _functions(task, data)
     labels = label_classes(task)
     _check_split(task, split)
     begin = _begin(task, vocabulary) if data.sentinel else ()
@@ -315,36 +315,38 @@ def _check_label(task: str, split: str, number: int, label: str, labels: Iterabl
         )
 
 
-def _functions(task: seqio.Task, package: str) -> dict[str, Any]:
-    """Postprocessor and metrics by name, so that evaluation finds them without SeqIO."""
+def _functions(task: seqio.Task, data: Data) -> dict[str, Any]:
+    """Postprocessor and metrics by name, so that evaluation finds them without SeqIO; others as the task has them."""
+    package = data.task_module.partition(".")[0]
     if len(task.metric_objs) > len(task.predict_metric_fns):
         raise ConfigError(
             f"{task.name} has metrics that are not functions (targets, predictions): give it such metric_fns"
         )
 
-    def named(function: Callable[..., Any]) -> dict[str, Any]:
+    def named(function: Callable[..., Any], which: str | int) -> dict[str, Any]:
         kwargs: dict[str, Any] = {}
-        while isinstance(function, functools.partial):
-            if function.args:
-                raise ConfigError(f"{task.name}: pass {function.args} to {function.func.__name__} by keyword")
+        while isinstance(function, functools.partial) and not function.args:
             kwargs = {**function.keywords, **kwargs}
             function = function.func
-        module, name = function.__module__, function.__qualname__
-        if module.partition(".")[0] != package or not name.isidentifier():
+        module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+        if module.partition(".")[0] == package and name.isidentifier():
+            with contextlib.suppress(TypeError):  # arguments that are no plain values
+                return {"function": f"{module}:{name}", "kwargs": json.loads(json.dumps(kwargs))}
+        if package == "tasks":
             raise ConfigError(
-                f"{task.name} is scored by {module}:{name}: metrics and postprocessors have to be plain "
-                f"functions of a module in package {package}, so wrap it there"
+                f"{task.name} is scored by {module}:{name or function}, and {data.task_module} is the project's own: "
+                "set MIXTURE_OR_TASK_MODULE to the module that registers it"
             )
-        try:
-            return {"function": f"{module}:{name}", "kwargs": json.loads(json.dumps(kwargs))}
-        except TypeError as error:
+        if data.verbalizer is not None:
             raise ConfigError(
-                f"{task.name}: arguments of {name} have to be plain values ({error})"
-            ) from error
+                f"VERBALIZER is set, and {task.name} is scored by {module}:{name or function}, no function of "
+                f"package {package}: leave VERBALIZER out, or wrap the function there"
+            )
+        return {"of_task": which}
 
     return {
-        "postprocess": None if task.postprocessor is None else named(task.postprocessor),
-        "metrics": [named(metric) for metric in task.predict_metric_fns],
+        "postprocess": None if task.postprocessor is None else named(task.postprocessor, "postprocessor"),
+        "metrics": [named(metric, number) for number, metric in enumerate(task.predict_metric_fns)],
     }
 
 

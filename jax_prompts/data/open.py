@@ -30,7 +30,6 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
     """
     data_dir.check(data.data_dir)
     check_cache_dir(data.cache_dir)
-    package = data.task_module.partition(".")[0]
     directory = cache_directory(data, split, vocabulary)
 
     def brought(name: str) -> pathlib.Path:
@@ -39,7 +38,7 @@ def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> l
         return directory(name)
 
     def opened(name: str, chooses: bool = True) -> TokenCache:
-        cache = TokenCache(brought(name), package, chooses)
+        cache = TokenCache(brought(name), data.task_module, chooses)
         _compare_source(cache, data)
         return cache
 

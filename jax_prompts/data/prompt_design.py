@@ -88,7 +88,7 @@ def designed(
     def opened() -> TokenCache:
         if not bring(directory, data.cache_dir):
             raise Unusable("")
-        return TokenCache(directory, data.task_module.partition(".")[0], cache.chooses, cache.index_N)
+        return TokenCache(directory, data.task_module, cache.chooses, cache.index_N)
 
     def usable() -> bool:
         try:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
+from jax_prompts.errors import ConfigError
 from tasks.features import TOKENIZE
 
 Columns = Mapping[str, tf.Tensor | tf.RaggedTensor]
@@ -94,6 +95,7 @@ def rows_of(
             ids, cut = _tokens(texts, task.output_features[name], vocabulary, lengths[name], first_ids)
             rows[name] = _lists(ids)
         else:
+            _check_ids(task.name, name, value, vocabulary)
             rows[name], cut = _lists(value), [False] * count
         rows[f"{name}_cut"] = pa.array(cut, pa.bool_())
         if texts is None:
@@ -103,6 +105,26 @@ def rows_of(
     examples = [{name: values[row] for name, values in rest.items()} for row in range(count)]
     rows["example"] = pa.array(map(json.dumps, examples), pa.string())
     return pa.RecordBatch.from_arrays([rows[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _check_ids(
+    task: str, name: str, value: tf.Tensor | tf.RaggedTensor, vocabulary: Vocabulary | WordPiece
+) -> None:
+    """Raises ConfigError unless the tokens that a task makes by itself are ids of the vocabulary."""
+    if value.shape.rank != 2 or not value.dtype.is_integer:
+        raise ConfigError(
+            f"{task} makes {name} of {value.dtype.name} with {(value.shape.rank or 1) - 1} axes: make them text, or a "
+            "list of token ids"
+        )
+    ids = value.flat_values if isinstance(value, tf.RaggedTensor) else value
+    if not int(tf.size(ids)):
+        return
+    low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
+    if low < 0 or high >= vocabulary.size:
+        raise ConfigError(
+            f"{task} makes token ids from {low} to {high} in {name}, and the vocabulary has 0 to "
+            f"{vocabulary.size - 1}: set VOCABULARY to the one that the task is of"
+        )
 
 
 def _tokens(

@@ -18,11 +18,13 @@ from jax_prompts import interrupts
 from jax_prompts.data.layout import check_lengths
 from jax_prompts.display import LineDisplay, log
 from jax_prompts.errors import ConfigError, Preempted, RunError, SettingWarning, system_reason
+from jax_prompts.inference.bucket_output import bucket_output, copied_input
 from jax_prompts.inference.engine import Engine, Prompt
 from jax_prompts.inference.output import Output, Row, open_output
 from jax_prompts.inference.requests import BadLine, Request, chunks, read_requests
 from jax_prompts.prompts.prompt_file import digest
 from jax_prompts.runs import InferRun
+from jax_prompts.storage.remote import is_remote
 
 CHUNK_BATCHES = 32  # sorted by length together, and written together
 SHOWN = 10  # bad lines listed; the rest is counted
@@ -64,7 +66,10 @@ def infer_file(
     names = list(prompt_files)
     with contextlib.ExitStack() as closing:
         lines = _opened(source, closing)
-        output = closing.enter_context(open_output(target, lines, resume=resume))
+        if is_remote(target) and target == source:
+            raise ConfigError(f"--output {target} is the file that --input reads: choose another")
+        opened = bucket_output if is_remote(target) else open_output
+        output = closing.enter_context(opened(target, lines, resume=resume))
         closing.enter_context(_signals(output))
         total = _checked(lines, names, source, skip_bad_lines)
         engine = Engine(
@@ -116,7 +121,7 @@ def _opened(source: str, closing: contextlib.ExitStack) -> BinaryIO:
     if source == "-":
         return sys.stdin.buffer
     try:
-        path = pathlib.Path(source)
+        path = closing.enter_context(copied_input(source)) if is_remote(source) else pathlib.Path(source)
         return closing.enter_context(path.open("rb"))
     except OSError as error:
         raise ConfigError(f"--input {source} cannot be read: {system_reason(error)}") from error

@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text
 from jax_prompts.storage.file_lock import lock
-from jax_prompts.storage.home import local_path
 from jax_prompts.storage.temporary import sync
 
 _MAX_SETTINGS_BYTES = 1 << 26  # a line for each prompt
@@ -69,7 +68,7 @@ def open_output(target: str, source: BinaryIO, *, resume: bool) -> Iterator[Outp
       RunError: a file that cannot be written.
     """
     with contextlib.ExitStack() as closing:
-        with _write_errors(target):
+        with write_errors(target):
             output = _opened(target, source, resume, closing)
         yield output
 
@@ -78,7 +77,7 @@ def _opened(target: str, source: BinaryIO, resume: bool, closing: contextlib.Exi
     if target == "-":
         _check_other(source, sys.stdout.buffer, "stdout")
         return _Stream(sys.stdout.buffer, "-")
-    named = local_path(target, "--output")
+    named = pathlib.Path(target)
     if named.is_dir() or target.endswith(os.sep):
         raise ConfigError(f"--output {target} is a directory: name a file in it")
     if named.exists():
@@ -92,12 +91,18 @@ def _opened(target: str, source: BinaryIO, resume: bool, closing: contextlib.Exi
     path = pathlib.Path(os.path.realpath(target))  # a link goes on leading to the answers
     if not path.parent.is_dir():
         raise ConfigError(f"--output {target}: there is no directory {path.parent}; make it")
-    return _partial(path, target, source, resume, closing)
+    return partial_output(path, target, source, closing, resume=resume)
 
 
-def _partial(
-    path: pathlib.Path, target: str, source: BinaryIO, resume: bool, closing: contextlib.ExitStack
-) -> _Partial:
+def partial_output(
+    path: pathlib.Path, target: str, source: BinaryIO, closing: contextlib.ExitStack, *, resume: bool
+) -> Output:
+    """The output that becomes a file of this machine, which a user knows as `target`; closed with `closing`.
+
+    Raises:
+      ConfigError: as `open_output`.
+      OSError: it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
     if resume and path.exists() and not partial.exists():
         raise ConfigError(f"--output {target} is finished: leave out --resume to answer all lines again")
@@ -139,7 +144,7 @@ class _Partial(Output):
     def agree(self, settings: Mapping[str, Any]) -> None:
         text = json_text.dumps(settings, indent=1) + "\n"
         if not os.fstat(self._file.fileno()).st_size:
-            with _write_errors(self._target):
+            with write_errors(self._target):
                 files.write(self._settings, text)
             return
         try:
@@ -158,7 +163,7 @@ class _Partial(Output):
     def standing(self, asked: Sequence[Row]) -> list[Row] | None:
         if not self._reading:
             return None
-        with _write_errors(self._target):
+        with write_errors(self._target):
             start, rows = self._standing.tell(), list[Row]()
             for expected in asked:
                 row = _whole(self._standing.readline())
@@ -176,12 +181,12 @@ class _Partial(Output):
         return rows
 
     def write(self, rows: Sequence[Row]) -> None:
-        with _write_errors(self._target, lambda: self.hint):
+        with write_errors(self._target, lambda: self.hint):
             _append(self._file, rows)
         self._rows += len(rows)
 
     def finish(self) -> None:
-        with _write_errors(self._target, lambda: self.hint):
+        with write_errors(self._target, lambda: self.hint):
             if self._reading and self._standing.read(1):
                 raise ConfigError(
                     f"{self._partial} holds more than the {self._rows} lines of this input: give the one that it was "
@@ -215,7 +220,7 @@ class _Stream(Output):
         return None
 
     def write(self, rows: Sequence[Row]) -> None:
-        with _write_errors(self._target):
+        with write_errors(self._target):
             try:
                 _append(self._stream, rows)
             except BrokenPipeError:  # who reads has gone; what is left in the buffer would fail again at exit
@@ -251,7 +256,7 @@ def _check_other(source: BinaryIO, output: BinaryIO | io.FileIO, name: str) -> N
 
 
 @contextlib.contextmanager
-def _write_errors(target: str, hint: Callable[[], str] = str) -> Iterator[None]:
+def write_errors(target: str, hint: Callable[[], str] = str) -> Iterator[None]:
     """Turns an OSError into a RunError which says that the output cannot be written, and why."""
     try:
         yield

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jax_prompts.base_models import t5x
 from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
 from jax_prompts.base_models.open import open_model
-from jax_prompts.errors import ConfigError
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import in_memory
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt
 from jax_prompts.interop.t5x_write import write_checkpoint
@@ -41,6 +41,28 @@ def read_prompt(path: str) -> ImportedPrompt:
     return ImportedPrompt(
         prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)})
     )
+
+
+def check_without_prompt(checkpoint: str | None) -> None:
+    """Raises ConfigError for a T5X checkpoint with a prompt among its parameters, which the base model alone is not.
+
+    What cannot be read is left to whoever loads it.
+
+    Args:
+      checkpoint: INITIAL_CHECKPOINT_PATH; models of the hub and of this package have no prompt.
+    """
+    if checkpoint is None or checkpoint.startswith(("hf://", "asset:")):
+        return
+    try:
+        arrays = t5x.open_checkpoint(checkpoint)
+    except (ConfigError, RunError):
+        return
+    if arrays is not None and t5x.PROMPT in arrays:
+        raise ConfigError(
+            f"{checkpoint} is a model with a prompt in it, and no prompt is asked for: take it out with t5x convert "
+            f"{checkpoint} prompt.safetensors, and name that file in PROMPT_FILES; for the model without it, t5x "
+            f"convert {checkpoint} DIRECTORY"
+        )
 
 
 def write_prompted(

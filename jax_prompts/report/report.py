@@ -28,6 +28,7 @@ from jax_prompts.report.predictions import packed
 from jax_prompts.report.series import Series, series_of
 from jax_prompts.results.find import Found, find
 from jax_prompts.storage import files
+from jax_prompts.storage.home import local_path
 
 PROBLEMS = 20  # of files that cannot be read, said one by one
 
@@ -45,6 +46,8 @@ def make_report(paths: Sequence[str], output: str, figures: str | None = None) -
       RunError: a file that cannot be written, or none that can be read.
     """
     theme.altair()
+    if figures is not None:
+        local_path(figures, "--figures")
     found = find(paths)
     sections, answered, problems = sections_of(found)
     predictions, remarks = packed(answered)

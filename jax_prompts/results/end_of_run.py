@@ -51,8 +51,7 @@ def end_of_run(summary: Summary, model_dir: str) -> Ending:
         lines=[*_failures(members), *few(cuts)],
         directory=model_dir,
         written=[*(pathlib.Path(file).name for file in tuned[:_SHOWN_FILES]), *more, *_PARTS],
-        # Configurations and reports are read from directories.
-        commands=[] if is_remote(model_dir) else _commands(summary, pathlib.Path(model_dir), tuned),
+        commands=_commands(summary, model_dir, tuned),
     )
 
 
@@ -135,9 +134,13 @@ def _known_step(member: Mapping[str, Any]) -> str:
     return "-" if member["best_step"] is None else str(member["best_step"])
 
 
-def _commands(summary: Summary, directory: pathlib.Path, tuned: Sequence[str]) -> list[str]:
+def _commands(summary: Summary, model_dir: str, tuned: Sequence[str]) -> list[str]:
     """Asking the best prompt, or the tuned model; the ensemble of seeds; the report."""
-    config, best = f"--gin_file={directory / 'config.gin'}", pathlib.Path(tuned[0])
+    report = command("t5x", "report", model_dir, "--output=report.html")
+    if is_remote(model_dir):  # gin files are read on this machine
+        return [report]
+    directory, best = pathlib.Path(model_dir), pathlib.Path(tuned[0])
+    config = f"--gin_file={directory / 'config.gin'}"
     text = "'a text'"
     if best.suffix == ".safetensors":
         asked = [f"--prompt={summary['task']}={best}"]
@@ -155,4 +158,4 @@ def _commands(summary: Summary, directory: pathlib.Path, tuned: Sequence[str]) -
         seeds = (f"{glob.escape(str(directory))}/prompt-*.safetensors",)
         ensemble = [f"--gin.PROMPT_FILES={seeds}", f"--gin.MODEL_DIR={directory}-ensemble"]
         commands.append(command("t5x", "eval", config, "--gin_file=gin_configs/runs/eval.gin", *ensemble))
-    return [*commands, command("t5x", "report", str(directory), "--output=report.html")]
+    return [*commands, report]

@@ -7,6 +7,7 @@ import itertools
 import json
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,26 +15,30 @@ from jax_prompts import records
 from jax_prompts.display import log
 from jax_prompts.distributed import processes
 from jax_prompts.errors import RunError
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.storage.directories import make_directory
 
+FOLDER = "answers"  # in MODEL_DIR, while an evaluation is not finished
+_SECONDS = 30.0  # between two times that answers are taken to a bucket
 Batches = Callable[[int], Iterable[Sequence[Any]]]
 
 
 class Journal:
     """The answers of one evaluation, a file for each part of it; of several processes the primary one writes."""
 
-    def __init__(self, directory: pathlib.Path | None, made_with: Mapping[str, Any]) -> None:
-        """Keeps answers in a directory.
+    def __init__(self, folder: RunFolder | None, made_with: Mapping[str, Any]) -> None:
+        """Keeps answers in MODEL_DIR.
 
         Args:
-          directory: where; None: none are kept.
+          folder: where the evaluation works in it; None: none are kept.
           made_with: all that the answers depend on; those that were made with something else are not taken.
         """
-        self._directory, self._made_with = directory, made_with
+        self._folder, self._made_with = folder, made_with
+        self._published = time.monotonic()
 
     def of(self, **made_with: Any) -> Journal:
         """The journal of answers that depend on this, too."""
-        return Journal(self._directory, {**self._made_with, **made_with})
+        return Journal(self._folder, {**self._made_with, **made_with})
 
     def collect(self, part: str, batches: Batches) -> list[Any]:
         """All rows of a part, each plain JSON: those that are there, and the others as `batches` gives them.
@@ -45,27 +50,37 @@ class Journal:
         Raises:
           RunError: they cannot be read or written.
         """
-        if self._directory is None:
+        if self._folder is None:
             return list(itertools.chain.from_iterable(batches(0)))
         made_with = json.dumps(self._made_with, sort_keys=True, default=str)
         mark = hashlib.sha256(f"{part} {made_with}".encode()).hexdigest()[:16]
-        file = self._directory / f"{part}-{mark}.jsonl"
+        file = self._folder.path / FOLDER / f"{part}-{mark}.jsonl"
         _begin(file)
-        processes.barrier("answers")
+        self._folder.share()
         rows = _rows(file)
-        processes.assert_equal("answers that are there", {str(file): str(len(rows))})
+        processes.assert_equal("answers that are there", {file.name: str(len(rows))})
         if rows:
             log(f"{part}: goes on behind {len(rows):,} answers that are there")
         for found in batches(len(rows)):
             _append(file, found)
             rows += found
+            self._publish()
         return rows
 
     @processes.by_primary
+    def _publish(self) -> None:
+        """Takes answers to a bucket, now and then."""
+        if self._folder is not None and time.monotonic() - self._published > _SECONDS:
+            self._folder.publish()
+            self._published = time.monotonic()
+
+    @processes.by_primary
     def remove(self) -> None:
-        """Removes all that is kept in the directory."""
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        """Removes all answers, once what was made of them is in the bucket."""
+        if self._folder is not None:
+            self._folder.publish()
+            shutil.rmtree(self._folder.path / FOLDER, ignore_errors=True)
+            self._folder.publish()
 
 
 NOTHING_KEPT = Journal(None, {})

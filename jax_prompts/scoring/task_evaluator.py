@@ -6,11 +6,14 @@ import contextlib
 import dataclasses
 import functools
 import math
+import numbers
+import reprlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jax_prompts.data.cache import TokenCache
+from jax_prompts.errors import ConfigError, RunError, first_line
 from jax_prompts.inference.ranking import Ranked
 from jax_prompts.scoring import baselines, bootstrap
 from jax_prompts.scoring.answers import Answers
@@ -106,7 +109,7 @@ class TaskEvaluator:
         for index in range(len(self.cache)):
             example = self.cache.example(index)
             texts.append(example["targets_pretokenized"])
-            targets.append(self.cache.postprocess(texts[-1], example=example, is_target=True))
+            targets.append(_processed(self.cache, index, texts[-1], example, is_target=True))
         return texts, targets
 
     @functools.cached_property
@@ -139,13 +142,15 @@ class TaskEvaluator:
             example = self.cache.example(index)
             if classes is not None:
                 example |= {"label_log_probabilities": classes.log_p(index)}
-            found.append(self.cache.postprocess(text, example=example, is_target=False))
+            found.append(_processed(self.cache, index, text, example, is_target=False))
         return found
 
     def _compute(self, targets: list[Any], predictions: list[Any]) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for metric in self.cache.metrics:
-            metrics |= {name: float(value) for name, value in metric(targets, predictions).items()}
+            metrics |= values_of(self.cache.task, metric, targets, predictions)
+        if not metrics:
+            raise ConfigError(f"the metrics of {self.cache.task} give no number: add one to its metric_fns")
         return metrics
 
     def _rows(self, answers: Answers) -> list[dict[str, Any]]:
@@ -213,8 +218,47 @@ def metric_names(
         for is_target in (True, False)
     )
     with _quiet():
-        names = [name for metric in metrics for name in metric(targets, said)]
+        names = [name for metric in metrics for name in values_of("the task", metric, targets, said)]
     return [way + name for way in (WAYS if ranked else WAYS[:1]) for name in names]
+
+
+def values_of(
+    task: str, metric: Callable[..., Any], targets: list[Any], predictions: list[Any]
+) -> dict[str, float]:
+    """The numbers that a metric gives, also as SeqIO's `Scalar`; texts and pictures, which it may give, are left out.
+
+    Raises:
+      RunError: it fails.
+    """
+    try:
+        found = {name: getattr(value, "value", value) for name, value in metric(targets, predictions).items()}
+        return {name: float(value) for name, value in found.items() if _is_number(value)}
+    except (ConfigError, RunError):
+        raise
+    except Exception as error:
+        function = getattr(metric, "func", metric)
+        name = getattr(function, "__name__", type(function).__name__)
+        raise RunError(
+            f"metric {name} of {task} fails ({type(error).__name__}: {first_line(error)}): correct it"
+        ) from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) or (hasattr(value, "dtype") and getattr(value, "ndim", None) == 0)
+
+
+def _processed(cache: TokenCache, index: int, text: Any, example: dict[str, Any], *, is_target: bool) -> Any:
+    """A text as the metrics want it. Raises RunError where the task's postprocessor fails."""
+    try:
+        return cache.postprocess(text, example=example, is_target=is_target)
+    except (ConfigError, RunError):
+        raise
+    except Exception as error:
+        what = "target" if is_target else f"answer {reprlib.repr(text)}"
+        raise RunError(
+            f"the postprocessor of {cache.task} fails on the {what} of example {index} "
+            f"({type(error).__name__}: {first_line(error)}): correct it"
+        ) from error
 
 
 def _named(way: str, values: dict[str, Any]) -> dict[str, Any]:

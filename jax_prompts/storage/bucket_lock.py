@@ -30,15 +30,19 @@ from jax_prompts.storage.remote import ask_file_system, patiently
 from jax_prompts.storage.run_lock import NAME, BusyError, busy
 
 _RENEWAL_SECONDS = 20.0
-_SILENCE_SECONDS = 90.0
+SILENCE_SECONDS = 90.0
 _POLL_SECONDS = 2.0
 _ABSENT = "0"  # the version of an object that is not there
 _Ask = Callable[[str, Callable[[fsspec.AbstractFileSystem, str], Any]], Any]
 
 
 @contextlib.contextmanager
-def held(folder: str) -> Iterator[Callable[[], None]]:
+def held(folder: str, silent: str | None = None) -> Iterator[Callable[[], None]]:
     """Holds the lock of a `gs://` folder while the block runs.
+
+    Args:
+      folder: its URL.
+      silent: the `look` of a lock that is known not to have been renewed for long enough, which is not waited for.
 
     Yields:
       Function that raises RunError where the lock was lost. Where it was not renewed for a while it renews it first,
@@ -49,7 +53,7 @@ def held(folder: str) -> Iterator[Callable[[], None]]:
       OSError: there is no such bucket, or no right to write into it, or no network to it.
     """
     lock = _Lock(f"{folder.rstrip('/')}/{NAME}", folder)
-    lock.take()
+    lock.take(silent)
     ended = threading.Event()
     renewal = threading.Thread(target=lock.keep, args=(ended,), daemon=True)
     renewal.start()
@@ -61,6 +65,13 @@ def held(folder: str) -> Iterator[Callable[[], None]]:
         lock.release()
 
 
+def look(folder: str) -> str | None:
+    """The version of a lock that a process may hold; None where there is none, or its process was of this machine and
+    is no more. Raises OSError."""
+    version, holder = _read(f"{folder.rstrip('/')}/{NAME}")
+    return None if version == _ABSENT or _is_gone(holder) else version
+
+
 class _Lock:
     def __init__(self, url: str, folder: str) -> None:
         self._url, self._folder = url, folder
@@ -70,9 +81,9 @@ class _Lock:
         begun = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self._holder = {**_process_here(), "begun": begun, "run": uuid.uuid4().hex}
 
-    def take(self) -> None:
+    def take(self, silent: str | None) -> None:
         version, holder = _read(self._url)
-        if version != _ABSENT and not _is_gone(holder):
+        if version not in (_ABSENT, silent) and not _is_gone(holder):
             self._wait(version, holder)
         try:
             self._write(version, ask_file_system)
@@ -83,10 +94,10 @@ class _Lock:
         """Returns where nobody writes the lock for a while, or it goes; raises BusyError where somebody does."""
         log(
             f"MODEL_DIR {self._folder} was in use by process {holder.get('process', 'unknown')} on "
-            f"{holder.get('host', 'an unknown host')}: waiting up to {_SILENCE_SECONDS:.0f} s for a sign "
+            f"{holder.get('host', 'an unknown host')}: waiting up to {SILENCE_SECONDS:.0f} s for a sign "
             "that it still is"
         )
-        late = time.monotonic() + _SILENCE_SECONDS
+        late = time.monotonic() + SILENCE_SECONDS
         while time.monotonic() < late:
             time.sleep(_POLL_SECONDS)
             now, holder = _read(self._url)
@@ -124,7 +135,7 @@ class _Lock:
 
     def check(self) -> None:
         """Raises RunError where another has the lock, or nobody knows for as long as a run is waited for."""
-        if self._lost is None and time.monotonic() - self._renewed > _SILENCE_SECONDS / 2:
+        if self._lost is None and time.monotonic() - self._renewed > SILENCE_SECONDS / 2:
             try:
                 self._renew(patiently)
             except OSError as error:

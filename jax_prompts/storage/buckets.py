@@ -81,6 +81,16 @@ def _stored(facts: dict[str, Any]) -> Stored:
     return Stored(int(facts["size"]), version, base64.b64decode(md5) if md5 else None)
 
 
+def facts(url: str) -> Stored:
+    """What a bucket says of one object.
+
+    Raises:
+      FileNotFoundError: there is none.
+      OSError: it cannot be asked.
+    """
+    return patiently(url, lambda fs, path: _stored(fs.info(path)))
+
+
 def content(url: str, limit: int) -> bytes:
     """An object of at most `limit` bytes.
 
@@ -140,6 +150,18 @@ def upload(place: pathlib.Path, url: str) -> None:
             fs.put_file(str(place), path)
 
     patiently(url, put)
+
+
+def put(url: str, content: bytes, *, replace: bool = True) -> None:
+    """Writes an object, whole or not at all.
+
+    Raises:
+      FileExistsError: without `replace`, there is one.
+      FileNotFoundError: there is no such bucket.
+      OSError: it cannot be written.
+    """
+    mode = "overwrite" if replace else "create"
+    patiently(url, lambda fs, path: fs.pipe_file(path, content, mode=mode))
 
 
 def remove(url: str) -> None:

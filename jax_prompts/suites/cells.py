@@ -6,15 +6,16 @@ import ast
 import dataclasses
 import hashlib
 import itertools
-import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax_prompts import sweep
 from jax_prompts.errors import ConfigError, nearest
+from jax_prompts.run_folder import check_kind
 from jax_prompts.runs import Suite, TrainRun
-from jax_prompts.storage.home import local_path
+from jax_prompts.storage import places
+from jax_prompts.storage.remote import is_remote
 
 MakeRun = Callable[[Sequence[str], Sequence[str]], tuple[TrainRun, str]]
 Values = dict[str, Any]
@@ -47,8 +48,9 @@ class Cell:
     config_text: str
 
     @property
-    def directory(self) -> pathlib.Path:
-        return pathlib.Path(self.run.model_dir)
+    def address(self) -> str:
+        """Its MODEL_DIR."""
+        return self.run.model_dir
 
     @property
     def settings(self) -> Values:
@@ -88,6 +90,8 @@ def cells_of(suite: Suite, files: Sequence[str], bindings: Sequence[str], make_r
       ConfigError: a suite that makes no sense, or a cell whose settings do not.
     """
     check(suite)
+    if is_remote(suite.model_dir):
+        check_kind(suite.model_dir)
     combinations = sweep.combinations(suite.search, "Suite.search") if suite.search else [{}]
     for number, combination in enumerate(combinations):
         if combination in combinations[:number]:
@@ -103,7 +107,7 @@ def cells_of(suite: Suite, files: Sequence[str], bindings: Sequence[str], make_r
             values |= part_values
         for searched, seed in itertools.product(combinations, suite.seeds):
             name = _name(row, column, searched, seed, taken)
-            address = {"MODEL_DIR": str(local_path(suite.model_dir, "MODEL_DIR") / "cells" / name)}
+            address = {"MODEL_DIR": places.below(suite.model_dir, f"cells/{name}")}
             all_values = {**values, **searched, **dict.fromkeys(suite.seeded, seed)}
             own_bindings = (*_bindings(all_values), *_of_cells(bindings), *_bindings(address))
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from jax_prompts.display import log, print_table
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.results.endings import command, show_lines
 from jax_prompts.runs import Suite
-from jax_prompts.storage import files, json_text
+from jax_prompts.storage import json_text, places
+from jax_prompts.storage.remote import is_remote
 from jax_prompts.suites import states
 from jax_prompts.suites.budget import MEASURED_STEPS, Budget, InMinutes, InSteps
 from jax_prompts.suites.cells import Cell
@@ -25,7 +25,7 @@ from jax_prompts.suites.table import Option, lower_is_better, option_of, score_o
 from jax_prompts.suites.worker import work
 
 # The cells of a suite in another directory, for so many steps.
-CellsAt = Callable[[pathlib.Path, int], list[Cell]]
+CellsAt = Callable[[str, int], list[Cell]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +57,14 @@ def choose(suite: Suite, cells: Sequence[Cell], cells_at: CellsAt) -> dict[str, 
       ConfigError: settings that make no search, or a budget that no step fits into.
       RunError: no option could be run.
     """
-    root, full = pathlib.Path(suite.model_dir), full_steps(cells)
+    root, full = suite.model_dir, full_steps(cells)
     options = list(dict.fromkeys(map(option_of, cells)))
     states.claim_for_search(root, {"steps": full, "options": [_name(option) for option in options]})
 
     def run(name: str, steps: int, wanted: Sequence[Option]) -> list[Cell]:
-        at = root / "rungs" / name
+        at = places.below(root, f"rungs/{name}")
         own = [cell for cell in cells_at(at, steps) if option_of(cell) in wanted]
-        work(dataclasses.replace(suite, model_dir=str(at)), own)
+        work(dataclasses.replace(suite, model_dir=at), own)
         return own
 
     sizes = sizes_of(len(options), suite.eta)
@@ -92,7 +92,7 @@ def choose(suite: Suite, cells: Sequence[Cell], cells_at: CellsAt) -> dict[str, 
             raise RunError(f"no option could be run: {'; '.join(_failures(own).values())}")
         if steps == full:
             break  # there is no more to know
-    return _report(root, rungs, cells_at(root / "winner", full))
+    return _report(root, rungs, cells_at(places.below(root, "winner"), full))
 
 
 def sizes_of(options: int, eta: int) -> list[int]:
@@ -164,7 +164,7 @@ def _failures(cells: Sequence[Cell]) -> dict[str, str]:
     return {cell.name: failed[0] for cell in cells if (failed := states.failure_of(cell)) is not None}
 
 
-def _report(root: pathlib.Path, rungs: Sequence[Rung], full_cells: Sequence[Cell]) -> dict[str, Any]:
+def _report(root: str, rungs: Sequence[Rung], full_cells: Sequence[Cell]) -> dict[str, Any]:
     """Shows the options by how far they came, and writes down the best one."""
     ranked = list(dict.fromkeys(option for rung in reversed(rungs) for option in rung.scores))
     heads = [f"{rung.steps} steps" for rung in rungs]
@@ -183,13 +183,15 @@ def _report(root: pathlib.Path, rungs: Sequence[Rung], full_cells: Sequence[Cell
         if option_of(cell) == best and (summary := states.summary_of(cell)) is not None
         for member in summary["members"]
     ]
-    files.write(root / "winner.gin", run.config_text)
-    train = command("t5x", "train", f"--gin_file={root / 'winner.gin'}")
+    winner = places.below(root, "winner.gin")
+    states.write(winner, run.config_text)
+    local = "winner.gin" if is_remote(winner) else winner  # gin files are read on this machine
+    train = command("t5x", "train", f"--gin_file={local}")
     row, searched = best
     report = {
         "winner": {"row": row, "settings": dict(searched), "score": last.scores[best], "steps": last.steps},
         "prompts": tuned,
-        "file": str(root / "winner.gin"),
+        "file": winner,
         "command": train,
         "rungs": [
             {
@@ -203,12 +205,13 @@ def _report(root: pathlib.Path, rungs: Sequence[Rung], full_cells: Sequence[Cell
             for rung in rungs
         ],
     }
-    files.write(root / "choice.json", json_text.dumps(report, indent=2) + "\n")
+    states.write(places.below(root, "choice.json"), json_text.dumps(report, indent=2) + "\n")
     found = f"best: {_name(best)}, {text_of(last.scores[best])} after {last.steps} steps: {tuned[0]}"
-    commands = [command("t5x", "report", str(root), "--output=report.html")]
+    commands = [command("t5x", "report", root, "--output=report.html")]
     if last.steps != (full := run.run.training.steps):
-        found, commands = f"{found}; for all {full} steps as below", [train, *commands]
-    show_lines([found], str(root), ["winner.gin", "choice.json"], commands)
+        here = f" once {winner} is copied here" if is_remote(winner) else ""
+        found, commands = f"{found}; for all {full} steps as below{here}", [train, *commands]
+    show_lines([found], root, ["winner.gin", "choice.json"], commands)
     return report
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, first_line
+from jax_prompts.storage.remote import is_remote
 
 
 def launch(launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parameters: dict[str, Any]) -> None:
@@ -25,6 +26,11 @@ def launch(launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parame
       ConfigError: submitit is not installed, there is no Slurm here, or a parameter it does not know.
       RunError: workers that failed.
     """
+    if is_remote(model_dir):
+        raise ConfigError(
+            f"--launcher={launcher} keeps what workers print in MODEL_DIR/jobs, and MODEL_DIR {model_dir} is no "
+            "directory: start the same command without --launcher wherever one is to work"
+        )
     try:
         import submitit
     except ModuleNotFoundError as error:

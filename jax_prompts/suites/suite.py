@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from jax_prompts.dry_run import dry_run
 from jax_prompts.errors import ConfigError
 from jax_prompts.results.endings import command, few, show_lines
 from jax_prompts.runs import Suite
-from jax_prompts.storage import files, json_text
+from jax_prompts.storage import json_text, places
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cells import Cell, groups_of
 from jax_prompts.suites.halving import show_plan
@@ -42,7 +41,7 @@ def finish(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     made = table.make_table(suite, cells, summaries)
     columns = table.columns_of(suite)
     print_table(["", *columns], table.lines_of(made, columns), right=columns)
-    root = pathlib.Path(suite.model_dir)
+    root = suite.model_dir
     report = {
         "cells": len(cells),
         "done": len(summaries),
@@ -50,18 +49,22 @@ def finish(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
         "failures": failures,
         "table": table.as_json(made),
     }
-    files.write(root / "table.md", table.markdown(suite, made))
-    files.write(root / "table.csv", table.comma_separated(made))
-    files.write(root / "table.tex", table.latex(suite, made))
-    files.write(root / "table.json", json_text.dumps(report, indent=2) + "\n")
+    texts = {
+        "md": table.markdown(suite, made),
+        "csv": table.comma_separated(made),
+        "tex": table.latex(suite, made),
+        "json": json_text.dumps(report, indent=2) + "\n",
+    }
+    for kind, text in texts.items():
+        states.write(places.below(root, f"table.{kind}"), text)
     lines = [
         table.legend(suite),
         f"{len(summaries)} of {len(cells)} cells done, {len(failures)} failed"
         + (", which the same command tries again" if failures else ""),
         *few([f"failed: {name}: {reason}" for name, reason in failures.items()]),
     ]
-    written = [f"table.{kind}" for kind in ("md", "csv", "tex", "json")]
-    show_lines(lines, str(root), written, [command("t5x", "report", str(root), "--output=report.html")])
+    written = [f"table.{kind}" for kind in texts]
+    show_lines(lines, root, written, [command("t5x", "report", root, "--output=report.html")])
     return report
 
 
@@ -75,7 +78,7 @@ def show(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
     """
     _check_metrics(suite, cells)
     if not suite.budget:
-        states.check_same_suite(pathlib.Path(suite.model_dir), cells)
+        states.check_same_suite(suite.model_dir, cells)
     wrong: dict[str, list[str]] = {}
     counted: list[tuple[Any, dict[str, Any]]] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from typing import Any
 
 from jax_prompts import model_dir, partition
@@ -48,7 +47,7 @@ def evaluate_untuned(run: TrainRun, config_text: str) -> dict[str, Any]:
             tests = {0: report(test_scores)}
         tracker = BestTracker.fresh(run.training.metric, 1, choosing_tasks(caches))
         tracker.update(0, {0: found})
-        prompt = pathlib.Path(run.model_dir) / "prompt.safetensors"  # that there is not
+        prompt = folder.address_of(folder.path / "prompt.safetensors")  # that there is not
         summary = {
             "task": data.task,
             **summarize(run, tracker, found["metrics"], tests, [run.training.seed], [prompt]),
@@ -60,6 +59,7 @@ def evaluate_untuned(run: TrainRun, config_text: str) -> dict[str, Any]:
             "last_step": 0,
         }
         records.write("summary.json", summary)
+        records.flush()
     return summary
 
 

@@ -1,14 +1,14 @@
 """Runs the cells of a suite: one group after another, each by one worker, whoever else works on the same suite.
 
-Workers share nothing but the suite's directory. Who holds the lock of a group runs it; a lock goes with its process, so
-that a killed worker's group is taken on by another, from its last checkpoint. No clock is compared.
+Workers share nothing but the suite's directory, or folder of a bucket. Who holds the lock of a group runs it; a lock
+goes with its process, so that a killed worker's group is taken on by another, from its last checkpoint. No clock is
+compared.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 import shlex
 import time
 from collections.abc import Sequence
@@ -26,15 +26,18 @@ from jax_prompts.results.endings import number_text
 from jax_prompts.runs import Suite, TrainRun
 from jax_prompts.scoring.task_evaluator import check_metric_of
 from jax_prompts.setup import set_up
-from jax_prompts.storage import files, run_lock
+from jax_prompts.storage import places, run_lock
+from jax_prompts.storage.remote import is_remote
 from jax_prompts.suites import states, table
 from jax_prompts.suites.cell_files import hand_out
 from jax_prompts.suites.cells import Cell, Group, groups_of
+from jax_prompts.suites.claims import Claims
 from jax_prompts.suites.untuned import evaluate_untuned
 from jax_prompts.sweep import Variant
 from jax_prompts.train import train
 
 _POLL_SECONDS = 2.0
+_REMOTE_POLL_SECONDS = 10.0  # each asks a bucket of every open cell
 
 
 def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -> None:
@@ -51,8 +54,9 @@ def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -
       ConfigError: another suite's directory, or data that a cell needs and that are not there.
       Preempted: SIGTERM or Ctrl-C arrived; everything is saved.
     """
-    root = pathlib.Path(suite.model_dir)
+    root = suite.model_dir
     states.check_same_suite(root, cells)
+    claims = Claims(root)
     groups = groups_of(cells, suite.members)[share[0] - 1 :: share[1]]
     _check_data(suite, [cell for group in groups for cell in group.cells])
     before = {cell.name: states.failure_of(cell) for cell in cells}
@@ -69,21 +73,21 @@ def work(suite: Suite, cells: Sequence[Cell], share: tuple[int, int] = (1, 1)) -
         busy: list[Group] = []
         for number, group in enumerate(waiting):
             try:
-                with run_lock.held(root / "claims" / group.name):
+                with claims.held(group.name):
                     if ended(group):
                         continue
-                    _log_progress(cells, begun, done_here, len(waiting) - number + len(busy))
+                    _log_progress(root, cells, begun, done_here, len(waiting) - number + len(busy))
                     _run(group, root)
                     done_here += 1
             except run_lock.BusyError:
                 busy.append(group)
         waiting = [group for group in busy if not ended(group)]
         if waiting:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_REMOTE_POLL_SECONDS if is_remote(root) else _POLL_SECONDS)
 
 
-def _log_progress(cells: Sequence[Cell], begun: float, done_here: int, left: int) -> None:
-    finished = sum(states.summary_of(cell) is not None for cell in cells)
+def _log_progress(root: str, cells: Sequence[Cell], begun: float, done_here: int, left: int) -> None:
+    finished = states.finished_of(root, cells)
     time_left = f", {(time.monotonic() - begun) / done_here * left / 60:.0f} min left" if done_here else ""
     log(f"suite: {finished} of {len(cells)} cells finished{time_left}")
 
@@ -122,17 +126,17 @@ def _check_data(suite: Suite, cells: Sequence[Cell]) -> None:
     states.refuse(wrong)
 
 
-def _run(group: Group, root: pathlib.Path) -> None:
+def _run(group: Group, root: str) -> None:
     """Runs the cells of a group side by side, and writes down why one could not be run."""
     group = _open(group, root)
     for cell in group.cells:
         log(f"cell {cell.name}")
         states.forget_failure(cell)
-        files.write(cell.directory / "command.txt", shlex.join(cell.command()) + "\n")
+        states.write(places.below(cell.address, "command.txt"), shlex.join(cell.command()) + "\n")
     try:
         for part in _that_fit(group):
             _run_together(part, root)
-    except Preempted:
+    except (Preempted, run_lock.BusyError):  # in a bucket, one who lost a claim may still be at it
         raise
     except Exception as error:
         known = isinstance(error, ConfigError | RunError)
@@ -151,10 +155,10 @@ def _run(group: Group, root: pathlib.Path) -> None:
         jax.clear_caches()  # programs of one group are of no use to another
 
 
-def _open(group: Group, root: pathlib.Path) -> Group:
+def _open(group: Group, root: str) -> Group:
     """The group; where it has not begun, and an earlier one has finished some of its cells, without these."""
     left = [cell for cell in group.cells if states.summary_of(cell) is None]
-    if (root / "groups" / group.name).exists() or len(left) in (0, len(group.cells)):
+    if len(left) in (0, len(group.cells)) or states.is_there(places.below(root, f"groups/{group.name}")):
         return group
     (rest,) = groups_of(left, len(left))
     return rest
@@ -176,14 +180,14 @@ def _halves(group: Group) -> list[Group]:
     return groups_of(group.cells, -(-len(group.cells) // 2))
 
 
-def _run_together(group: Group, root: pathlib.Path) -> None:
+def _run_together(group: Group, root: str) -> None:
     if all(states.summary_of(cell) is not None for cell in group.cells):
         return
     if len(group.cells) == 1:
         (cell,) = group.cells
         (evaluate_untuned if cell.run.tunes_nothing else train)(cell.run, cell.config_text)
         return
-    run, text = _together(group.cells, str(root / "groups" / group.name))
+    run, text = _together(group.cells, places.below(root, f"groups/{group.name}"))
     try:
         summary = train(run, text)
     except Exception as error:
@@ -194,7 +198,7 @@ def _run_together(group: Group, root: pathlib.Path) -> None:
         for half in _halves(group):
             _run_together(half, root)
     else:
-        hand_out(summary, pathlib.Path(run.model_dir), group.cells)
+        hand_out(summary, run.model_dir, group.cells)
 
 
 def _together(cells: Sequence[Cell], directory: str) -> tuple[TrainRun, str]:

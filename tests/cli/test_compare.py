@@ -114,7 +114,7 @@ def test_names_are_shown_and_not_obeyed(tmp_path, compare):
         (["{empty}"], 2, "holds no run, suite, evaluation or study"),
         (["{run}", "--limit=0"], 2, "--limit 0: show at least one"),
         (["{run}", "--sort=PROMPT_LENGHT"], 2, "use PROMPT_LENGTH"),
-        (["s3://bucket/run"], 2, "is no directory or file of this machine"),
+        (["gopher://bucket/run"], 1, "gopher://bucket/run cannot be read"),
         ([], 2, "DIR"),
     ],
 )

@@ -341,6 +341,7 @@ def test_what_is_missing_is_named_with_an_example(argv, words):
         ("TRAIN_STEPS = \n", ["bad.gin: line 1"]),
         ("Data.batchsize = 4\n", ["bad.gin: Data has no field batchsize", "batch_size"]),
         ("MODLE_DIR = 'x'\n", ["MODLE_DIR", "MODEL_DIR"]),
+        ("from __gin__ import dynamic_registration\n", ["bad.gin imports __gin__", "classes of T5X"]),
         ("include 'gin_configs/quikstart.gin'\n", ["bad.gin: includes gin_configs/quikstart.gin"]),
         ("\x00\x01", ["bad.gin"]),
         (b"\xff\xfe\x00", ["bad.gin"]),

@@ -184,6 +184,11 @@ def test_what_is_to_be_tried_next_can_be_pasted(directory, count):
         parse(shlex.split(report)[1:])
 
 
+def test_of_a_run_in_a_bucket_the_report_is_next():
+    ending = end_of_run(summary(member(0, 90.0, directory="gs://b/x", several=False)), "gs://b/x")
+    assert ending.commands == ["t5x report gs://b/x --output=report.html"]
+
+
 def test_a_tuned_model_is_asked_itself():
     made = summary({**member(0, 90.0), "file": "runs/x/model"})
     assert "--gin.INITIAL_CHECKPOINT_PATH=runs/x/model --input=-" in end_of_run(made, "runs/x").commands[0]

@@ -3,6 +3,7 @@
 import pytest
 
 from jax_prompts.errors import RunError
+from jax_prompts.run_folder import RunFolder
 from jax_prompts.scoring.journal import Journal
 
 ROWS = [["a"], ["b", [1.5]], ["c"], ["d"]]
@@ -25,7 +26,7 @@ def stopped(start):
 
 
 def test_it_goes_on_behind_what_is_there(tmp_path):
-    journal, asked = Journal(tmp_path / "answers", {"model": "m"}), []
+    journal, asked = Journal(RunFolder(tmp_path), {"model": "m"}), []
     with pytest.raises(KeyboardInterrupt):
         journal.collect("texts", stopped)
     (file,) = (tmp_path / "answers").iterdir()
@@ -38,12 +39,12 @@ def test_it_goes_on_behind_what_is_there(tmp_path):
 
 
 def test_what_was_made_with_something_else_is_not_taken(tmp_path):
-    journal, asked = Journal(tmp_path, {"model": "m"}), []
+    journal, asked = Journal(RunFolder(tmp_path), {"model": "m"}), []
     journal.collect("texts", batches(asked))
     for other, part in (
         (journal, "labels"),
         (journal.of(prompt="p"), "texts"),
-        (Journal(tmp_path, {}), "texts"),
+        (Journal(RunFolder(tmp_path), {}), "texts"),
     ):
         assert other.collect(part, batches(asked)) == ROWS
     assert asked == [0] * 4
@@ -56,9 +57,9 @@ def test_nothing_is_kept_without_a_directory():
 
 
 def test_a_damaged_file_is_refused(tmp_path):
-    journal = Journal(tmp_path, {})
+    journal = Journal(RunFolder(tmp_path), {})
     journal.collect("texts", batches([]))
-    (file,) = tmp_path.iterdir()
+    (file,) = (tmp_path / "answers").iterdir()
     file.write_text("no JSON\n")
     with pytest.raises(RunError, match=r"damaged: remove it"):
         journal.collect("texts", batches([]))
@@ -67,4 +68,4 @@ def test_a_damaged_file_is_refused(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     (tmp_path / "answers").write_text("a file")
     with pytest.raises(RunError, match="cannot be written"):
-        Journal(tmp_path / "answers", {}).collect("texts", batches([]))
+        Journal(RunFolder(tmp_path), {}).collect("texts", batches([]))

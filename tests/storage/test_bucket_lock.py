@@ -51,10 +51,10 @@ def test_a_killed_holder_of_this_machine_gives_way_at_once(folder, monkeypatch):
         [sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, stdin=subprocess.PIPE
     )
     assert program.stdout.readline() == b"held\n"
-    monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 0.2)  # it lives, but has not renewed by then
+    monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 0.2)  # it lives, but has not renewed by then
     program.kill()
     program.communicate()
-    monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 900.0)
+    monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 900.0)
     with bucket_lock.held(folder):
         assert holder_of(folder)["process"] != program.pid
 
@@ -63,7 +63,7 @@ def test_a_killed_holder_of_this_machine_gives_way_at_once(folder, monkeypatch):
     "content", ['{"host": "elsewhere", "process": 7, "begun": "yesterday"}', "no JSON", "[]"]
 )
 def test_a_holder_elsewhere_is_waited_for(folder, monkeypatch, content, capsys):
-    monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 0.3)
     files.write(f"{folder}/run.lock", content)
     with bucket_lock.held(folder):
         assert "waiting up to" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_who_lost_it_is_told_and_leaves_the_other_alone(folder, monkeypatch):
     monkeypatch.setattr(bucket_lock, "_RENEWAL_SECONDS", 0.05)
     with bucket_lock.held(folder) as check:
         files.write(f"{folder}/run.lock", '{"host": "elsewhere", "process": 7, "begun": "now"}')
-        monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 0.0)  # it was renewed long ago
+        monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 0.0)  # it was renewed long ago
         with pytest.raises(
             RunError, match=r"out of reach for too long, and MODEL_DIR .*process 7 on elsewhere"
         ):
@@ -84,7 +84,7 @@ def test_who_lost_it_is_told_and_leaves_the_other_alone(folder, monkeypatch):
 def test_of_two_who_take_it_over_one_wins(folder, google, monkeypatch):
     """The other wrote between the look at the lock and the write."""
     files.write(f"{folder}/run.lock", "left")
-    monkeypatch.setattr(bucket_lock, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(bucket_lock, "SILENCE_SECONDS", 0.2)
 
     def first(self, version, holder):
         files.write(f"{folder}/run.lock", '{"host": "elsewhere", "process": 8, "begun": "now"}')

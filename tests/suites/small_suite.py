@@ -73,8 +73,8 @@ def trained(seconds=0.0, ran=None):
     """Stands for `train`: takes a while, then leaves a summary and prompt files."""
 
     def train(run, config_text):
-        directory = pathlib.Path(run.model_dir)
-        files.write(directory / "config.gin", config_text)
+        directory = run.model_dir
+        files.write(f"{directory}/config.gin", config_text)
         time.sleep(seconds)
         variants = [variant.run for variant in run.variants] or [run]
         scores = [score_of(each) for each in variants]
@@ -84,12 +84,12 @@ def trained(seconds=0.0, ran=None):
             else ["prompt.safetensors"]
         )
         for name, score in zip(names, scores, strict=True):
-            files.write(directory / name, f"prompt of {score}")
+            files.write(f"{directory}/{name}", f"prompt of {score}")
         lines = [
             {"step": 10, "loss": s} | ({"member": e} if run.variants else {}) for e, s in enumerate(scores)
         ]
         files.write(
-            directory / "metrics" / "train.jsonl", "".join(f"{json_text.dumps(line)}\n" for line in lines)
+            f"{directory}/metrics/train.jsonl", "".join(f"{json_text.dumps(line)}\n" for line in lines)
         )
         metrics = [{"quickstart_reviews": {"accuracy": score}} for score in scores]
         summary = {
@@ -108,15 +108,15 @@ def trained(seconds=0.0, ran=None):
                     "seed": each.training.seed,
                     "best_metric": score,
                     "best_step": 10,
-                    "file": str(directory / name),
+                    "file": f"{directory}/{name}",
                 }
                 for each, score, name in zip(variants, scores, names, strict=True)
             ],
         }
-        files.write(directory / "summary.json", json_text.dumps(summary))
+        files.write(f"{directory}/summary.json", json_text.dumps(summary))
         if ran is not None:
             with open(ran, "a") as file:
-                file.write(f"{os.getpid()} {directory.name}\n")
+                file.write(f"{os.getpid()} {pathlib.Path(directory).name}\n")
         return summary
 
     return train

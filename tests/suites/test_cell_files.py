@@ -1,5 +1,7 @@
 """What a cell gets of the run that trained it beside others."""
 
+import pathlib
+
 from small_suite import expanded
 
 from jax_prompts.storage import files, json_text
@@ -28,7 +30,7 @@ def test_a_cell_has_its_own_row_in_tensorboard(tmp_path):
         files.write(group / "metrics" / "seconds.jsonl", '{"step": 10, "tuning_seconds": 8.0}\n')
         prompts = [{"step": step, "member": member, "rank": member} for step in (0, 10) for member in (0, 1)]
         files.write(group / "metrics" / "prompt.jsonl", "".join(json_text.dumps(x) + "\n" for x in prompts))
-        hand_out(summary, group, pair)
+        hand_out(summary, str(group), pair)
 
     def events(directory):
         found = (directory / "tensorboard").rglob("events")
@@ -36,16 +38,18 @@ def test_a_cell_has_its_own_row_in_tensorboard(tmp_path):
 
     trained()
     of_cells = [{"tensorboard/hparams": f"of member {member}"} for member in (0, 1)]
-    assert [events(cell.directory) for cell in pair] == of_cells
+    assert [events(pathlib.Path(cell.address)) for cell in pair] == of_cells
     assert events(group) == {}  # no row twice
-    hand_out(summary, group, pair)  # killed before it was done, and gone on with
-    assert [events(cell.directory) for cell in pair] == of_cells
+    hand_out(summary, str(group), pair)  # killed before it was done, and gone on with
+    assert [events(pathlib.Path(cell.address)) for cell in pair] == of_cells
     trained()  # made longer
-    assert [events(cell.directory) for cell in pair] == of_cells
-    assert json_text.loads((pair[1].directory / "summary.json").read_text())["best_metric"] == 71.0
+    assert [events(pathlib.Path(cell.address)) for cell in pair] == of_cells
+    assert (
+        json_text.loads((pathlib.Path(pair[1].address) / "summary.json").read_text())["best_metric"] == 71.0
+    )
 
     def lines(name):
-        text = (pair[1].directory / "metrics" / f"{name}.jsonl").read_text()
+        text = (pathlib.Path(pair[1].address) / "metrics" / f"{name}.jsonl").read_text()
         return [json_text.loads(line) for line in text.splitlines()]
 
     assert lines("seconds") == [{"step": 10, "tuning_seconds": 4.0}]  # half of what two took together

@@ -75,13 +75,15 @@ def test_a_table_of_the_bare_model(tmp_path, capsys):
     report = run_suite(suite, cells)
     assert (report["done"], report["failed"]) == (2, 0)
     (row,) = report["table"]
-    summaries = [json.loads((cell.directory / "summary.json").read_text()) for cell in cells]
+    summaries = [json.loads((pathlib.Path(cell.address) / "summary.json").read_text()) for cell in cells]
     scores = [summary["metrics"][TASK]["rank/accuracy"] for summary in summaries]
     assert row["columns"]["All"]["mean"] == pytest.approx(sum(scores) / 2)
     for cell, summary, score in zip(cells, summaries, scores, strict=True):
         assert (summary["best_metric"], summary["best_step"], summary["tuned_parameters"]) == (score, 0, 0)
         assert summary["demonstrations"] == {TASK: {"asked": 2, "mean": 2.0, "fewer": 0}}
-        predictions = (cell.directory / "predictions" / f"{TASK}-0.jsonl").read_text().splitlines()
+        predictions = (
+            (pathlib.Path(cell.address) / "predictions" / f"{TASK}-0.jsonl").read_text().splitlines()
+        )
         assert len(predictions) == 24
         assert all(json.loads(line)["inputs"].count("\n\n") == 2 for line in predictions)
     capsys.readouterr()

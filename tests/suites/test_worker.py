@@ -37,14 +37,16 @@ def test_cells_have_the_files_of_runs_and_finished_ones_are_found_again(small, t
     worker.work(suite, cells)
     assert len(ran(tmp_path)) == 4  # two seeds share each
     for cell in cells:
-        assert (cell.directory / "config.gin").read_text() == cell.config_text
+        assert (pathlib.Path(cell.address) / "config.gin").read_text() == cell.config_text
         score = states.summary_of(cell)["best_metric"]
-        assert (cell.directory / "prompt.safetensors").read_text() == f"prompt of {score}"
+        assert (pathlib.Path(cell.address) / "prompt.safetensors").read_text() == f"prompt of {score}"
         assert (
-            cell.directory / "metrics" / "train.jsonl"
+            pathlib.Path(cell.address) / "metrics" / "train.jsonl"
         ).read_text() == f'{{"step": 10, "loss": {score}}}\n'
-        assert states.summary_of(cell)["members"][0]["file"] == str(cell.directory / "prompt.safetensors")
-        assert (cell.directory / "command.txt").read_text().startswith("t5x train --gin_file=")
+        assert states.summary_of(cell)["members"][0]["file"] == str(
+            pathlib.Path(cell.address) / "prompt.safetensors"
+        )
+        assert (pathlib.Path(cell.address) / "command.txt").read_text().startswith("t5x train --gin_file=")
     report = finish(suite, cells)
     assert (report["cells"], report["done"], report["failed"]) == (8, 8, 0)
     worker.work(suite, cells)
