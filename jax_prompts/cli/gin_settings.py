@@ -38,7 +38,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     """
     import gin
 
-    _register(gin)
+    register()
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
     try:
         _read(gin, args)
@@ -156,8 +156,10 @@ def _open(file: str) -> Iterator[TextIO]:
 _REGISTERED: set[str] = set()
 
 
-def _register(gin: Any) -> None:
-    """Makes the settings, methods and initialisers known to gin by their class names."""
+def register() -> None:
+    """Makes the settings, methods and initialisers known to gin by their class names, once."""
+    import gin
+
     from jax_prompts import prompts, tuned
 
     settings = [
