@@ -20,26 +20,26 @@ class Folded(nn.Module):
     """The prompt of a file, without parameters, so that T5X restores the base model alone: a method for `PROMPT`.
 
     Attributes:
-      path: of the prompt file, on disk or in a bucket.
+      file: the prompt file, on disk or in a bucket.
 
     Raises:
       ConfigError: no such file, one with more than a prompt at the encoder's input, or of another width than the model.
       RunError: a damaged file.
     """
 
-    path: str
+    file: str
 
     def __post_init__(self) -> None:
-        _read(self.path)
+        _read(self.file)
         super().__post_init__()
 
     @property
     def length(self) -> int:
-        return len(_read(self.path)[0])
+        return len(_read(self.file)[0])
 
     def __call__(self, embed_dim: int, table_init: Any = None) -> Float[Array, "P D"]:
-        prompt_PD, metadata = _read(self.path)
-        check_fits(self.path, prompt_PD, metadata, prompt_width=lambda _: embed_dim)
+        prompt_PD, metadata = _read(self.file)
+        check_fits(self.file, prompt_PD, metadata, prompt_width=lambda _: embed_dim)
         return jnp.asarray(prompt_PD)
 
 
