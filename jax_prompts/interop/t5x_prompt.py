@@ -8,6 +8,7 @@ import re
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 from jaxtyping import Float
@@ -83,7 +84,9 @@ def _folded(path: str, params: ArraySource, method: Method, embed_dim: int) -> F
             f"{path} holds {found}, and {type(method).__name__} as in the prompt files beside it has {shapes}: put "
             "those of the checkpoint's own run there"
         )
-    tree = flax.traverse_util.unflatten_dict({name: x[...] for name, x in params.items()}, sep="/")
+    tree = flax.traverse_util.unflatten_dict(
+        {name: jnp.asarray(x[...]) for name, x in params.items()}, sep="/"
+    )
     return np.asarray(method.apply({"params": tree}, embed_dim))
 
 
