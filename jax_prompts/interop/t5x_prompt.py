@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import pathlib
 import re
 
@@ -56,33 +57,41 @@ def read_prompt(path: str) -> ImportedPrompt:
         return ImportedPrompt(
             prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)})
         )
+    if (embedding := model.get("token_embedder/embedding")) is None:
+        raise RunError(f"{path} holds no token_embedder/embedding: it is no whole T5X checkpoint")
     metadata = _metadata_of_run(path, params)
-    folded_PD = _folded(path, params, method_of(metadata), model["token_embedder/embedding"].shape[1])
+    folded_PD = _folded(path, params, method_of(metadata), embedding.shape[1])
     found = _STEP.search(path)
     metadata = dataclasses.replace(metadata, step=int(found[1]) if found else None)
     return ImportedPrompt(as_prompt(pathlib.Path(path), folded_PD), metadata)
 
 
 def _metadata_of_run(path: str, params: ArraySource) -> PromptMetadata:
-    """What the last prompt file of the run that wrote a checkpoint says of its method, model and task."""
-    pattern = f"{path.rstrip('/').rpartition('/')[0] or '.'}/prompts/*.safetensors"
+    """What the prompt files that a checkpoint's run wrote say of method, model and task."""
+    folder = f"{path.rstrip('/').rpartition('/')[0] or '.'}/prompts"
     try:
-        file = prompt_paths("the checkpoint's run", [pattern])[-1]
+        files = prompt_paths("SOURCE", [f"{glob.escape(folder)}/*.safetensors"])
     except ConfigError as error:
         raise ConfigError(
-            f"{path} holds the parameters of a method ({', '.join(params)}), and no prompt file of its run says which: "
-            f"there is no {pattern}"
+            f"{path} holds the parameters of a method ({', '.join(params)}), and nothing says of which: put a prompt "
+            f"file of its run into {folder}/"
         ) from error
-    return load_file(file)[2]
+    return load_file(files[-1])[2]
 
 
 def _folded(path: str, params: ArraySource, method: Method, embed_dim: int) -> Float[np.ndarray, "P D"]:
     expected = jax.eval_shape(lambda: meta.unbox(method.init(jax.random.key(0), embed_dim, None))["params"])
-    shapes = {name: x.shape for name, x in flax.traverse_util.flatten_dict(expected, sep="/").items()}
-    if shapes != (found := {name: x.shape for name, x in params.items()}):
+    wanted = {name: x.shape for name, x in flax.traverse_util.flatten_dict(expected, sep="/").items()}
+    found = {name: x.shape for name, x in params.items()}
+    wrong = [
+        f"{name} {found.get(name, 'none')} for {wanted.get(name, 'none')}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+    if wrong:
         raise RunError(
-            f"{path} holds {found}, and {type(method).__name__} as in the prompt files beside it has {shapes}: put "
-            "those of the checkpoint's own run there"
+            f"{path} holds no {type(method).__name__} as in the prompt files beside it ({', '.join(wrong)}): put those "
+            "of the checkpoint's own run there"
         )
     tree = flax.traverse_util.unflatten_dict(
         {name: jnp.asarray(x[...]) for name, x in params.items()}, sep="/"

