@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import logging
 import os
 import pathlib
@@ -131,6 +132,7 @@ def _warn_of_left_out(gin: Any, run: runs.TrainRun) -> None:
             warnings.warn(words, SettingWarning, stacklevel=2)
 
 
+_OF_T5X = "from __gin__ import dynamic_registration"  # by which all of its files begin
 _including: list[str] = []  # gin files that are being read, each included by the one before
 
 
@@ -139,7 +141,7 @@ def _open(file: str) -> Iterator[TextIO]:
     """A gin file, with or without a byte order mark, while gin reads it and what it includes.
 
     Raises:
-      ConfigError: it is included by itself.
+      ConfigError: it is included by itself, or written for upstream T5X.
     """
     same = os.path.realpath(file)
     if same in _including:
@@ -148,7 +150,12 @@ def _open(file: str) -> Iterator[TextIO]:
     _including.append(same)
     try:
         with open(file, encoding="utf-8-sig") as opened:
-            yield opened
+            if _OF_T5X in (text := opened.read()):
+                raise ConfigError(
+                    f"{file} is a gin file for upstream T5X's own programs, such as python -m t5x.train "
+                    "(docs/upstream_t5x.md), and this is t5x of jax_prompts"
+                )
+            yield io.StringIO(text)
     finally:
         _including.pop()
 

@@ -353,6 +353,12 @@ def test_a_bad_gin_file_is_named_with_its_line(tmp_path, text, words):
         assert word in said
 
 
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "gin_configs" / "upstream").glob("*.gin")))
+def test_gin_files_of_upstream_t5x_are_told(name):
+    said = refusal(QUICKSTART, f"--gin_file=gin_configs/upstream/{name}.gin")
+    assert f"{name}.gin is a gin file for upstream T5X's own programs" in said
+
+
 @pytest.mark.parametrize("names", ["a", "ab", "abc"])
 def test_gin_files_that_include_each_other_in_a_circle_are_named(tmp_path, names):
     for name, included in zip(names, names[1:] + names[0], strict=True):

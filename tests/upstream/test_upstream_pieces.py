@@ -2,6 +2,9 @@
 
 import builtins
 import importlib
+import importlib.util
+import pathlib
+import sys
 
 import flax.traverse_util
 import jax
@@ -252,6 +255,12 @@ def test_parameters_of_another_model_are_named(target, options, words):
         restored(target, **options)
 
 
+@pytest.mark.parametrize("folder", ["prompts", "upstream"])
+def test_gin_inside_t5x_finds_files_as_those_of_a_package(folder):
+    """It asks Python where the folder lies, and fails on one that is no package."""
+    assert pathlib.Path(importlib.util.find_spec(f"gin_configs.{folder}").origin).name == "__init__.py"
+
+
 @pytest.mark.parametrize("module", ["t5", "scalable_t5", "rules", "save"])
 def test_without_t5x_there_is_one_clear_line(module, monkeypatch):
     found = builtins.__import__
@@ -262,7 +271,7 @@ def test_without_t5x_there_is_one_clear_line(module, monkeypatch):
         return found(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.delitem(importlib.sys.modules, f"jax_prompts.upstream.{module}", raising=False)
+    monkeypatch.delitem(sys.modules, f"jax_prompts.upstream.{module}", raising=False)
     with pytest.raises(
         ConfigError, match=r"upstream T5X cannot be imported \(No module named 't5x'\): install it"
     ):
