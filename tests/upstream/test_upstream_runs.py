@@ -130,27 +130,39 @@ def test_residual_is_tuned_and_nothing_else(base, residual, tmp_path):
 
 
 def test_answers_of_t5x_are_ours(peers, base, residual, tmp_path):
-    """Of training's evaluation, of t5x.eval and t5x.infer with the prompt file, and of the project."""
+    """Those of training's evaluation, and those of the project with the converted prompt."""
     prompt = tmp_path / "p.safetensors"
     convert_prompt(str(residual / f"checkpoint_{LAST_STEP}"), str(prompt))
     inputs, expected = predictions(residual / "inference_eval" / "tiny_bytes-000008.jsonl")
     assert len(set(expected)) > 1
     assert ours(base, prompt, inputs) == expected
 
-    common = {
-        "CHECKPOINT_PATH": str(base),
-        "PROMPT_FILE": str(prompt),
-        "DROPOUT_RATE": 0.0,
-        "utils__DatasetConfig__split": "validation",
+
+TASK = {"DROPOUT_RATE": 0.0, "utils__DatasetConfig__split": "validation"}
+WHOLE = {"utils__RestoreCheckpointConfig__dtype": "float32"}
+
+
+@pytest.mark.parametrize("program", ["eval", "infer"])
+def test_a_base_model_and_a_prompt_file_answer_as_the_run_did(peers, base, residual, tmp_path, program):
+    files = ["tiny_t5.gin", f"{UPSTREAM}/t5.gin", f"{UPSTREAM}/{program}.gin", "tiny_task.gin"]
+    places = {"PROMPT_FILE": str(residual / "prompts" / "8.safetensors"), "CHECKPOINT_PATH": str(base)}
+    places[f"{program.upper()}_OUTPUT_DIR"] = str(tmp_path)
+    run(peers, program, files, **places, **TASK, **WHOLE)
+    found = {
+        "eval": tmp_path / "inference_eval" / f"tiny_bytes-{BASE_STEP:06}.jsonl",
+        "infer": tmp_path / "tiny_bytes-predict.jsonl-00000-of-00001",
     }
-    for program, out in (("eval", "EVAL_OUTPUT_DIR"), ("infer", "INFER_OUTPUT_DIR")):
-        files = ["tiny_t5.gin", f"{UPSTREAM}/t5.gin", f"{UPSTREAM}/{program}.gin", "tiny_task.gin"]
-        dtype = {"utils__RestoreCheckpointConfig__dtype": "float32"}
-        run(peers, program, files, **{out: str(tmp_path / program)}, **common, **dtype)
-    evaluated = tmp_path / "eval" / "inference_eval" / f"tiny_bytes-{BASE_STEP:06}.jsonl"
-    assert predictions(evaluated) == (inputs, expected)
-    inferred = tmp_path / "infer" / "tiny_bytes-predict.jsonl-00000-of-00001"
-    assert predictions(inferred) == (inputs, expected)
+    assert predictions(found[program]) == predictions(residual / "inference_eval" / "tiny_bytes-000008.jsonl")
+
+
+def test_t5x_evaluates_a_runs_own_checkpoint_with_the_method(peers, residual, tmp_path):
+    files = ["tiny_t5.gin", f"{UPSTREAM}/t5.gin", f"{PROMPTS}/residual.gin", "t5x/configs/runs/eval.gin"]
+    places = {"CHECKPOINT_PATH": str(residual / "checkpoint_8"), "EVAL_OUTPUT_DIR": str(tmp_path)}
+    run(peers, "eval", [*files, "tiny_task.gin"], **places, **TASK, **WHOLE, **RESIDUAL)
+    found, expected = (
+        predictions(folder / "inference_eval" / "tiny_bytes-000008.jsonl") for folder in (tmp_path, residual)
+    )
+    assert found == expected
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(peers, base, residual, tmp_path):
