@@ -63,6 +63,7 @@ class Prompted(nn.Module):
         encoder_segment_ids: Int[Array, "B T"] | None = None,
         enable_dropout: bool = True,
     ) -> Float[Array, "B L D"]:
+        """What upstream's encoder makes of the prompt and a row's tokens."""
         check_not_packed(encoder_segment_ids)
         ids_BL = _behind(self.method.length, encoder_input_tokens)
         return super().encode(ids_BL, enable_dropout=enable_dropout)
@@ -76,6 +77,7 @@ class Prompted(nn.Module):
         encoder_segment_ids: Int[Array, "B T"] | None = None,
         **decoding: Any,
     ) -> Float[Array, "B U V"]:
+        """Upstream's logits, of a decoder that sees the prompt as part of the encoded row."""
         check_not_packed(encoder_segment_ids)
         ids_BL = _behind(self.method.length, encoder_input_tokens)
         return super().decode(encoded, ids_BL, decoder_input_tokens, decoder_target_tokens, **decoding)
@@ -85,7 +87,8 @@ def check_carried(method: Any, tuned: Any) -> None:
     """Raises ConfigError unless all that is tuned is a prompt in front of the encoder's input."""
     if not isinstance(method, Method):
         raise ConfigError(
-            f"PROMPT is {method!r}: add a method, such as --gin_file=gin_configs/prompts/residual.gin"
+            f"PROMPT is {method!r}: load a method after the input layer, such as "
+            "--gin_file=gin_configs/prompts/residual.gin"
         )
     check_kind(f"PROMPT {type(method).__name__}", prompt_kind_of(method))
     if tuned is not None and tuned != ():

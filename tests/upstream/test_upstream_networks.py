@@ -1,6 +1,7 @@
 """Prompts in upstream's two T5 networks: their loss and gradients are those of the project on the same weights."""
 
 import functools
+import types
 
 import flax.core
 import flax.traverse_util
@@ -12,6 +13,7 @@ import pytest
 from jax_prompts.base_models.build import make_model
 from jax_prompts.base_models.weights import load_weights
 from jax_prompts.config import BaseModel
+from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import in_memory
 from jax_prompts.interop.t5x_write import write_checkpoint
 from jax_prompts.prompts import (
@@ -25,8 +27,10 @@ from jax_prompts.prompts import (
     RankProbe,
     Residual,
     SuperPos,
+    load_prompt,
 )
 from jax_prompts.step import loss_sums
+from jax_prompts.upstream.parameters import Prompt
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 CARRIED = {
@@ -148,3 +152,24 @@ def test_loss_and_gradient_are_ours_and_a_step_tunes_the_prompt_alone(network, n
     for path, before in flax.traverse_util.flatten_dict(variables["params"], sep="/").items():
         now = flax.traverse_util.flatten_dict(flax.core.unfreeze(after), sep="/")[path]
         assert np.array_equal(now, before) != path.startswith("prompt/"), path
+
+
+@pytest.mark.parametrize("place", ["ours", "original"])
+def test_an_evaluation_leaves_a_prompt_file(peers, tmp_path, place):
+    """Wherever the parameters lie, and of a run without a base model; numbers that are not finite end the run."""
+    from jax_prompts.upstream.save import PromptFiles
+
+    method = CARRIED["residual"]
+    params = Prompt(method).init(jax.random.key(0), D)["params"]
+    model = {"token_embedder": {"embedding": jnp.zeros((V, D))}}
+    tree = {"ours": {"prompt": params}, "original": {"encoder": {"prompt": {"prompt": params}}}}[place]
+    state = types.SimpleNamespace(params=flax.core.freeze({**model, **tree}), step=jnp.asarray(12))
+    action = PromptFiles(method, f"{tmp_path}/", None, None)
+    assert action.run(state, {}) is False
+    found_PD, metadata = load_prompt(tmp_path / "prompts" / "12.safetensors")
+    np.testing.assert_array_equal(found_PD, method.apply({"params": params}, D))
+    assert (metadata.method, metadata.settings["hidden"], metadata.step) == ("Residual", 6, 12)
+    assert (metadata.base_model, metadata.task) == ("", "")
+    state.params = jax.tree.map(lambda x: x * jnp.nan, state.params)
+    with pytest.raises(RunError, match="its values are not all finite"):
+        action.run(state, {})

@@ -149,8 +149,8 @@ def test_starts_that_cannot_be_made_are_refused(start, words):
 @pytest.mark.parametrize(
     ("method", "tuned", "words"),
     [
-        (None, None, "PROMPT is None: add a method"),
-        ("residual", None, "PROMPT is 'residual': add a method"),
+        (None, None, "PROMPT is None: load a method"),
+        ("residual", None, "PROMPT is 'residual': load a method"),
         (PerLayer(4), None, "PROMPT PerLayer is of kind 'prefix': inside upstream T5X"),
         (PerLayer(4, kind="deep"), None, "kind 'deep'"),
         (PromptTuning(4), KINDS[0], "TUNED is"),

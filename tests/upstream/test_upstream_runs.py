@@ -227,7 +227,11 @@ def test_the_original_prompt_tuning_takes_our_methods(peers, base, tmp_path, met
         ),
         (["prefix.gin"], {}, "PROMPT PerLayer is of kind 'prefix': inside upstream T5X"),
         (["dept.gin"], {}, "TUNED is DePT, which is more than a prompt"),
-        ([], {}, "PROMPT is None: add a method, such as --gin_file=gin_configs/prompts/residual.gin"),
+        (
+            [],
+            {},
+            "PROMPT is None: load a method after the input layer, such as --gin_file=",
+        ),
     ],
     ids=["packing", "prefix", "dept", "none"],
 )
