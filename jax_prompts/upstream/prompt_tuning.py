@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
+from jax_prompts.errors import ConfigError
 from jax_prompts.upstream.parameters import prompt_of
 from jax_prompts.upstream.prompted import check_carried
 from jax_prompts.upstream.start import Start
@@ -17,17 +18,24 @@ class Prompt(nn.Module):
 
     Attributes:
       method, start, tuned: as of `prompted.Prompted`.
+      length: P, as that code's masks have it.
 
     Raises:
-      ConfigError: as there.
+      ConfigError: as there; a prompt of another length.
     """
 
     method: Any = None
     start: Start | None = None
     tuned: Any = None
+    length: int | None = None
 
     def __post_init__(self) -> None:
         check_carried(self.method, self.tuned)
+        if self.length not in (None, self.method.length):
+            raise ConfigError(
+                f"PROMPT_LENGTH is {self.length} and PROMPT has {self.method.length} rows: set PROMPT_LENGTH = "
+                f"{self.method.length}"
+            )
         super().__post_init__()
 
     @nn.compact

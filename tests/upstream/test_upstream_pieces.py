@@ -35,6 +35,7 @@ from jax_prompts.prompts import (
     save_prompt,
 )
 from jax_prompts.tuned import KINDS
+from jax_prompts.upstream import prompt_tuning
 from jax_prompts.upstream.folded import Folded
 from jax_prompts.upstream.parameters import AXES, Prompt, is_prompt
 from jax_prompts.upstream.prompted import check_carried, check_not_packed
@@ -202,6 +203,21 @@ def test_prompt_files_of_more_than_a_prompt_are_refused(metadata, leaves, words,
         Folded(file)
     with pytest.raises(ConfigError, match="does not exist"):
         Folded(str(tmp_path / "absent.safetensors"))
+
+
+def test_the_original_codes_masks_have_the_prompts_length():
+    x_embed = jnp.ones((2, 5, D), jnp.bfloat16)
+    prompt = prompt_tuning.Prompt(Residual(4, hidden=3), length=4)
+    variables = prompt.init(jax.random.key(0), x_embed[..., 0], x_embed)
+    assert "network" in variables["params"]
+    prompt_PD = prompt.apply({"params": variables["params"]}, x_embed[..., 0], x_embed)
+    assert (prompt_PD.shape, prompt_PD.dtype) == ((4, D), jnp.bfloat16)
+    with pytest.raises(
+        ConfigError, match="PROMPT_LENGTH is 100 and PROMPT has 4 rows: set PROMPT_LENGTH = 4"
+    ):
+        prompt_tuning.Prompt(PromptTuning(4), length=100)
+    with pytest.raises(ConfigError, match="PROMPT is None"):
+        prompt_tuning.Prompt()
 
 
 def spec(*shape):

@@ -230,12 +230,28 @@ def test_scanned_layers(peers, scanned_base, tmp_path):
 
 @pytest.mark.parametrize("method", ["decomposed", "prompt_tuning"])
 def test_the_original_prompt_tuning_takes_our_methods(peers, base, tmp_path, method):
+    """And answers as ours does, in its run and with the run's prompt file."""
     files, macros = [f"{PROMPTS}/{method}.gin"], {"PROMPT_LENGTH": 3, "INITIALIZER": None}
     macros |= {"Decomposed__rank": 2} if method == "decomposed" else {}
     model_dir = trained(peers, tmp_path, "tiny_flaxformer.gin", files, base, **macros)
     assert_only_the_prompt_moved(base, model_dir)
     assert_converted_is_what_the_run_wrote(model_dir, tmp_path)
-    assert load_prompt(model_dir / "prompts" / "8.safetensors")[0].shape == (3, 16)
+    prompt = model_dir / "prompts" / "8.safetensors"
+    inputs, expected = predictions(model_dir / "inference_eval" / "tiny_bytes-000008.jsonl")
+    assert ours(base, prompt, inputs) == expected
+    files = [
+        "tiny_flaxformer.gin",
+        *(f"{UPSTREAM}/{name}.gin" for name in ("prompt_tuning", "eval")),
+        "tiny_task.gin",
+    ]
+    places = {
+        "PROMPT_FILE": str(prompt),
+        "CHECKPOINT_PATH": str(base),
+        "EVAL_OUTPUT_DIR": str(tmp_path / "eval"),
+    }
+    run(peers, "eval", files, PROMPT_LENGTH=3, **places, **TASK, **WHOLE)
+    found = predictions(tmp_path / "eval" / "inference_eval" / f"tiny_bytes-{BASE_STEP:06}.jsonl")
+    assert found == (inputs, expected)
 
 
 @pytest.mark.parametrize(
