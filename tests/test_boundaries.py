@@ -170,6 +170,15 @@ def test_studies_of_files_load_no_model():
         assert not reached_at_import(f"jax_prompts.studies.{study}") & answers, study
 
 
+def test_upstream_t5x_is_known_in_one_room_that_nothing_else_imports():
+    room = modules("jax_prompts.upstream")
+    assert {module for module in MODULES if "t5x" in libraries_of(module)} <= set(room)
+    assert {module for module in set(MODULES) - set(room) if ours(module) & set(room)} == set()
+    below = ("prompts", "models", "base_models", "errors", "upstream")
+    allowed = modules(*(f"jax_prompts.{name}" for name in below))
+    assert {module: ours(module) - set(allowed) for module in room} == {module: set() for module in room}
+
+
 def test_errors_import_nothing():
     assert ours("jax_prompts.errors") == set() and libraries_of("jax_prompts.errors") == set()
 

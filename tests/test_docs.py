@@ -167,7 +167,7 @@ def test_the_layout_names_every_room():
 
 
 def test_every_method_is_on_its_pages():
-    files = sorted((ROOT / "gin_configs" / "prompts").iterdir())
+    files = sorted((ROOT / "gin_configs" / "prompts").glob("*.gin"))
     for page in (ROOT / "README.md", ROOT / "docs" / "methods.md"):
         assert [file.name for file in files if f"`{file.name}`" not in page.read_text()] == [], page
     reference = (ROOT / "docs" / "reference.md").read_text().split()

@@ -84,7 +84,8 @@ def open_model(path: str) -> Checkpoint:
             f"{path} holds no model: expected a T5X checkpoint, or config.json with model.safetensors (native or "
             f"Hugging Face), pytorch_model.bin or flax_model.msgpack{inside}; set INITIAL_CHECKPOINT_PATH"
         )
-    if arrays.pop(t5x.PROMPT, None) is not None:
+    prompt, arrays = t5x.take_prompt(arrays)
+    if prompt:
         words = f"{path} holds a prompt beside the model: t5x convert {path} NEW.safetensors takes it out"
         warnings.warn(words, SettingWarning, stacklevel=2)
     try:

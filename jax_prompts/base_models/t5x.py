@@ -29,7 +29,8 @@ from jax_prompts.formats.zarr import key_value_store, list_keys, open_arrays, op
 # Where the model may be inside a saved tree: T5X's train state, Flax's, or nothing around it.
 _PREFIXES = ("target.", "params.params.", "params.", "")
 _LEGACY_TARGETS = (("optimizer", "target"), ("target",), ("params", "params"), ("params",))
-PROMPT = "encoder/prompt/prompt/prompt"  # where the original prompt tuning code has it
+_PROMPTS = ("encoder/prompt/prompt/", "prompt/")  # of the original prompt tuning code; of ours inside T5X
+PROMPT = f"{_PROMPTS[0]}prompt"  # where the former has its table
 _EMBEDDING = "token_embedder.embedding"
 _ORBAX_FOLDERS = ("", "/state", "/default", "/items")  # below a step: none, T5X's, Orbax's names
 _BARE = ("token_embedder", "encoder", "decoder")
@@ -54,6 +55,15 @@ def open_checkpoint(path: str) -> ArraySource | None:
         return None
     named = {_SCANNED.sub(r"\1/layers/", name): array for name, array in arrays.items()}
     return {name: _as_matrix(name, array) for name, array in named.items()}
+
+
+def take_prompt(arrays: ArraySource) -> tuple[ArraySource, ArraySource]:
+    """A checkpoint's arrays parted: those of a prompt, by the names that its method gives them, and the model's."""
+    below = {
+        name: name.removeprefix(prefix) for prefix in _PROMPTS for name in arrays if name.startswith(prefix)
+    }
+    prompt = {short: arrays[name] for name, short in below.items()}
+    return prompt, {name: array for name, array in arrays.items() if name not in below}
 
 
 def _as_matrix(name: str, array: LazyArray) -> LazyArray:

@@ -40,7 +40,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     """
     import gin
 
-    _register(gin)
+    register()
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
     try:
         _read(gin, args)
@@ -138,6 +138,7 @@ def _warn_of_left_out(gin: Any, run: runs.TrainRun) -> None:
             warnings.warn(words, SettingWarning, stacklevel=2)
 
 
+_OF_T5X = re.compile(r"^\s*from __gin__ import", re.MULTILINE)  # as files that bind classes of T5X do
 _including: list[str] = []  # gin files that are being read, each included by the one before
 
 
@@ -146,7 +147,7 @@ def _open(file: str) -> Iterator[TextIO]:
     """A gin file, with or without a byte order mark, while gin reads it and what it includes.
 
     Raises:
-      ConfigError: it is included by itself.
+      ConfigError: it is included by itself, or written for upstream T5X.
     """
     same = os.path.realpath(file)
     if same in _including:
@@ -156,10 +157,11 @@ def _open(file: str) -> Iterator[TextIO]:
     try:
         with open(file, encoding="utf-8-sig") as opened:
             text = opened.read()
-        if re.search(r"^\s*from __gin__ import", text, re.MULTILINE):
+        if _OF_T5X.search(text):
             raise ConfigError(
-                f"{file} imports __gin__, as files that bind classes of T5X do, which are not known here: leave out "
-                "that line and those classes (docs/configuration.md has the names of their fields)"
+                f"{file} is a gin file for upstream T5X's own programs, such as python -m t5x.train "
+                "(docs/upstream_t5x.md), and this is t5x of jax_prompts: leave out `from __gin__ import` and the classes "
+                "of T5X (docs/configuration.md has the names of their fields)"
             )
         yield io.StringIO(text)
     finally:
@@ -169,8 +171,10 @@ def _open(file: str) -> Iterator[TextIO]:
 _REGISTERED: set[str] = set()
 
 
-def _register(gin: Any) -> None:
-    """Makes the settings, methods and initialisers known to gin by their class names."""
+def register() -> None:
+    """Makes the settings, methods and initialisers known to gin by their class names, once."""
+    import gin
+
     from jax_prompts import prompts, tuned
 
     settings = [

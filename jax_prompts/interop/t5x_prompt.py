@@ -1,46 +1,102 @@
-"""T5X checkpoints with a prompt among the model's parameters, as the original prompt tuning code writes them."""
+"""T5X checkpoints with a prompt among the model's parameters: of the original prompt tuning code, or of ours in T5X."""
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import pathlib
 import re
 
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.core import meta
 from jaxtyping import Float
 
 from jax_prompts.base_models import t5x
 from jax_prompts.base_models.fingerprint import checkpoint_fingerprint
 from jax_prompts.base_models.open import open_model
 from jax_prompts.errors import ConfigError, RunError
-from jax_prompts.formats.arrays import in_memory
+from jax_prompts.formats.arrays import ArraySource, in_memory
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt
 from jax_prompts.interop.t5x_write import write_checkpoint
+from jax_prompts.interop.unfolded import method_of
 from jax_prompts.models.t5 import T5Config
-from jax_prompts.prompts import PromptMetadata
+from jax_prompts.prompts import Method, PromptMetadata
+from jax_prompts.prompts.prompt_file import load_file
+from jax_prompts.prompts.prompt_paths import prompt_paths
 from jax_prompts.storage.directories import check_new
+
+_STEP = re.compile(r"checkpoint_(\d+)/*$")
 
 
 def read_prompt(path: str) -> ImportedPrompt:
     """The prompt of a T5X checkpoint; the model beside it is left where it is.
 
+    A table is the prompt itself. The parameters of another method are folded, by the method and settings that prompt
+    files of their run tell, `prompts/` beside the checkpoint (`upstream/save.py`).
+
     Raises:
-      ConfigError: no T5X checkpoint, or one without a prompt.
-      RunError: it cannot be reached, or is damaged.
+      ConfigError: no T5X checkpoint, or one without a prompt; a method's parameters without a prompt file of their run.
+      RunError: it cannot be reached, or is damaged; parameters of another method than the prompt file's.
     """
     arrays = t5x.open_checkpoint(path)
     if arrays is None:
         raise ConfigError(
             f"{path} is neither a T5X checkpoint nor a PEFT adapter's folder: there is no prompt to take"
         )
-    if t5x.PROMPT not in arrays:
+    params, model = t5x.take_prompt(arrays)
+    if not params:
         likely = ", ".join(name for name in arrays if "prompt" in name)
         raise ConfigError(
             f"{path} holds no {t5x.PROMPT} ({likely or 'nothing called prompt'}): it has no prompt"
         )
-    prompt_PD = as_prompt(pathlib.Path(path), arrays[t5x.PROMPT][...])
-    return ImportedPrompt(
-        prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)})
+    if params.keys() == {"prompt"}:
+        prompt_PD = as_prompt(pathlib.Path(path), params["prompt"][...])
+        return ImportedPrompt(
+            prompt_PD, PromptMetadata(method="PromptTuning", settings={"length": len(prompt_PD)})
+        )
+    if (embedding := model.get("token_embedder/embedding")) is None:
+        raise RunError(f"{path} holds no token_embedder/embedding: it is no whole T5X checkpoint")
+    metadata = _metadata_of_run(path, params)
+    folded_PD = _folded(path, params, method_of(metadata), embedding.shape[1])
+    found = _STEP.search(path)
+    metadata = dataclasses.replace(metadata, step=int(found[1]) if found else None)
+    return ImportedPrompt(as_prompt(pathlib.Path(path), folded_PD), metadata)
+
+
+def _metadata_of_run(path: str, params: ArraySource) -> PromptMetadata:
+    """What the prompt files that a checkpoint's run wrote say of method, model and task."""
+    folder = f"{path.rstrip('/').rpartition('/')[0] or '.'}/prompts"
+    try:
+        files = prompt_paths("SOURCE", [f"{glob.escape(folder)}/*.safetensors"])
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path} holds the parameters of a method ({', '.join(params)}), and nothing says of which: put a prompt "
+            f"file of its run into {folder}/"
+        ) from error
+    return load_file(files[-1])[2]
+
+
+def _folded(path: str, params: ArraySource, method: Method, embed_dim: int) -> Float[np.ndarray, "P D"]:
+    expected = jax.eval_shape(lambda: meta.unbox(method.init(jax.random.key(0), embed_dim, None))["params"])
+    wanted = {name: x.shape for name, x in flax.traverse_util.flatten_dict(expected, sep="/").items()}
+    found = {name: x.shape for name, x in params.items()}
+    wrong = [
+        f"{name} {found.get(name, 'none')} for {wanted.get(name, 'none')}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+    if wrong:
+        raise RunError(
+            f"{path} holds no {type(method).__name__} as in the prompt files beside it ({', '.join(wrong)}): put those "
+            "of the checkpoint's own run there"
+        )
+    tree = flax.traverse_util.unflatten_dict(
+        {name: jnp.asarray(x[...]) for name, x in params.items()}, sep="/"
     )
+    return np.asarray(method.apply({"params": tree}, embed_dim))
 
 
 def check_without_prompt(checkpoint: str | None) -> None:
@@ -57,7 +113,7 @@ def check_without_prompt(checkpoint: str | None) -> None:
         arrays = t5x.open_checkpoint(checkpoint)
     except (ConfigError, RunError):
         return
-    if arrays is not None and t5x.PROMPT in arrays:
+    if arrays is not None and t5x.take_prompt(arrays)[0]:
         raise ConfigError(
             f"{checkpoint} is a model with a prompt in it, and no prompt is asked for: take it out with t5x convert "
             f"{checkpoint} prompt.safetensors, and name that file in PROMPT_FILES; for the model without it, t5x "
@@ -98,5 +154,5 @@ def write_prompted(
                 f"the prompt belongs to base model {metadata.model_fingerprint} and {base_model} is {ours}: "
                 f"give the one it was tuned with ({metadata.base_model})"
             )
-    step = re.search(r"checkpoint_(\d+)/*$", path) or re.search(r"checkpoint_(\d+)/*$", base_model)
+    step = _STEP.search(path) or _STEP.search(base_model)
     write_checkpoint(path, found.arrays | {t5x.PROMPT: in_memory(prompt_PD)}, int(step[1]) if step else 0)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from jax_prompts.checkpoint import Checkpoints
 from jax_prompts.errors import ConfigError, RunError
-from jax_prompts.prompts import MPT, Method, PromptMetadata, PTuningLSTM, PTuningMLP, init_members
+from jax_prompts.prompts import METHODS, MPT, Method, PromptMetadata, PTuningLSTM, PTuningMLP, init_members
 
 
 def unfolded_method(metadata: PromptMetadata) -> PTuningMLP | PTuningLSTM | MPT:
@@ -23,12 +23,27 @@ def unfolded_method(metadata: PromptMetadata) -> PTuningMLP | PTuningLSTM | MPT:
       ConfigError: it is none that PEFT has, too.
       RunError: its settings are none of that method.
     """
-    methods = {made.__name__: made for made in (PTuningMLP, PTuningLSTM, MPT)}
+    methods = [made.__name__ for made in (PTuningMLP, PTuningLSTM, MPT)]
     if metadata.method not in methods:
         *first, last = methods
         raise ConfigError(
             f"--unfolded is for prompts of {', '.join(first)} and {last}, and this one is of "
             f"{metadata.method or 'an unknown method'}: leave it out"
+        )
+    return method_of(metadata)
+
+
+def method_of(metadata: PromptMetadata) -> Any:
+    """The method that a prompt was folded from, with its settings.
+
+    Raises:
+      ConfigError: a method that is unknown here.
+      RunError: its settings are none of that method.
+    """
+    methods = {made.__name__: made for made in METHODS}
+    if metadata.method not in methods:
+        raise ConfigError(
+            f"the prompt was folded from {metadata.method or 'an unknown method'}, none of {', '.join(methods)}"
         )
     try:
         return methods[metadata.method](**metadata.settings)

@@ -341,7 +341,10 @@ def test_what_is_missing_is_named_with_an_example(argv, words):
         ("TRAIN_STEPS = \n", ["bad.gin: line 1"]),
         ("Data.batchsize = 4\n", ["bad.gin: Data has no field batchsize", "batch_size"]),
         ("MODLE_DIR = 'x'\n", ["MODLE_DIR", "MODEL_DIR"]),
-        ("from __gin__ import dynamic_registration\n", ["bad.gin imports __gin__", "classes of T5X"]),
+        (
+            "from __gin__ import dynamic_registration\n",
+            ["bad.gin is a gin file for upstream T5X", "classes of T5X"],
+        ),
         ("include 'gin_configs/quikstart.gin'\n", ["bad.gin: includes gin_configs/quikstart.gin"]),
         ("\x00\x01", ["bad.gin"]),
         (b"\xff\xfe\x00", ["bad.gin"]),
@@ -352,6 +355,12 @@ def test_a_bad_gin_file_is_named_with_its_line(tmp_path, text, words):
     said = refusal(QUICKSTART, f"--gin_file={tmp_path}/bad.gin")
     for word in words:
         assert word in said
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "gin_configs" / "upstream").glob("*.gin")))
+def test_gin_files_of_upstream_t5x_are_told(name):
+    said = refusal(QUICKSTART, f"--gin_file=gin_configs/upstream/{name}.gin")
+    assert f"{name}.gin is a gin file for upstream T5X's own programs" in said
 
 
 @pytest.mark.parametrize("names", ["a", "ab", "abc"])
