@@ -160,8 +160,8 @@ def _open(file: str) -> Iterator[TextIO]:
         if _OF_T5X.search(text):
             raise ConfigError(
                 f"{file} is a gin file for upstream T5X's own programs, such as python -m t5x.train "
-                "(docs/upstream_t5x.md), and this is t5x of jax_prompts: leave out `from __gin__ import` and classes of "
-                "T5X (docs/configuration.md has the names of their fields)"
+                "(docs/upstream_t5x.md), and this is t5x of jax_prompts: leave out `from __gin__ import` and what is "
+                "of classes of T5X (docs/configuration.md has the names of their fields)"
             )
         yield io.StringIO(text)
     finally:

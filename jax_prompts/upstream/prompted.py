@@ -6,6 +6,7 @@ encoder's input layer puts the prompt where they are, before its dropout. All el
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.prompts import Method, prompt_kind_of
+from jax_prompts.upstream.parameters import Prompt
 from jax_prompts.upstream.start import Start
 
 _ANY_TOKEN = 1  # what T5X's masks tell from padding, 0
@@ -81,6 +83,28 @@ class Prompted(nn.Module):
         check_not_packed(encoder_segment_ids)
         ids_BL = _behind(self.method.length, encoder_input_tokens)
         return super().decode(encoded, ids_BL, decoder_input_tokens, decoder_target_tokens, **decoding)
+
+
+def set_up(transformer: Any, layers: ModuleType, network: ModuleType) -> None:
+    """The `setup` of a `Prompted` network: that of upstream's, with `InputLayer` as what the encoder embeds with.
+
+    Args:
+      transformer: the module.
+      layers, network: modules of `t5x.examples.t5` or `scalable_t5`.
+    """
+    config = transformer.config
+    transformer.shared_embedding = layers.Embed(
+        num_embeddings=config.vocab_size,
+        features=config.emb_dim,
+        dtype=config.dtype,
+        attend_dtype=jnp.float32,
+        one_hot=True,
+        name="token_embedder",
+    )
+    transformer.prompt = Prompt(transformer.method, transformer.start)
+    transformer.input_layer = InputLayer(transformer.shared_embedding, transformer.prompt)
+    transformer.encoder = network.Encoder(config=config, shared_embedding=transformer.input_layer)
+    transformer.decoder = network.Decoder(config=config, shared_embedding=transformer.shared_embedding)
 
 
 def check_carried(method: Any, tuned: Any) -> None:
