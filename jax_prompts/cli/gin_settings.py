@@ -44,7 +44,7 @@ def resolve(args: argparse.Namespace, *kinds: str) -> tuple[Any, str]:
     logging.disable(logging.ERROR)  # gin logs every folder in which it did not find a file
     try:
         _read(gin, args)
-        kind = next((kind for kind in kinds if bound_to(gin, kind)), None)
+        kind = next((kind for kind in kinds if bound_to(gin, kind).keys() & _needed(kind)), None)
         if kind is None:
             own = f"gin_configs/runs/{args.command}.gin"
             others = f"gin_configs/runs/{kinds[0].removesuffix('Run').lower()}.gin"
@@ -166,6 +166,12 @@ def _open(file: str) -> Iterator[TextIO]:
         yield io.StringIO(text)
     finally:
         _including.pop()
+
+
+def _needed(kind: str) -> set[str]:
+    """Fields of a run that have no default, which a file that describes one sets; a flag alone may set others."""
+    fields = dataclasses.fields(getattr(runs, kind))
+    return {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
 
 
 _REGISTERED: set[str] = set()

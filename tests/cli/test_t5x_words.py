@@ -221,3 +221,14 @@ def test_every_word_is_on_the_page_and_means_a_setting():
         for word, ours in same.items():
             assert f"`{word}`" in page, (command, word)
             assert ours in macros or "." in ours
+
+
+def test_a_word_alone_describes_no_inference():
+    argv = [
+        "infer",
+        "--gin_file=gin_configs/quickstart.gin",
+        "--gin.infer.mode='score'",
+        "--gin.INFER_OUTPUT_DIR='x'",
+    ]
+    with pytest.raises(ConfigError, match=r"add --gin_file=gin_configs/runs/infer\.gin last"):
+        gin_settings.resolve(parse(argv), "InferTaskRun")
