@@ -96,7 +96,7 @@ def test_kills_at_any_write_leave_the_same_bytes(url, google, undisturbed, compi
 
 
 @pytest.mark.xfail(
-    reason="a save of Orbax's ends at some of these faults, by the order of requests; not yet mended"
+    reason="a checkpoint's upload ends the run at some of these faults; the cause is not found yet"
 )
 def test_faults_lose_and_repeat_no_step(url, google, undisturbed, compile_cache):
     """Throttling, errors of the server, lost answers and half ones; later everything is refused for a minute."""
