@@ -46,10 +46,6 @@ def files_of(directory: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
     return [directory / f"{name}{number}{suffix}" for number in numbers]
 
 
-def _file_of(best: pathlib.Path, task: str) -> pathlib.Path:
-    return best / f"{task}{SUFFIX}"
-
-
 def metadata_of(setup: Setup, model_fingerprint: str, tokenizer_fingerprint: str) -> PromptMetadata:
     """Metadata of a run's prompt files; the evaluation that chooses a prompt adds metric, score and step."""
     run = setup.run
@@ -128,11 +124,11 @@ def save(
     prompt_PD = found.get("prompt", np.zeros((0, 0), np.float32))
     constants = {path: box.value for path, box in constants_of(setup.run.leaves).items()}
     leaves = {**flat(found.get("model", {})), **constants}
-    if not setup.prompt_tasks:
-        by_primary(save_prompt)(file, prompt_PD, scored(metadata, chosen), leaves)
-    prompts = np.split(prompt_PD, len(setup.prompt_tasks) or 1)
-    for task, own_PD in zip(setup.prompt_tasks, prompts, strict=False):
-        by_primary(save_prompt)(_file_of(file, task), own_PD, _of_task(setup, metadata, chosen, task), leaves)
+    of_tasks = [_of_task(setup, metadata, chosen, task) for task in setup.prompt_tasks]
+    places = _prompt_files(file, setup)
+    prompts = np.split(prompt_PD, len(places))
+    for place, own_PD, about in zip(places, prompts, of_tasks or [scored(metadata, chosen)], strict=True):
+        by_primary(save_prompt)(place, own_PD, about, leaves)
 
 
 def restore(
@@ -185,7 +181,7 @@ def _holds(file: pathlib.Path, setup: Setup, step: int) -> bool:
 
 
 def _prompt_files(file: pathlib.Path, setup: Setup) -> list[pathlib.Path]:
-    return [_file_of(file, task) for task in setup.prompt_tasks] or [file]
+    return [file / f"{task}{SUFFIX}" for task in setup.prompt_tasks] or [file]
 
 
 def load(

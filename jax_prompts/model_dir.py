@@ -40,17 +40,10 @@ def claimed(run: TrainRun, config_text: str) -> Iterator[RunFolder]:
       ConfigError: it cannot be written, holds a run with another configuration, or one that cannot have these steps.
       RunError: another process has it, or something in it is damaged.
     """
-    remote = is_remote(run.model_dir)
-    directory = run.model_dir if remote else local_path(run.model_dir, "MODEL_DIR")
+    directory = _place(run.model_dir)
     with contextlib.ExitStack() as stack:
         with _usable(directory):
-            if isinstance(directory, str):
-                folder = stack.enter_context(run_folder.opened(directory))
-            else:
-                if primary():
-                    check_possible(directory)
-                    stack.enter_context(run_lock.held(directory))
-                folder = RunFolder(directory)
+            folder = _locked(directory, stack)
             if primary():
                 _check_run(run, folder, config_text)
         yield folder
@@ -68,18 +61,26 @@ def for_evaluation(path: str, part: str) -> Iterator[RunFolder]:
       ConfigError: it cannot be written.
       RunError: another process has it.
     """
-    remote = is_remote(path)
-    directory = path if remote else local_path(path, "MODEL_DIR")
+    directory = _place(path)
     with contextlib.ExitStack() as stack:
         with _usable(directory):
-            if isinstance(directory, str):
-                folder = stack.enter_context(run_folder.opened(directory))
-            else:
-                if primary():
-                    check_possible(directory)
-                    stack.enter_context(run_lock.held(directory / part))
-                folder = RunFolder(directory)
+            folder = _locked(directory, stack, part)
         yield folder
+
+
+def _place(path: str) -> pathlib.Path | str:
+    """A directory, or the URL of a folder in a bucket."""
+    return path if is_remote(path) else local_path(path, "MODEL_DIR")
+
+
+def _locked(directory: pathlib.Path | str, stack: contextlib.ExitStack, part: str = "") -> RunFolder:
+    """Where this process works in MODEL_DIR, locked by the primary one until the stack ends: of a directory `part`."""
+    if isinstance(directory, str):
+        return stack.enter_context(run_folder.opened(directory))
+    if primary():
+        check_possible(directory)
+        stack.enter_context(run_lock.held(directory / part))
+    return RunFolder(directory)
 
 
 def _check_run(run: TrainRun, folder: RunFolder, config_text: str) -> None:

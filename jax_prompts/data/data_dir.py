@@ -12,7 +12,7 @@ from typing import Any
 
 from jax_prompts.config import Data
 from jax_prompts.data.cache_key import digest, local_root
-from jax_prompts.errors import ConfigError, RunError, system_reason
+from jax_prompts.errors import ConfigError
 from jax_prompts.storage import buckets, copies
 from jax_prompts.storage.remote import is_remote
 
@@ -59,13 +59,7 @@ def listed(data_dir: str) -> dict[str, buckets.Stored]:
       ConfigError: there are none.
       RunError: it cannot be read.
     """
-    try:
-        found = buckets.stored(data_dir)
-    except FileNotFoundError:
-        found = {}
-    except OSError as error:
-        raise RunError(f"DATA_DIR {data_dir} cannot be read: {system_reason(error)}") from error
-    if not found:
+    if not (found := copies.listed(data_dir, f"DATA_DIR {data_dir}")):
         raise ConfigError(f"DATA_DIR {data_dir} holds no files: set it to where the official files are")
     return found
 

@@ -315,6 +315,9 @@ def _check_label(task: str, split: str, number: int, label: str, labels: Iterabl
         )
 
 
+POSTPROCESSOR = "postprocessor"  # of a task, as a cache names the one that it asks the task for
+
+
 def _functions(task: seqio.Task, data: Data) -> dict[str, Any]:
     """Postprocessor and metrics by name, so that evaluation finds them without SeqIO; others as the task has them."""
     package = data.task_module.partition(".")[0]
@@ -345,7 +348,7 @@ def _functions(task: seqio.Task, data: Data) -> dict[str, Any]:
         return {"of_task": which}
 
     return {
-        "postprocess": None if task.postprocessor is None else named(task.postprocessor, "postprocessor"),
+        "postprocess": None if task.postprocessor is None else named(task.postprocessor, POSTPROCESSOR),
         "metrics": [named(metric, number) for number, metric in enumerate(task.predict_metric_fns)],
     }
 

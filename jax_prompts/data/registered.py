@@ -13,10 +13,8 @@ from typing import Any
 import seqio
 
 from jax_prompts.config import Data
-from jax_prompts.data.fill import find_task
+from jax_prompts.data.fill import POSTPROCESSOR, find_task
 from jax_prompts.errors import RunError
-
-POSTPROCESSOR = "postprocessor"
 
 
 @functools.cache

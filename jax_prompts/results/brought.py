@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jax_prompts.data.cache_key import local_root
 from jax_prompts.display import log
-from jax_prompts.errors import ConfigError, RunError, system_reason
+from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.storage import buckets, copies
 from jax_prompts.storage.remote import is_remote
 
@@ -63,12 +63,7 @@ def _brought(url: str, stack: contextlib.ExitStack) -> str:
 
 def _wanted(url: str, root: str, name: str) -> Mapping[str, buckets.Stored]:
     """What is to be copied: of a folder all that is read, of a file the file."""
-    try:
-        found = buckets.stored(root)
-    except FileNotFoundError:
-        found = {}
-    except OSError as error:
-        raise RunError(f"{url} cannot be read: {system_reason(error)}") from error
+    found = copies.listed(root, url)
     suites = {each[: cells.end(1)] for each in found if (cells := re.match(r"((?:.*/)?)cells/", each))}
     beside = tuple(f"{suite}{part}/" for suite in suites for part in _BESIDE_CELLS)
     wanted = {

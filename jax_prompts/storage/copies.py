@@ -14,6 +14,24 @@ from jax_prompts.storage import buckets, files
 _MAX_BYTES = 1 << 28  # of the table of versions, some 100 bytes a file
 
 
+def listed(url: str, what: str) -> dict[str, buckets.Stored]:
+    """The files of a folder in a bucket; none where there is no such folder.
+
+    Args:
+      url: its URL.
+      what: what an error calls it.
+
+    Raises:
+      RunError: it cannot be read.
+    """
+    try:
+        return buckets.stored(url)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise RunError(f"{what} cannot be read: {system_reason(error)}") from error
+
+
 def update(url: str, found: Mapping[str, buckets.Stored], folder: pathlib.Path) -> None:
     """Makes a folder the copy of one in a bucket.
 
