@@ -98,7 +98,8 @@ def forget():
 class Proxy(http.server.ThreadingHTTPServer):
     """Passes requests on to the emulator, and fails as told.
 
-    It keeps the conditions of writes and tells the version of what is read, as Google's servers do and that does not.
+    It keeps the conditions of writes, tells the version of what is read, and answers the end of an upload again when
+    it is sent again, as Google's servers do and that does not.
 
     Attributes:
       written: how many requests were no readings.
@@ -111,6 +112,7 @@ class Proxy(http.server.ThreadingHTTPServer):
     def __init__(self, behind):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.behind, self.written, self.faults = behind, 0, lambda method, path: None
+        self.uploaded = {}  # answers to the ends of uploads in parts
         self.writing = threading.Lock()
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.variables = {
@@ -164,6 +166,15 @@ class _Passing(http.server.BaseHTTPRequestHandler):
         return body
 
     def _pass(self, body):
+        upload = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query).get("upload_id", [None])[0]
+        if upload in self.server.uploaded:
+            return self.server.uploaded[upload]
+        answer = self._passed(body)
+        if upload is not None and answer[0] in (200, 201):
+            self.server.uploaded[upload] = answer
+        return answer
+
+    def _passed(self, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.server.behind)
         kept = ("connection", "transfer-encoding", "content-length", "accept-encoding")
         headers = {name: value for name, value in self.headers.items() if name.lower() not in kept}

@@ -95,9 +95,6 @@ def test_kills_at_any_write_leave_the_same_bytes(url, google, undisturbed, compi
     assert not [name for name in buckets.stored(url) if "run.lock" in name]
 
 
-@pytest.mark.xfail(
-    reason="a checkpoint's upload ends the run at some of these faults; the cause is not found yet"
-)
 def test_faults_lose_and_repeat_no_step(url, google, undisturbed, compile_cache):
     """Throttling, errors of the server, lost answers and half ones; later everything is refused for a minute."""
     draw, done, away = random.Random(1), [], []

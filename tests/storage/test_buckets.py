@@ -7,6 +7,7 @@ import uuid
 import numpy as np
 import pytest
 from bucket_servers import amazon_bucket, google_bucket
+from etils import epath
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.interop.exchange import export_prompt
@@ -142,3 +143,18 @@ def test_what_passes_is_asked_again_and_what_does_not_is_not(monkeypatch):
     monkeypatch.setattr(remote, "PATIENCE_SECONDS", -1.0)
     with pytest.raises(TimeoutError):
         remote.patiently("memory://x", failing(TimeoutError()))
+
+
+def test_the_end_of_an_upload_whose_answer_is_lost_is_sent_again(google, monkeypatch):
+    """As Orbax writes its small files."""
+    file, lost = epath.Path(google_bucket(google, monkeypatch)) / "metadata", []
+
+    def faults(method, path):
+        if "upload_id" in path and not lost:
+            lost.append(path)
+            return "drop"
+        return None
+
+    google.faults = faults
+    file.write_text("whole")
+    assert file.read_text() == "whole" and lost
