@@ -67,6 +67,7 @@ def test_a_report_of_prompts_of_two_lengths(prompts, t5x_eval, tmp_path):
     assert "ensemble" not in alone and "over_prompts" not in alone
 
 
+@pytest.mark.slow
 def test_a_job_of_several_tasks_goes_on_where_it_was_stopped(
     prompts, t5x_eval, tmp_path, monkeypatch, capsys
 ):

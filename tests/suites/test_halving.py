@@ -69,6 +69,7 @@ def test_a_budget_for_everything_runs_everything_once(tmp_path):
     assert rungs_of(report) == [(10, 100)]
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_and_chooses_the_same(tmp_path, monkeypatch):
     budget = {"Suite.budget": "{'steps': 600}"}
     whole = halving.choose(*search(tmp_path / "whole", **budget))

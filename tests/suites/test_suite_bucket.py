@@ -43,6 +43,7 @@ def contents(url):
     }
 
 
+@pytest.mark.slow
 def test_cells_and_tables_are_those_of_a_directory(url, ran, tmp_path):
     suite, cells = expanded(tmp_path, SMALL, MODEL_DIR=url)
     worker.work(suite, cells)
