@@ -17,6 +17,7 @@ from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from tasks.features import TOKENIZE
+from tasks.text.objectives import NO_TARGET
 
 Columns = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
@@ -110,7 +111,10 @@ def rows_of(
 def _check_ids(
     task: str, name: str, value: tf.Tensor | tf.RaggedTensor, vocabulary: Vocabulary | WordPiece
 ) -> None:
-    """Raises ConfigError unless the tokens that a task makes by itself are ids of the vocabulary."""
+    """Raises ConfigError unless the tokens that a task makes by itself are ids of the vocabulary.
+
+    A BERT's targets have NO_TARGET where nothing is predicted.
+    """
     if value.shape.rank != 2 or not value.dtype.is_integer:
         raise ConfigError(
             f"{task} makes {name} of {value.dtype.name} with {(value.shape.rank or 1) - 1} axes: make them text, or a "
@@ -120,7 +124,8 @@ def _check_ids(
     if not int(tf.size(ids)):
         return
     low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
-    if low < 0 or high >= vocabulary.size:
+    lowest = NO_TARGET if name == "targets" and isinstance(vocabulary, WordPiece) else 0
+    if low < lowest or high >= vocabulary.size:
         raise ConfigError(
             f"{task} makes token ids from {low} to {high} in {name}, and the vocabulary has 0 to "
             f"{vocabulary.size - 1}: set VOCABULARY to the one that the task is of"
