@@ -90,7 +90,7 @@ def rows_of(
             rows[name], cut = _lists([[]] * count), [False] * count
         elif value.dtype == tf.string:
             texts = _plain(value)
-            first_ids = begin if name == "targets" else ()
+            first_ids = begin if name == "targets" else _begin_ids(vocabulary)
             ids, cut = _tokens(texts, task.output_features[name], vocabulary, lengths[name], first_ids)
             rows[name] = _lists(ids)
         else:
@@ -103,6 +103,11 @@ def rows_of(
     examples = [{name: values[row] for name, values in rest.items()} for row in range(count)]
     rows["example"] = pa.array(map(json.dumps, examples), pa.string())
     return pa.RecordBatch.from_arrays([rows[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _begin_ids(vocabulary: Vocabulary | WordPiece) -> tuple[int, ...]:
+    """What a T5Gemma's inputs begin with; a BERT's features put [CLS] there themselves."""
+    return vocabulary.begin_ids if isinstance(vocabulary, Vocabulary) else ()
 
 
 def _tokens(
