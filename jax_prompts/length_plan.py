@@ -18,9 +18,8 @@ from jax_prompts.data.layout import text_length
 from jax_prompts.data.length_groups import LengthGroups, plan_lengths, planned
 from jax_prompts.data.roles import Caches
 from jax_prompts.data.sampler import needed_lengths
-from jax_prompts.models.bert import Bert
+from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.flops import encoder_flops
-from jax_prompts.models.t5 import T5Config
 from jax_prompts.setup import Setup
 
 _SAMPLED_STEPS = 256  # stand for all of a run; the longest example has a place whichever they are
@@ -174,10 +173,10 @@ def _setting(model: Model, data: Data) -> LengthGroups:
 def _program_cost(model: Model, mesh: Mesh | None, seconds: float, seconds_a_layer: float) -> float:
     config, platform = model.config, "cpu" if mesh is None else partition.platform_of(mesh)
     layers = (
-        config.num_encoder_layers + config.num_decoder_layers
-        if isinstance(config, T5Config)
-        else config.num_layers
+        config.num_layers
+        if isinstance(config, BertConfig)
+        else config.num_encoder_layers + config.num_decoder_layers
     )
-    if isinstance(config, T5Config) and config.scan_layers:
+    if not isinstance(config, BertConfig) and config.scan_layers:
         layers = 2
     return (seconds + layers * seconds_a_layer) * _FLOPS_A_SECOND.get(platform, _FLOPS_A_SECOND_ELSEWHERE)

@@ -26,7 +26,8 @@ from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import static_length
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.bert import BertConfig
-from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.sizes import ModelConfig
+from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
 from jax_prompts.setup import Setup
 
 _UNLIMITED = 1 << 62
@@ -60,7 +61,7 @@ class Demand:
       model_parts: devices that heads and MLP are divided over.
     """
 
-    config: T5Config | BertConfig
+    config: ModelConfig
     frozen: int
     eval_batch_size: int
     tuned: int = 0
@@ -88,38 +89,58 @@ class Demand:
     def _kept_a_row(self) -> int:
         """Bytes kept of one row between the passes: of every layer or, recomputed, its input and the whole of one."""
         c, length = self.config, self.prompt_length + self.inputs_length
-        encoder = length * self._kept_a_token(norms=2) + self._attention(length)
+        encoder = length * self._kept_a_token(self._encoder, norms=2) + self._attention(length)
         if isinstance(c, BertConfig):
-            stacks = [(c.num_layers, length, encoder)]
+            stacks = [(c.num_layers, length * c.emb_dim, encoder)]
         else:
-            target = self.targets_length
-            decoder = target * self._kept_a_token(norms=3)
-            stacks = [(c.num_encoder_layers, length, encoder), (c.num_decoder_layers, target, decoder)]
+            target, of_decoder = self.targets_length, self._decoder
+            stacks = [
+                (c.num_encoder_layers, length * c.emb_dim, encoder),
+                (
+                    c.num_decoder_layers,
+                    target * of_decoder.emb_dim,
+                    target * self._kept_a_token(of_decoder, norms=3),
+                ),
+            ]
         if c.remat == "none":
             numbers = sum(layers * whole for layers, _, whole in stacks)
         else:
-            numbers = sum(layers * tokens * c.emb_dim for layers, tokens, _ in stacks) + encoder
+            numbers = sum(layers * states for layers, states, _ in stacks) + encoder
         return numbers * np.dtype(c.dtype).itemsize
 
-    def _kept_a_token(self, norms: int) -> int:
+    def _kept_a_token(self, stack: ModelConfig | GemmaStack, norms: int) -> int:
         """Numbers of a token that the backward pass of a layer reads: inputs of norms and gates, query, key, value."""
         c = self.config
         gates = 1 if isinstance(c, BertConfig) else len(c.mlp_activations)
-        return norms * c.emb_dim + (3 * c.num_heads * c.head_dim + gates * c.mlp_dim) // self.model_parts
+        heads = stack.num_heads + 2 * _key_heads(stack)
+        return norms * stack.emb_dim + (heads * stack.head_dim + gates * stack.mlp_dim) // self.model_parts
 
     def _answering_a_row(self) -> int:
         """Bytes of one row that is answered: attention in a layer of the encoder, or what the decoder's beams read,
         keys and values or, of short answers, the encoder's output."""
         c, length = self.config, self.prompt_length + self.eval_inputs_length
         numbers = self._attention(length)
-        if isinstance(c, T5Config):
-            keys_and_values = 2 * c.num_decoder_layers * length * c.num_heads * c.head_dim // self.model_parts
+        if not isinstance(c, BertConfig):
+            width = _key_heads(self._decoder) * self._decoder.head_dim
+            keys_and_values = 2 * c.num_decoder_layers * length * width // self.model_parts
             numbers = max(numbers, self.beams * min(keys_and_values, length * c.emb_dim))
         return numbers * np.dtype(c.dtype).itemsize
+
+    @property
+    def _encoder(self) -> ModelConfig | GemmaStack:
+        return self.config.encoder if isinstance(self.config, T5GemmaConfig) else self.config
+
+    @property
+    def _decoder(self) -> ModelConfig | GemmaStack:
+        return self.config.decoder if isinstance(self.config, T5GemmaConfig) else self.config
 
     def _attention(self, length: int) -> int:
         """Weights of one row in a layer."""
         return self.config.num_heads * length**2 // self.model_parts
+
+
+def _key_heads(stack: ModelConfig | GemmaStack) -> int:
+    return stack.num_kv_heads if isinstance(stack, GemmaStack) else stack.num_heads
 
 
 def check_training(setup: Setup, caches: Mapping[str, Sequence[TokenCache]] | None = None) -> None:

@@ -25,8 +25,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jax_prompts.base_models.build import make_config
 from jax_prompts.config import BaseModel
 from jax_prompts.errors import ConfigError, nearest
-from jax_prompts.models.bert import BertConfig
-from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.sizes import ModelConfig
 
 Tree = Any
 
@@ -126,7 +125,7 @@ def mesh_of(base: BaseModel, devices: Sequence[jax.Device] | None = None) -> Mes
     return mesh
 
 
-def check_divides(name: str, config: T5Config | BertConfig, mesh: Mesh | AbstractMesh) -> None:
+def check_divides(name: str, config: ModelConfig, mesh: Mesh | AbstractMesh) -> None:
     """Raises ConfigError unless the mesh divides every size of the model that it splits."""
     divided = {
         "model": {"heads": config.num_heads, "MLP width": config.mlp_dim, "vocabulary": config.vocab_size},

@@ -17,14 +17,16 @@ from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.models.bert import Bert, BertConfig
-from jax_prompts.models.sizes import UMT5_ROWS, size
-from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.models.sizes import UMT5_ROWS, ModelConfig, size
+from jax_prompts.models.t5 import T5
+from jax_prompts.models.t5gemma import T5Gemma
+from jax_prompts.models.t5gemma_config import T5GemmaConfig
 
-Model = T5 | Bert
+Model = T5 | T5Gemma | Bert
 _USUAL_SENTINELS = {UMT5_ROWS: 300}  # where no file beside a SentencePiece model says another number
 
 
-def make_config(base: BaseModel) -> T5Config | BertConfig:
+def make_config(base: BaseModel) -> ModelConfig:
     """Sizes that MODEL_SIZE names or, where it is None, those of the checkpoint.
 
     Raises:
@@ -65,7 +67,7 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
     return vocabulary
 
 
-def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | WordPiece:
+def read_vocabulary(path: str, config: ModelConfig) -> Vocabulary | WordPiece:
     """Reads a vocabulary file, WordPiece for a BERT, SentencePiece or bytes for a T5.
 
     A T5 that has a row for each piece was trained without sentinels, and gets none.
@@ -79,8 +81,9 @@ def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | Wo
             raise ConfigError(f"VOCABULARY is {path}, a ByT5's bytes: set it to the BERT's vocab.txt")
         vocabulary: Vocabulary | WordPiece = WordPiece(path)
     else:
-        usual = _USUAL_SENTINELS.get(config.vocab_size, SENTINELS)
-        vocabulary = Vocabulary(path, usual_extra_ids=usual)
+        begin_ids = (config.start_id,) if isinstance(config, T5GemmaConfig) else ()
+        usual = 0 if begin_ids else _USUAL_SENTINELS.get(config.vocab_size, SENTINELS)
+        vocabulary = Vocabulary(path, usual_extra_ids=usual, begin_ids=begin_ids)
     if isinstance(vocabulary, Vocabulary) and 0 < vocabulary.extra_ids == vocabulary.size - config.vocab_size:
         vocabulary = Vocabulary(path, extra_ids=0)
     if vocabulary.size > config.vocab_size:
@@ -96,7 +99,7 @@ def read_vocabulary(path: str, config: T5Config | BertConfig) -> Vocabulary | Wo
     return vocabulary
 
 
-def vocabulary_beside(path: str, config: T5Config | BertConfig) -> tuple[str, Vocabulary | WordPiece]:
+def vocabulary_beside(path: str, config: ModelConfig) -> tuple[str, Vocabulary | WordPiece]:
     """The vocabulary file beside a model and what it holds; where a tokenizer.json reads texts otherwise, that one.
 
     Raises:
@@ -153,11 +156,14 @@ def make_model(
         if isinstance(vocabulary, WordPiece):
             numerics |= {"separator_id": vocabulary.eos_id, "mask_id": vocabulary.mask_id}
         return Bert(dataclasses.replace(config, **numerics), prompt_kind, classes, at_mask)
-    return T5(dataclasses.replace(config, **numerics, scan_layers=base.scan_layers), prompt_kind)
+    numerics["scan_layers"] = base.scan_layers
+    if isinstance(config, T5GemmaConfig):
+        return T5Gemma(dataclasses.replace(config, **numerics), prompt_kind)
+    return T5(dataclasses.replace(config, **numerics), prompt_kind)
 
 
 def with_adapters(model: Model, activation: str) -> Model:
     """The model with this activation of adapters that are tuned inside it; "": it has none."""
-    if not activation or not isinstance(model, T5):
+    if not activation or isinstance(model, Bert):
         return model
     return model.clone(config=dataclasses.replace(model.config, adapter_activation=activation))

@@ -7,7 +7,9 @@ from typing import Any
 
 from jax_prompts.errors import RunError
 from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.sizes import ModelConfig
 from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.t5gemma_config import T5GemmaConfig
 
 _WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _TYPES = {
@@ -44,6 +46,11 @@ _BERT_SIZES = {
     "max_position_embeddings": "max_length",
     "type_vocab_size": "segments",
 }
+_SIZES: dict[type, dict[str, str]] = {
+    T5Config: _T5_SIZES,
+    T5GemmaConfig: {"vocab_size": "vocab_size"},  # those of its stacks: `hf_t5gemma.py`
+    BertConfig: _BERT_SIZES,
+}
 
 
 def check_types(file: str, described: dict[str, Any]) -> None:
@@ -60,13 +67,13 @@ def check_types(file: str, described: dict[str, Any]) -> None:
                 raise RunError(f"{file} has {name} {reprlib.repr(value)}, where {_WORDS[kind]} belongs")
 
 
-def check_sizes(described: dict[str, Any], config: T5Config | BertConfig) -> None:
+def check_sizes(described: dict[str, Any], config: ModelConfig) -> None:
     """Compares the sizes that config.json, which is `described`, names with those of the arrays, `config`.
 
     Raises:
       RunError: they differ, as where a file with some of the layers is not there.
     """
-    for theirs, ours in (_T5_SIZES if isinstance(config, T5Config) else _BERT_SIZES).items():
+    for theirs, ours in _SIZES[type(config)].items():
         said, found = described.get(theirs), getattr(config, ours)
         if said not in (None, found):
             raise RunError(
@@ -75,7 +82,7 @@ def check_sizes(described: dict[str, Any], config: T5Config | BertConfig) -> Non
             )
 
 
-def _relpos(described: dict[str, Any], config: T5Config | BertConfig, field: str) -> str:
+def _relpos(described: dict[str, Any], config: ModelConfig, field: str) -> str:
     """What a field that is of relative position biases makes of them, and their shape."""
     if not isinstance(config, T5Config) or field not in _RELPOS:
         return ""

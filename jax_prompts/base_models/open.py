@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import reprlib
 import warnings
 from typing import Any
 
 from jax_prompts.assets import resolve_asset
-from jax_prompts.base_models import hf, hf_bert, hf_t5, hub, t5x
+from jax_prompts.base_models import hf, hf_bert, hf_t5, hf_t5gemma, hub, t5x
 from jax_prompts.base_models.described import check_sizes
 from jax_prompts.base_models.quantize import KINDS, widened
 from jax_prompts.base_models.stacks import in_layers, t5_config
@@ -21,12 +22,21 @@ from jax_prompts.errors import ConfigError, RunError, SettingWarning
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.quantized import KERNEL_SCALE
+from jax_prompts.models.sizes import ModelConfig
 from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
 from jax_prompts.storage.json_file import read_object
 
-_ARCHITECTURES = {"t5": T5Config, "bert": BertConfig}
+_ARCHITECTURES = {"t5": T5Config, "t5gemma": T5GemmaConfig, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
 _NUMERICS = ("dtype", "dropout_rate", "scan_layers", "remat", "adapter_activation")
+_STACKS = ("encoder", "decoder")
+_REALS = {
+    "query_scalar": 1e-6,
+    "attention_cap": 0.0,
+    "logits_cap": 0.0,
+    "rope_base": 1.0,
+}  # and the least of each
 _MOST_LAYERS = 1000
 _MODEL_TYPES = ("t5", "mt5", "umt5")
 _WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")
@@ -47,7 +57,7 @@ class Checkpoint:
 
     kind: str
     arrays: ArraySource
-    config: T5Config | BertConfig
+    config: ModelConfig
     vocabulary: str | None
     described: dict[str, Any]
     fingerprint: str | None = None
@@ -163,13 +173,16 @@ def _open_folder(path: str, folder: pathlib.Path) -> Checkpoint:
         elif described.get("model_type") == "bert":
             arrays = hf_bert.to_ours(arrays)
             config = hf_bert.sizes(arrays, described)
+        elif described.get("model_type") == "t5gemma":
+            arrays = hf_t5gemma.to_ours(arrays)
+            config = hf_t5gemma.sizes(arrays, described)
         elif described.get("model_type") in _MODEL_TYPES:
             arrays = hf_t5.to_t5x(arrays, described)
             config = t5_config(arrays, hf_t5.activations(described), hf_t5.max_distance(described))
         else:
             raise RunError(
-                f"config.json has model_type {described.get('model_type')!r}; read are {', '.join(_MODEL_TYPES)} and "
-                "bert"
+                f"config.json has model_type {described.get('model_type')!r}; read are {', '.join(_MODEL_TYPES)}, "
+                "t5gemma and bert"
             )
         if kind == "Hugging Face":
             check_sizes(described, config)
@@ -198,24 +211,21 @@ def _instead(folder: pathlib.Path) -> str:
     )
 
 
-def describe(config: T5Config | BertConfig) -> dict[str, Any]:
+def describe(config: ModelConfig) -> dict[str, Any]:
     """Architecture and sizes as config.json holds them; numerics are the run's, not the model's."""
     sizes = dataclasses.asdict(config)
     for numerics in _NUMERICS:
         sizes.pop(numerics, None)
-    return {"architecture": "t5" if isinstance(config, T5Config) else "bert", "sizes": sizes}
+    architecture = next(name for name, made in _ARCHITECTURES.items() if isinstance(config, made))
+    return {"architecture": architecture, "sizes": sizes}
 
 
-def _native_config(described: dict[str, Any]) -> T5Config | BertConfig:
+def _native_config(described: dict[str, Any]) -> ModelConfig:
     try:
         made = _ARCHITECTURES[described["architecture"]]
-        sizes = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in described["sizes"].items()
-        }
-        for name, value in sizes.items():
-            if name in _NUMERICS or not _is_size(name, value):
-                raise TypeError(f"{name} is {reprlib.repr(value)}")
+        sizes = _checked_sizes(described["sizes"])
+        if made is T5GemmaConfig:
+            sizes |= {name: GemmaStack(**_checked_sizes(sizes[name])) for name in _STACKS}
         config = made(**sizes)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"config.json is not this project's ({error}); convert the model again") from error
@@ -226,11 +236,28 @@ def _native_config(described: dict[str, Any]) -> T5Config | BertConfig:
     return config
 
 
+def _checked_sizes(described: dict[str, Any]) -> dict[str, Any]:
+    """Raises TypeError for what no model can have."""
+    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+    for name, value in sizes.items():
+        if name in _NUMERICS or not _is_size(name, value):
+            raise TypeError(f"{name} is {reprlib.repr(value)}")
+    return sizes
+
+
 def _is_size(name: str, value: Any) -> bool:
     """Whether a model can have this value; layers, which are built one by one, are no millions."""
     if name == "mlp_activations":
         return value in hf_t5.ACTIVATIONS.values()
     if name in ("logits_via_embedding", "relpos_in_layers"):
         return isinstance(value, bool)
+    if name in _STACKS:
+        return isinstance(value, dict)
+    if name in _REALS:
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and _REALS[name] <= value < math.inf
+        )
     least, most = int(name != "separator_id"), _MOST_LAYERS if name.endswith("layers") else (1 << 31) - 1
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

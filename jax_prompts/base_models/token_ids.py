@@ -12,6 +12,8 @@ from jax_prompts.errors import RunError
 from jax_prompts.storage.json_file import read_object
 
 _BERT = {"pad_token_id": PAD_ID}
+_T5GEMMA = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "bos_token_id": 2, "decoder_start_token_id": 2}
+_WANTED = {"bert": _BERT, "t5gemma": _T5GEMMA}
 _T5 = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID}
 
 
@@ -21,7 +23,7 @@ def check_token_ids(folder: pathlib.Path, described: dict[str, Any]) -> None:
     Raises:
       RunError: an id differs, a field has the wrong type, or the file cannot be read.
     """
-    wanted = _BERT if described.get("model_type") == "bert" else _T5
+    wanted = _WANTED.get(str(described.get("model_type")), _T5)
     generation = folder / "generation_config.json"
     for file, content in (
         ("config.json", described),
@@ -29,7 +31,10 @@ def check_token_ids(folder: pathlib.Path, described: dict[str, Any]) -> None:
     ):
         check_types(file, content)
         for name, number in wanted.items():
-            if content.get(name) not in (None, number, [number]):
+            found = content.get(name)
+            # Gemma's <end_of_turn> ends a turn of a chat, too; texts of tasks end with <eos>.
+            several = wanted is _T5GEMMA and isinstance(found, list) and number in found
+            if found not in (None, number, [number]) and not several:
                 raise RunError(
                     f"{file} has {name} {content[name]!r}; this project's models have {number}, and answers would be "
                     "wrong"

@@ -45,7 +45,8 @@ from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.formats.safetensors import write_safetensors
 from jax_prompts.models.answers import CLASSIFIER
 from jax_prompts.models.bert import BertConfig
-from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.sizes import ModelConfig
+from jax_prompts.models.t5gemma_config import T5GemmaConfig
 from jax_prompts.storage import files
 
 Tree = Any
@@ -61,12 +62,16 @@ def random_weights(model: Model, key: jax.Array) -> Tree:
 def abstract_weights(model: Model) -> Tree:
     """Shapes and dtypes of the parameters, boxed with their logical axes; nothing is computed."""
     config = model.config
-    if isinstance(config, T5Config) and config.scan_layers:
+    if not isinstance(config, BertConfig) and config.scan_layers:
         return _traced(model)
     # Layers are alike: one is traced and stands for all.
     if isinstance(config, BertConfig):
         return _repeated(_traced(model, num_layers=1), config.num_layers)
-    tree = _traced(model, num_encoder_layers=1, num_decoder_layers=1)
+    if isinstance(config, T5GemmaConfig):
+        stacks = {"encoder": config.encoder, "decoder": config.decoder}
+        tree = _traced(model, **{name: dataclasses.replace(of, num_layers=1) for name, of in stacks.items()})
+    else:
+        tree = _traced(model, num_encoder_layers=1, num_decoder_layers=1)
     counts = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
     return {**tree, **{stack: _repeated(tree[stack], count) for stack, count in counts.items()}}
 
@@ -116,7 +121,7 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
         return drawn, combined(samples(drawn))
     found = open_model(base.checkpoint)
     source = found.arrays
-    scanned = isinstance(model.config, T5Config) and model.config.scan_layers
+    scanned = not isinstance(model.config, BertConfig) and model.config.scan_layers
     source = (
         in_stacks(source, dtype if kind is None else np.dtype(np.float32)) if scanned else in_layers(source)
     )
@@ -222,9 +227,7 @@ def _in_c_order(numbers_MN: np.ndarray) -> np.ndarray:
     return copy_MN
 
 
-def save_model(
-    directory: pathlib.Path, weights: Tree, config: T5Config | BertConfig, origin: dict[str, Any]
-) -> None:
+def save_model(directory: pathlib.Path, weights: Tree, config: ModelConfig, origin: dict[str, Any]) -> None:
     """Writes the native form, except the vocabulary. `origin` (path, licence, ...) goes into config.json."""
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
     arrays = {name: in_memory(np.asarray(array)) for name, array in flat.items()}

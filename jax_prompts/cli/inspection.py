@@ -16,8 +16,7 @@ from jax_prompts.data.vocabularies.tokenizer_config import tokenizer_files
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.formats.safetensors import is_whole, open_safetensors
 from jax_prompts.interop import npy
-from jax_prompts.models.bert import BertConfig
-from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.sizes import ModelConfig
 from jax_prompts.prompts.prompt_file import load_file
 from jax_prompts.records import MAX_BYTES, read_summary, summary_of
 from jax_prompts.storage import buckets, places
@@ -114,7 +113,7 @@ def _model(path: str, place: pathlib.Path, found: models.Checkpoint) -> dict[str
     }
 
 
-def _vocabulary(path: str, config: T5Config | BertConfig) -> dict[str, Any]:
+def _vocabulary(path: str, config: ModelConfig) -> dict[str, Any]:
     """The file that is used of those beside a model, what it holds, and what else there is obeyed."""
     path, vocabulary = vocabulary_beside(path, config)
     return {

@@ -212,7 +212,9 @@ def _check_tokens(
 ) -> None:
     """Raises ConfigError unless these are the tokens of the texts, so that others can be put in their place."""
     encoded = vocabulary.encode_all(texts)
-    if tokens != [[*ids[: length - 1], vocabulary.eos_id] for ids in encoded]:
+    begin = vocabulary.begin_ids
+    room = length - 1 - len(begin)
+    if tokens != [[*begin, *ids[:room], vocabulary.eos_id] for ids in encoded]:
         raise ConfigError(
             f"{task} makes its tokens by itself, so that no DEMONSTRATIONS or INSTRUCTION can be put in front: leave "
             "them out"
@@ -223,7 +225,7 @@ def _rows(
     texts: list[str], pool: Pool | None, design: PromptDesign, length: int, vocabulary: Vocabulary
 ) -> list[_Row]:
     """Texts behind as many demonstrations as have room."""
-    room = length - 1
+    room = length - 1 - len(vocabulary.begin_ids)
     count = min(design.demonstrations, room)  # each has a token at least
     shown = [[] if pool is None else drawn(pool, design, count, text) for text in texts]
     whole = [written(design, text, found) for text, found in zip(texts, shown, strict=True)]

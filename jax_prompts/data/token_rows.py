@@ -92,7 +92,7 @@ def rows_of(
             rows[name], cut = _lists([[]] * count), [False] * count
         elif value.dtype == tf.string:
             texts = _plain(value)
-            first_ids = begin if name == "targets" else ()
+            first_ids = begin if name == "targets" else _begin_ids(vocabulary)
             ids, cut = _tokens(texts, task.output_features[name], vocabulary, lengths[name], first_ids)
             rows[name] = _lists(ids)
         else:
@@ -130,6 +130,11 @@ def _check_ids(
             f"{task} makes token ids from {low} to {high} in {name}, and the vocabulary has 0 to "
             f"{vocabulary.size - 1}: set VOCABULARY to the one that the task is of"
         )
+
+
+def _begin_ids(vocabulary: Vocabulary | WordPiece) -> tuple[int, ...]:
+    """What a T5Gemma's inputs begin with; a BERT's features put [CLS] there themselves."""
+    return vocabulary.begin_ids if isinstance(vocabulary, Vocabulary) else ()
 
 
 def _tokens(

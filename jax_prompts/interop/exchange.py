@@ -29,8 +29,9 @@ from jax_prompts.interop import (
 from jax_prompts.interop.imported import ImportedPrompt
 from jax_prompts.interop.unfolded import tuned_parameters, unfolded_method
 from jax_prompts.models.answers import answer_of
-from jax_prompts.models.sizes import SIZES
+from jax_prompts.models.sizes import SIZES, ModelConfig
 from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.t5gemma_config import T5GemmaConfig
 from jax_prompts.prompts import MPT, PromptMetadata, save_prompt
 from jax_prompts.prompts.prompt_file import check_fits, load_file
 from jax_prompts.storage.directories import atomic_directory
@@ -128,6 +129,10 @@ _CLASSIFIER = {
     "npy": "the array has no place for the classifier that was tuned with it",
     "t5x": "the original code prompts T5",
 }
+_T5GEMMA = (
+    "its prompts stand behind <bos> and PEFT's in front of it, and PEFT's names of leaves are of a T5; use the file "
+    "itself, or --to=npy"
+)
 _LEAVES = "t5x export FILE DIR --to=model --base_model=CHECKPOINT writes those that merge into weights"
 
 
@@ -172,14 +177,16 @@ def export_prompt(
         raise ConfigError(f"{prompt} holds leaves that were tuned {where} ({metadata.method}): {_LEAVES}")
     if base_model is not None and to == "npy":
         raise ConfigError("--base_model says nothing to --to=npy: leave it out")
-    if leaves and is_alone:
+    if to == "peft":
         base_model = base_model or _loadable(metadata)
+        if isinstance(_known_config(metadata, base_model), T5GemmaConfig):
+            raise ConfigError(f"{prompt} is a T5Gemma's: {_T5GEMMA}")
+    if leaves and is_alone:
         with write_errors(target), atomic_directory(pathlib.Path(target)) as folder:
             peft_type = peft_leaves_write.write_leaves(folder, prompt, leaves, metadata, base_model)
         _warn_unless_named(base_model)
         kind = {"peft_type": peft_type, "base_model": base_model, "leaves": len(leaves)}
     elif to == "peft":
-        base_model = base_model or _loadable(metadata)
         kind = _to_peft(prompt, target, prompt_PD, metadata, leaves, base_model, unfolded)
     elif to == "t5x":
         t5x_prompt.write_prompted(target, prompt_PD, metadata, base_model)
@@ -240,9 +247,7 @@ def _model_of(
     Raises:
       ConfigError: neither is there, or the prompt is another model's.
     """
-    config = SIZES.get(metadata.base_model.partition(" ")[0])
-    if config is None and base_model is not None and pathlib.Path(base_model).is_dir():
-        config = open_model(base_model).config
+    config = _known_config(metadata, base_model)
     if not isinstance(config, T5Config):
         raise ConfigError(
             f"{prompt} does not say how many layers and heads its base model has: give --base_model=FOLDER of a T5"
@@ -254,6 +259,14 @@ def _model_of(
         prompt_width=config.prompt_width,
         model_fingerprint=None,
     )
+    return config
+
+
+def _known_config(metadata: PromptMetadata, base_model: str | None) -> ModelConfig | None:
+    """Sizes of the base model that the run named, or of the folder; None: neither says them."""
+    config = SIZES.get(metadata.base_model.partition(" ")[0])
+    if config is None and base_model is not None and pathlib.Path(base_model).is_dir():
+        config = open_model(base_model).config
     return config
 
 

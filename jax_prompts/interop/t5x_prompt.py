@@ -141,7 +141,7 @@ def write_prompted(
     check_new(pathlib.Path(path))  # before the model is read
     found = open_model(base_model)
     if not isinstance(found.config, T5Config):
-        raise ConfigError(f"{base_model} is a BERT, and T5X has none: use --to=npy")
+        raise ConfigError(f"{base_model} is a BERT or a T5Gemma, and T5X has none: use --to=npy")
     if found.config.emb_dim != prompt_PD.shape[1]:
         raise ConfigError(
             f"the prompt has width {prompt_PD.shape[1]} and {base_model} {found.config.emb_dim}: "

@@ -4,9 +4,10 @@ Sources: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a U
 Transformer" (v1.0), the T5.1.1 release notes (v1.1), Xue et al. 2021, "mT5: A Massively Multilingual Pre-trained
 Text-to-Text Transformer", Xue et al. 2022, "ByT5: Towards a Token-Free Future with Pre-trained Byte-to-Byte Models",
 Chung et al. 2023, "UniMax: Fairer and More Effective Language Sampling" (umT5), Tay et al. 2023, "UL2: Unifying
-Language Learning Paradigms", and the configurations published with the T5X checkpoints. T5 and UL2 have 32,000 pieces
-and 100 sentinels, in 32,128 embedding rows. BERT: Devlin et al. 2019, and for `bert_tiny` Turc et al. 2019,
-"Well-Read Students Learn Better".
+Language Learning Paradigms", Zhang et al. 2025, "Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via
+Adaptation" (T5Gemma, whose stacks are Gemma 2's or of T5's sizes), and the configurations published with the T5X
+checkpoints. T5 and UL2 have 32,000 pieces and 100 sentinels, in 32,128 embedding rows. BERT: Devlin et al. 2019, and
+for `bert_tiny` Turc et al. 2019, "Well-Read Students Learn Better".
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from __future__ import annotations
 from jax_prompts.errors import ConfigError, nearest
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.t5 import T5Config
+from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
+
+ModelConfig = T5Config | T5GemmaConfig | BertConfig
 
 _RELU = ("relu",)
 _GATED_GELU = ("gelu", "linear")
@@ -59,7 +63,20 @@ def _v1_1(
     )
 
 
-SIZES: dict[str, T5Config | BertConfig] = {
+def _gemma(
+    emb_dim: int, num_layers: int, num_heads: int, num_kv_heads: int, head_dim: int, mlp_dim: int
+) -> GemmaStack:
+    return GemmaStack(emb_dim, num_layers, num_heads, num_kv_heads, head_dim, mlp_dim, query_scalar=head_dim)
+
+
+_GEMMA_2B, _GEMMA_9B = _gemma(2304, 26, 8, 4, 256, 9216), _gemma(3584, 42, 16, 8, 256, 14336)
+
+
+def _t5gemma(encoder: GemmaStack, decoder: GemmaStack | None = None) -> T5GemmaConfig:
+    return T5GemmaConfig(vocab_size=256000, encoder=encoder, decoder=decoder or encoder)
+
+
+SIZES: dict[str, ModelConfig] = {
     "t5_1_0_small": _v1_0(512, 6, 8, 64, 2048),
     "t5_1_0_base": _v1_0(768, 12, 12, 64, 3072),
     "t5_1_0_large": _v1_0(1024, 24, 16, 64, 4096),
@@ -95,6 +112,14 @@ SIZES: dict[str, T5Config | BertConfig] = {
         mlp_activations=("silu", "linear"),
         logits_via_embedding=False,
     ),
+    "t5gemma_small": _t5gemma(_gemma(512, 8, 8, 8, 64, 1024)),
+    "t5gemma_base": _t5gemma(_gemma(768, 12, 12, 12, 64, 2048)),
+    "t5gemma_large": _t5gemma(_gemma(1024, 24, 16, 16, 64, 2816)),
+    "t5gemma_ml": _t5gemma(_gemma(1152, 26, 4, 4, 256, 6912)),
+    "t5gemma_xl": _t5gemma(_gemma(2048, 24, 32, 32, 64, 5120)),
+    "t5gemma_2b_2b": _t5gemma(_GEMMA_2B),
+    "t5gemma_9b_2b": _t5gemma(_GEMMA_9B, _GEMMA_2B),
+    "t5gemma_9b_9b": _t5gemma(_GEMMA_9B),
     "bert_tiny": BertConfig(30522, 128, 2, 2, 512),
     "bert_base": BertConfig(30522, 768, 12, 12, 3072),
     # Shaped for a pre-training of hours on a few CPU cores: see assets/micro/MODEL_CARD.md.
@@ -124,7 +149,7 @@ SIZES: dict[str, T5Config | BertConfig] = {
 }
 
 
-def size(name: str) -> T5Config | BertConfig:
+def size(name: str) -> ModelConfig:
     """The configuration called `name`.
 
     Raises:

@@ -158,7 +158,7 @@ def test_repeated_and_unused_arrays_are_left_out(folder, tensors, golden):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model_type": "gpt2"}, ["gpt2", "t5, mt5, umt5 and bert"]),
+        ({"model_type": "gpt2"}, ["gpt2", "t5, mt5, umt5, t5gemma and bert"]),
         ({"feed_forward_proj": "gated-swish"}, ["gated-swish", "gated-gelu"]),
         ({"layer_norm_epsilon": 1e-5}, ["layer_norm_epsilon"]),
         *(

@@ -165,3 +165,14 @@ def test_a_checkpoint_without_a_prompt_says_what_is_like_one(original, tmp_path,
     write_checkpoint(tmp_path / "checkpoint_7", arrays, 7)
     code, line = refusal(capsys, "convert", tmp_path / "checkpoint_7", tmp_path / "x.safetensors")
     assert code == 2 and "(encoder/prompts/table)" in line
+
+
+def test_a_t5gemmas_prompt_is_not_given_to_peft(tmp_path, capsys):
+    """PEFT would put it in front of <bos>, where it was not trained."""
+    file = tmp_path / "p.safetensors"
+    save_prompt(
+        file, PROMPT_PD, PromptMetadata(method="PromptTuning", base_model="t5gemma_small /models/small")
+    )
+    code, err = refusal(capsys, "export", file, tmp_path / "adapter", "--to=peft")
+    assert code == 2 and "is a T5Gemma's: its prompts stand behind <bos> and PEFT's in front of it" in err
+    assert not (tmp_path / "adapter").exists()

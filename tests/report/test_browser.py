@@ -151,9 +151,7 @@ def test_a_figure_shows_what_is_chosen(opened):
     playwright.expect(figure.locator(".chart [role=img]")).not_to_have_attribute("aria-label", before)
     assert "seconds of tuning" in figure.locator(".chart [role=img]").get_attribute("aria-label")
     figure.locator("details.data > summary").click()
-    playwright.expect(
-        figure.locator("details.data td").first
-    ).to_be_visible()  # an event fills it, a moment later
+    playwright.expect(figure.locator("details.data td").first).to_be_visible()  # an event fills it
     assert heard == []
 
 

@@ -41,6 +41,7 @@ EOS_ID = 1
 SENTINEL = "<extra_id_0>"  # what targets of span corruption begin with
 SENTINELS = 100  # T5's number of <extra_id_i>; its models do not hold them, its embedding tables do
 _CLASSES = ("T5Tokenizer", "MT5Tokenizer")
+_GEMMA = "GemmaTokenizer"  # of T5Gemma, a SentencePiece model, too
 _FIXED = {"do_lower_case": False, "sp_model_kwargs": {}, "split_special_tokens": False}
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
@@ -59,15 +60,20 @@ class Vocabulary:
         SentencePiece cannot read, or with added tokens, of its bytes and those.
       model_bytes: as SentencePiece's own file, without sentinels; empty where it would read texts otherwise.
       extra_ids: number of sentinels added to it.
-      begin_ids: what stands in front of every text: nothing.
+      begin_ids: what stands in front of every input: nothing, or Gemma's <bos>; a prompt follows it.
       reads_bytes: whether it is ByT5's.
     """
 
     pad_id, eos_id = PAD_ID, EOS_ID
-    begin_ids = ()
 
     @panics_as(unusable)
-    def __init__(self, path: str, extra_ids: int | None = None, usual_extra_ids: int = SENTINELS) -> None:
+    def __init__(
+        self,
+        path: str,
+        extra_ids: int | None = None,
+        usual_extra_ids: int = SENTINELS,
+        begin_ids: tuple[int, ...] = (),
+    ) -> None:
         """Reads a SentencePiece model.
 
         Args:
@@ -77,13 +83,14 @@ class Vocabulary:
           extra_ids: sentinels to add to a SentencePiece model or to bytes; None adds what its tokenizer_config.json
             says, else `usual_extra_ids`, to bytes 125, or none to a model that holds `<extra_id_0>` itself.
           usual_extra_ids: sentinels of a SentencePiece model of which nothing says how many.
+          begin_ids: what the model that reads it has in front of every input.
 
         Raises:
           ConfigError: no such file.
           RunError: the file cannot be read, is not a SentencePiece model, or has pad or end of sentence at another
             id than T5; what lies beside it cannot be obeyed.
         """
-        path = vocabulary_path(path)
+        path, self.begin_ids = vocabulary_path(path), begin_ids
         self.reads_bytes = is_bytes(path)
         content = b"" if self.reads_bytes else read_content(path)
         config = read_tokenizer_config(path)
@@ -95,7 +102,7 @@ class Vocabulary:
             elif path.endswith(".json"):
                 self._read_json(path, content.decode("utf-8-sig"), config, extra_ids)
             else:
-                config.check(_CLASSES, {**_FIXED, "add_prefix_space": True})
+                config.check((*_CLASSES, _GEMMA), {**_FIXED, "add_prefix_space": True})
                 self._read_model(content, config, extra_ids, usual_extra_ids)
         except RunError:
             raise

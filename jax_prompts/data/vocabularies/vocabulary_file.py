@@ -6,7 +6,14 @@ from jax_prompts.assets import resolve_asset
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files
 
-VOCABULARIES = ("vocabulary.model", "spiece.model", "sentencepiece.model", "vocab.txt", "tokenizer.json")
+VOCABULARIES = (
+    "vocabulary.model",
+    "spiece.model",
+    "sentencepiece.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "tokenizer.json",
+)
 BYTES = "bytes"  # in place of a file: ByT5's vocabulary
 MAX_BYTES = 1 << 28  # the largest known, of a multilingual tokenizer.json, has some 20 MB
 
