@@ -1,6 +1,11 @@
 """`t5x eval` of several prompts: one report whatever the lengths, jobs of several tasks, stopped and gone on with."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -203,6 +208,54 @@ def test_an_evaluation_in_a_bucket_goes_on_where_it_was_stopped(
     )
     for name in there:
         assert buckets.content(f"{url}/{name}", 1 << 20) == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_into_a_bucket(prompts, tmp_path, monkeypatch, google, compile_cache):
+    """Each answers its part; process 0 writes what is one. The launcher is killed as soon as an answer is there."""
+    url = f"{google_bucket(google, monkeypatch)}/eval"
+    caches = {"JAX_PROMPTS_CACHE": str(tmp_path / "cache")}
+
+    def together(place):
+        settings = {
+            "PROMPT_FILES": (f"{prompts}/{TASK}-0.safetensors", f"{prompts}/{TASK}-2.safetensors"),
+            "EVAL_SPLIT": "validation[:200]",
+            "EVAL_BATCH_SIZE": 16,
+            "MODEL_DIR": place,
+        }
+        return subprocess.Popen(
+            [
+                *(
+                    sys.executable,
+                    "scripts/launch_local.py",
+                    "2",
+                    "eval",
+                    "--gin_file=gin_configs/quickstart.gin",
+                ),
+                "--gin_file=gin_configs/runs/eval.gin",
+                *(f"--gin.{name}={value}" for name, value in settings.items()),
+            ],
+            env={**os.environ, **compile_cache, **caches},
+            cwd=pathlib.Path(__file__).parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    _, err = (run := together(tmp_path / "whole")).communicate()
+    assert run.returncode == 0, err
+    first = together(url)
+    while first.poll() is None and not any(name.startswith("answers/") for name in buckets.stored(url)):
+        time.sleep(0.05)
+    first.kill()
+    first.communicate()
+    _, err = (second := together(url)).communicate()
+    assert second.returncode == 0, err
+    whole = {path for path in (tmp_path / "whole").rglob("*") if path.is_file()}
+    assert set(buckets.stored(url)) == {str(path.relative_to(tmp_path / "whole")) for path in whole}
+    for path in whole:
+        name = str(path.relative_to(tmp_path / "whole"))
+        assert buckets.content(f"{url}/{name}", 1 << 20) == path.read_bytes(), name
 
 
 class _Limited:
