@@ -102,7 +102,8 @@ class Vocabulary:
             elif path.endswith(".json"):
                 self._read_json(path, content.decode("utf-8-sig"), config, extra_ids)
             else:
-                config.check((*_CLASSES, _GEMMA), {**_FIXED, "add_prefix_space": True})
+                begins = {"add_bos_token": True} if begin_ids else {}
+                config.check((*_CLASSES, _GEMMA), {**_FIXED, **begins, "add_prefix_space": True})
                 self._read_model(content, config, extra_ids, usual_extra_ids)
         except RunError:
             raise
@@ -114,6 +115,8 @@ class Vocabulary:
         self.size = self._processor.get_piece_size()
         self.unk_id = self._processor.unk_id()
         self._check_special(path, config)
+        if begin_ids:
+            self._check_begin(path, config.bos_token())
 
     def _read_json(self, path: str, content: str, config: TokenizerConfig, extra_ids: int | None) -> None:
         """A tokenizer.json, by SentencePiece where that reads it alike."""
@@ -180,6 +183,16 @@ class Vocabulary:
             raise RunError(
                 f"{path} has pad {pad} and end of sentence {eos}, and T5 has {PAD_ID} and {EOS_ID}: "
                 "set VOCABULARY to the one of a T5"
+            )
+
+    def _check_begin(self, path: str, named: str | None) -> None:
+        """Raises RunError unless what texts begin with is Gemma's <bos>, or what its files call so."""
+        token, (wanted,) = named or "<bos>", self.begin_ids
+        if (found := self._id(token)) != wanted:
+            at = "has no" if found is None else f"has, at id {found},"
+            raise RunError(
+                f"{path} {at} {token}, and a T5Gemma's texts begin with it, at id {wanted}: set VOCABULARY to the "
+                "tokenizer.model that the model was trained with"
             )
 
     def _special_ids(self, config: TokenizerConfig) -> tuple[int | None, int | None]:
