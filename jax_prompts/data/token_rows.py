@@ -136,7 +136,7 @@ def _check_ids(
 
 
 def _begin_ids(vocabulary: Vocabulary | WordPiece) -> tuple[int, ...]:
-    """What a T5Gemma's inputs begin with; a BERT's features put [CLS] there themselves."""
+    """What a T5Gemma's inputs may begin with; a BERT's features put [CLS] there themselves."""
     return vocabulary.begin_ids if isinstance(vocabulary, Vocabulary) else ()
 
 

@@ -203,7 +203,7 @@ def test_an_embedding_of_fewer_rows_is_refused(make_folder):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"add_bos_token": False}, "add_bos_token False"),
+        ({"add_bos_token": "no"}, "add_bos_token is 'no'"),
         ({"bos_token": "<unk>"}, "has, at id 3, <unk>"),
         ({"bos_token": {"content": "<start>"}}, "has no <start>"),
         ({"bos_token": 7}, "7 is no token"),
@@ -219,8 +219,23 @@ def test_a_vocabulary_of_texts_that_begin_otherwise_is_refused(make_folder, sett
 
 def test_a_t5s_vocabulary_is_none_of_a_t5gemmas():
     base = BaseModel(size="t5gemma_small", checkpoint=None, vocabulary="asset:micro")
-    with pytest.raises(RunError, match="has no <bos>, and a T5Gemma's texts begin with it, at id 2"):
+    with pytest.raises(RunError, match="has no <bos>, with which a T5Gemma's answers begin, at id 2"):
         make_vocabulary(base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "begin_ids"),
+    [({}, (2,)), ({"add_bos_token": False}, ()), ({"add_bos_token": None}, ()), (None, ())],
+)
+def test_inputs_begin_with_bos_where_the_tokenizer_says_so(make_folder, tmp_path, settings, begin_ids):
+    folder, native = make_folder(), tmp_path / "native"
+    write_vocabulary(folder, **(settings or {}))
+    if settings is None:
+        (folder / "tokenizer_config.json").unlink()
+    convert_model(str(folder), str(native))
+    for path in (folder, native):
+        vocabulary = make_vocabulary(BaseModel(size=None, checkpoint=str(path), vocabulary=None))
+        assert vocabulary.begin_ids == begin_ids
 
 
 def test_texts_begin_alike_whatever_sentinels_the_tokenizer_names(make_folder):

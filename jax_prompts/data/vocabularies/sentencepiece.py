@@ -60,11 +60,12 @@ class Vocabulary:
         SentencePiece cannot read, or with added tokens, of its bytes and those.
       model_bytes: as SentencePiece's own file, without sentinels; empty where it would read texts otherwise.
       extra_ids: number of sentinels added to it.
-      begin_ids: what stands in front of every input: nothing, or Gemma's <bos>; a prompt follows it.
+      begin_ids: what stands in front of every input: nothing, or a Gemma's <bos>; a prompt follows it.
       reads_bytes: whether it is ByT5's.
     """
 
     pad_id, eos_id = PAD_ID, EOS_ID
+    begin_ids: tuple[int, ...] = ()
 
     @panics_as(unusable)
     def __init__(
@@ -72,7 +73,7 @@ class Vocabulary:
         path: str,
         extra_ids: int | None = None,
         usual_extra_ids: int = SENTINELS,
-        begin_ids: tuple[int, ...] = (),
+        bos_id: int | None = None,
     ) -> None:
         """Reads a SentencePiece model.
 
@@ -83,14 +84,14 @@ class Vocabulary:
           extra_ids: sentinels to add to a SentencePiece model or to bytes; None adds what its tokenizer_config.json
             says, else `usual_extra_ids`, to bytes 125, or none to a model that holds `<extra_id_0>` itself.
           usual_extra_ids: sentinels of a SentencePiece model of which nothing says how many.
-          begin_ids: what the model that reads it has in front of every input.
+          bos_id: Gemma's <bos>, which is in front of every input where tokenizer_config.json says `add_bos_token`.
 
         Raises:
           ConfigError: no such file.
           RunError: the file cannot be read, is not a SentencePiece model, or has pad or end of sentence at another
             id than T5; what lies beside it cannot be obeyed.
         """
-        path, self.begin_ids = vocabulary_path(path), begin_ids
+        path = vocabulary_path(path)
         self.reads_bytes = is_bytes(path)
         content = b"" if self.reads_bytes else read_content(path)
         config = read_tokenizer_config(path)
@@ -102,8 +103,7 @@ class Vocabulary:
             elif path.endswith(".json"):
                 self._read_json(path, content.decode("utf-8-sig"), config, extra_ids)
             else:
-                begins = {"add_bos_token": True} if begin_ids else {}
-                config.check((*_CLASSES, _GEMMA), {**_FIXED, **begins, "add_prefix_space": True})
+                config.check((*_CLASSES, _GEMMA), {**_FIXED, "add_prefix_space": True})
                 self._read_model(content, config, extra_ids, usual_extra_ids)
         except RunError:
             raise
@@ -115,8 +115,9 @@ class Vocabulary:
         self.size = self._processor.get_piece_size()
         self.unk_id = self._processor.unk_id()
         self._check_special(path, config)
-        if begin_ids:
-            self._check_begin(path, config.bos_token())
+        if bos_id is not None:
+            self._check_bos(path, config.bos_token(), bos_id)
+            self.begin_ids = (bos_id,) if config.switch("add_bos_token", False) else ()
 
     def _read_json(self, path: str, content: str, config: TokenizerConfig, extra_ids: int | None) -> None:
         """A tokenizer.json, by SentencePiece where that reads it alike."""
@@ -185,13 +186,13 @@ class Vocabulary:
                 "set VOCABULARY to the one of a T5"
             )
 
-    def _check_begin(self, path: str, named: str | None) -> None:
-        """Raises RunError unless what texts begin with is Gemma's <bos>, or what its files call so."""
-        token, (wanted,) = named or "<bos>", self.begin_ids
-        if (found := self._id(token)) != wanted:
+    def _check_bos(self, path: str, named: str | None, bos_id: int) -> None:
+        """Raises RunError unless Gemma's <bos>, or what its files call so, has this id."""
+        token = named or "<bos>"
+        if (found := self._id(token)) != bos_id:
             at = "has no" if found is None else f"has, at id {found},"
             raise RunError(
-                f"{path} {at} {token}, and a T5Gemma's texts begin with it, at id {wanted}: set VOCABULARY to the "
+                f"{path} {at} {token}, with which a T5Gemma's answers begin, at id {bos_id}: set VOCABULARY to the "
                 "tokenizer.model that the model was trained with"
             )
 

@@ -52,7 +52,7 @@ class TokenizerConfig:
         return name and name.removesuffix("Fast")
 
     def bos_token(self) -> str | None:
-        """What tokenizer_config.json has in front of texts; None: it does not say."""
+        """What tokenizer_config.json calls so; None: it does not say."""
         named = self.settings.get("bos_token")
         return None if named is None else _token(self, SETTINGS, named)
 
