@@ -62,8 +62,14 @@ class Start:
                 f"{name} starts a prompt from the base model's embeddings: set INITIAL_CHECKPOINT_PATH, or "
                 "INITIALIZER = None"
             )
+        embedding_VD = _embedding(self.checkpoint)
+        if embedding_VD.shape[1] != embed_dim:
+            raise ConfigError(
+                f"{self.checkpoint} has embeddings of width {embedding_VD.shape[1]} and the model {embed_dim}: name the "
+                "model's own checkpoint, or add the checkpoint's model as gin file"
+            )
         vocabulary = None if self.vocabulary is None else _Vocabulary(self.vocabulary)
-        return Base(jnp.asarray(_embedding(self.checkpoint)), vocabulary)
+        return Base(jnp.asarray(embedding_VD), vocabulary)
 
 
 @functools.cache

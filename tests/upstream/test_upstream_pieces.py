@@ -144,7 +144,12 @@ def test_no_base_model_is_opened_where_none_is_needed(tmp_path):
 )
 def test_starts_that_cannot_be_made_are_refused(start, words):
     with pytest.raises(ConfigError, match=words):
-        table(start)
+        table(start, width=192)
+
+
+def test_a_base_model_of_another_width_is_refused():
+    with pytest.raises(ConfigError, match="has embeddings of width 192 and the model 64: name the model's own"):
+        table(Start(SampledVocabulary(), "asset:micro"), width=64)
 
 
 @pytest.mark.parametrize(
