@@ -65,8 +65,8 @@ class Start:
         embedding_VD = _embedding(self.checkpoint)
         if embedding_VD.shape[1] != embed_dim:
             raise ConfigError(
-                f"{self.checkpoint} has embeddings of width {embedding_VD.shape[1]} and the model {embed_dim}: name the "
-                "model's own checkpoint, or add the checkpoint's model as gin file"
+                f"{self.checkpoint} has embeddings of width {embedding_VD.shape[1]} and the model {embed_dim}: name "
+                "the model's own checkpoint, or add the checkpoint's model as gin file"
             )
         vocabulary = None if self.vocabulary is None else _Vocabulary(self.vocabulary)
         return Base(jnp.asarray(embedding_VD), vocabulary)

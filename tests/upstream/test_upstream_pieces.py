@@ -148,7 +148,9 @@ def test_starts_that_cannot_be_made_are_refused(start, words):
 
 
 def test_a_base_model_of_another_width_is_refused():
-    with pytest.raises(ConfigError, match="has embeddings of width 192 and the model 64: name the model's own"):
+    with pytest.raises(
+        ConfigError, match="has embeddings of width 192 and the model 64: name the model's own"
+    ):
         table(Start(SampledVocabulary(), "asset:micro"), width=64)
 
 
@@ -165,6 +167,21 @@ def test_a_base_model_of_another_width_is_refused():
 def test_what_upstream_cannot_carry_is_refused(method, tuned, words):
     with pytest.raises(ConfigError, match=words):
         check_carried(method, tuned and tuned())
+
+
+@pytest.mark.parametrize(
+    ("several", "words"),
+    [
+        ({"members": 3}, "MEMBERS is 3: inside upstream T5X a run tunes one prompt"),
+        ({"members": "3"}, "MEMBERS is '3'"),
+        ({"sweep": {"LEARNING_RATE": (0.1, 0.3)}}, "SWEEP is {'LEARNING_RATE'"),
+    ],
+)
+def test_several_prompts_are_refused(several, words):
+    with pytest.raises(ConfigError, match=words):
+        check_carried(PromptTuning(4), None, **several)
+    with pytest.raises(ConfigError, match=words):
+        prompt_tuning.Prompt(PromptTuning(4), **several)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
