@@ -45,6 +45,10 @@ class Start:
         """
         if self.initializer is None:
             return None
+        if not isinstance(self.initializer, Initializer):
+            raise ConfigError(
+                f"INITIALIZER is {self.initializer!r}: set it to an initialiser, such as @SampledVocabulary(), or None"
+            )
         start = self.initializer.table_init(self._base(embed_dim))
 
         def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Float[Array, "P D"]:

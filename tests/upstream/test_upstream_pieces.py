@@ -140,6 +140,7 @@ def test_no_base_model_is_opened_where_none_is_needed(tmp_path):
         (Start(ClassLabels(("a",)), "asset:micro"), "needs a vocabulary"),
         (Start(SampledVocabulary(), "nowhere"), "nowhere"),
         (Start(FromFile("nowhere.safetensors")), "nowhere.safetensors does not exist"),
+        (Start("sampled"), "INITIALIZER is 'sampled': set it to an initialiser"),
     ],
 )
 def test_starts_that_cannot_be_made_are_refused(start, words):
