@@ -27,17 +27,15 @@ Directory = Callable[[str], pathlib.Path]
 def cache_directory(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> Directory:
     """The function task or mixture name -> directory `TASK-SPLIT-KEY` of its cache.
 
-    The key is of task, split, vocabulary, what it puts in front of inputs, lengths, the source code of the tasks'
-    package, the settings of a task of one's own, verbalizer, and whether targets begin with a sentinel and bad lines
-    are skipped.
+    The key is of task, split, vocabulary, lengths, the source code of the tasks' package, the settings of a task of
+    one's own, verbalizer, and whether targets begin with a sentinel and bad lines are skipped.
 
     Raises:
       ConfigError: see `code_fingerprint`.
     """
     own = data.own_task and dataclasses.asdict(data.own_task)
     settings = [data.task_feature_lengths, data.verbalizer, own, data.skip_bad_lines, data.sentinel]
-    begin = () if isinstance(vocabulary, WordPiece) else vocabulary.begin_ids
-    key = [FORMAT, vocabulary.fingerprint, code_fingerprint(data.task_module), *settings, *begin]
+    key = [FORMAT, vocabulary.fingerprint, code_fingerprint(data.task_module), *settings]
 
     return lambda name: keyed_directory(data.cache_dir, name, split, key)
 

@@ -18,6 +18,7 @@ from jax_prompts.base_models.hf_t5gemma import our_name
 from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.weights import abstract_weights, load_weights
 from jax_prompts.config import BaseModel
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import RunError
 from jax_prompts.models.t5gemma import T5Gemma
 from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
@@ -236,6 +237,8 @@ def test_inputs_begin_with_bos_where_the_tokenizer_says_so(make_folder, tmp_path
     for path in (folder, native):
         vocabulary = make_vocabulary(BaseModel(size=None, checkpoint=str(path), vocabulary=None))
         assert vocabulary.begin_ids == begin_ids
+        plain = Vocabulary(open_model(str(path)).vocabulary, extra_ids=0)
+        assert (vocabulary.fingerprint != plain.fingerprint) == bool(begin_ids)
 
 
 def test_texts_begin_alike_whatever_sentinels_the_tokenizer_names(make_folder):

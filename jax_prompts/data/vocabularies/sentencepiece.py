@@ -56,8 +56,8 @@ class Vocabulary:
 
     Attributes:
       size: number of ids, sentinels included; a model's embedding may have more rows than that.
-      fingerprint: 16 hex digits of the pieces, in whichever file, and the number of sentinels; of a file that
-        SentencePiece cannot read, or with added tokens, of its bytes and those.
+      fingerprint: 16 hex digits of the pieces, in whichever file, the number of sentinels, and `begin_ids` where there
+        are some; of a file that SentencePiece cannot read, or with added tokens, of its bytes and those.
       model_bytes: as SentencePiece's own file, without sentinels; empty where it would read texts otherwise.
       extra_ids: number of sentinels added to it.
       begin_ids: what stands in front of every input: nothing, or a Gemma's <bos>; a prompt follows it.
@@ -95,6 +95,8 @@ class Vocabulary:
         self.reads_bytes = is_bytes(path)
         content = b"" if self.reads_bytes else read_content(path)
         config = read_tokenizer_config(path)
+        if bos_id is not None and config.switch("add_bos_token", False):
+            self.begin_ids = (bos_id,)
         if extra_ids is not None:
             config = config.without(_SENTINEL)
         try:
@@ -117,7 +119,6 @@ class Vocabulary:
         self._check_special(path, config)
         if bos_id is not None:
             self._check_bos(path, config.bos_token(), bos_id)
-            self.begin_ids = (bos_id,) if config.switch("add_bos_token", False) else ()
 
     def _read_json(self, path: str, content: str, config: TokenizerConfig, extra_ids: int | None) -> None:
         """A tokenizer.json, by SentencePiece where that reads it alike."""
@@ -165,7 +166,12 @@ class Vocabulary:
     def _use(self, tokenizer: Tokenizer, unk_id: int, content: bytes, added: list[str]) -> None:
         self._processor = UnigramProcessor(tokenizer, unk_id)
         self.model_bytes, self.extra_ids = b"", 0
-        self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, added)])).hexdigest()[:16]
+        said = [*added, *self._begin()]
+        self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, said)])).hexdigest()[:16]
+
+    def _begin(self) -> list[str]:
+        """What a fingerprint has of `begin_ids`."""
+        return [f"begin {number}" for number in self.begin_ids]
 
     def _check_special(self, path: str, config: TokenizerConfig) -> None:
         """Raises RunError unless padding, end of sentence and unknown have the ids that T5 and the file know."""
@@ -217,6 +223,7 @@ class Vocabulary:
         for number in range(self.size):
             piece, score = self._processor.id_to_piece(number), self._processor.get_score(number)
             digest.update(f"\n{piece}\t{score:.6g}".encode())
+        digest.update("".join(f"\n{line}" for line in self._begin()).encode())
         return digest.hexdigest()[:16]
 
     def reads_as(self, other: Any) -> bool:
