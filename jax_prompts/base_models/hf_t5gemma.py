@@ -11,6 +11,7 @@ import reprlib
 from typing import Any
 
 from jax_prompts.base_models import hf
+from jax_prompts.base_models.stacks import layer_count
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
@@ -156,11 +157,10 @@ def _stack(name: str, arrays: ArraySource, settings: dict[str, Any]) -> GemmaSta
     shapes = {part: arrays[path].shape for part, path in paths.items()}
     if head_dim % 2 or any(len(shape) != 2 for shape in shapes.values()):
         raise RunError(f"its {name}'s arrays are not a T5Gemma's ({shapes}, heads of {head_dim})")
-    layers = {int(layer[1]) for path in arrays if (layer := re.match(rf"{name}/layers_(\d+)/", path))}
     found = {
         "vocab_size": shapes["embedding"][0],
         "emb_dim": shapes["embedding"][1],
-        "num_layers": max(layers) + 1,
+        "num_layers": layer_count(arrays, f"{name}/"),
         "num_heads": shapes["query"][1] / head_dim,
         "num_kv_heads": shapes["key"][1] / head_dim,
         "mlp_dim": shapes["wi"][1],

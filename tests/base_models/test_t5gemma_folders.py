@@ -135,6 +135,10 @@ def of_another_head(arrays):
     arrays["lm_head.out_proj.weight"] = 2 * arrays["model.decoder.embed_tokens.weight"]
 
 
+def of_a_far_layer(arrays):
+    arrays["model.encoder.layers.99999999.mlp.up_proj.weight"] = np.zeros((24, 16), np.float32)
+
+
 def of_one_number(arrays):
     arrays["model.encoder.embed_tokens.weight"] = np.zeros((), np.float32)
 
@@ -178,6 +182,7 @@ def without_last_layer(arrays):
         ({"change": without_keys}, "attention/key/kernel"),
         ({"change": without_last_layer}, "num_hidden_layers 3, and the weights have 2"),
         ({"change": lambda arrays: arrays.pop("model.encoder.embed_tokens.weight")}, "no T5Gemma"),
+        ({"change": of_a_far_layer}, "encoder/layers_99999999: it is no whole model"),
         ({"change": of_one_number}, "encoder's arrays are not a T5Gemma's"),
     ],
 )
