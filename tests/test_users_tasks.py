@@ -7,6 +7,7 @@ import pytest
 
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.config import BaseModel, Data
+from jax_prompts.data.cache_key import cache_directory
 from jax_prompts.data.open import open_caches
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.main import main
@@ -70,6 +71,28 @@ def test_token_ids_are_taken_as_they_are(opened):
     inputs, targets = opened("users_ids").rows([0])
     assert inputs.values_N.tolist() == [*map(ord, "the soup was fine"), 1]
     assert targets.values_N.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("task", "length", "wanted"),
+    [
+        ("users_ids", 48, [2, *map(ord, "the soup was fine"), 1]),
+        ("users_ids", 18, [2, *map(ord, "the soup was fin"), 1]),
+        ("users_answers", 3, None),
+    ],
+)
+def test_a_t5gemmas_inputs_begin_with_bos_whoever_makes_the_tokens(caches, task, length, wanted):
+    plain, vocabulary = make_vocabulary(MICRO), make_vocabulary(MICRO)
+    vocabulary.begin_ids = (2,)
+    data = Data(task, "users_tasks", LENGTHS | {"inputs": length}, 8, cache_dir=caches)
+    ((_, cache),) = open_caches(data, "validation", vocabulary)
+    inputs, targets = cache.rows([0])
+    found = inputs.values_N.tolist()
+    assert found == (wanted or [2, vocabulary.encode(cache.example(0)["inputs_pretokenized"])[0], 1])
+    assert targets.values_N[0] != 2
+    assert (cache.cut()["inputs"] > 0) == (length < 48)
+    directories = {cache_directory(data, "validation", each)(task) for each in (plain, vocabulary)}
+    assert len(directories) == 2
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,11 @@ def read_vocabulary(path: str, config: ModelConfig) -> Vocabulary | WordPiece:
             raise ConfigError(f"VOCABULARY is {path}, a ByT5's bytes: set it to the BERT's vocab.txt")
         vocabulary: Vocabulary | WordPiece = WordPiece(path)
     else:
-        begin_ids = (config.start_id,) if isinstance(config, T5GemmaConfig) else ()
-        usual = 0 if begin_ids else _USUAL_SENTINELS.get(config.vocab_size, SENTINELS)
-        vocabulary = Vocabulary(path, usual_extra_ids=usual, begin_ids=begin_ids)
+        bos_id = config.start_id if isinstance(config, T5GemmaConfig) else None
+        usual = _USUAL_SENTINELS.get(config.vocab_size, SENTINELS) if bos_id is None else 0
+        vocabulary = Vocabulary(path, usual_extra_ids=usual, bos_id=bos_id)
     if isinstance(vocabulary, Vocabulary) and 0 < vocabulary.extra_ids == vocabulary.size - config.vocab_size:
-        vocabulary = Vocabulary(path, extra_ids=0)
+        vocabulary = Vocabulary(path, extra_ids=0, bos_id=bos_id)
     if vocabulary.size > config.vocab_size:
         raise ConfigError(
             f"{path} has {vocabulary.size} ids and the model {config.vocab_size} embedding rows: "
@@ -102,11 +102,14 @@ def read_vocabulary(path: str, config: ModelConfig) -> Vocabulary | WordPiece:
 def vocabulary_beside(path: str, config: ModelConfig) -> tuple[str, Vocabulary | WordPiece]:
     """The vocabulary file beside a model and what it holds; where a tokenizer.json reads texts otherwise, that one.
 
+    A T5Gemma's tokenizer.json, of byte pairs, is the same as its tokenizer.model, and not read.
+
     Raises:
       As `read_vocabulary`.
     """
     described = pathlib.Path(path).with_name("tokenizer.json")
-    if pathlib.Path(path) == described or not described.is_file():
+    alone = isinstance(config, T5GemmaConfig) or pathlib.Path(path) == described
+    if alone or not described.is_file():
         return path, read_vocabulary(path, config)
     try:
         newer = read_vocabulary(str(described), config)

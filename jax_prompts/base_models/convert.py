@@ -19,6 +19,7 @@ from jax_prompts.base_models.open import HEADS, Checkpoint, describe, open_model
 from jax_prompts.base_models.quantize import narrowed
 from jax_prompts.base_models.stacks import by_parameter, in_layers
 from jax_prompts.base_models.token_ids import check_tokenizer_class, check_unknown
+from jax_prompts.base_models.weights import check_whole
 from jax_prompts.data.vocabularies.byte_level import SETTINGS_OF_BYTES, is_bytes
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.tokenizer_config import FILES as TOKENIZER_FILES
@@ -92,6 +93,7 @@ def write_native(
       OSError: something cannot be written.
     """
     arrays = in_layers(found.arrays)
+    check_whole(source, found.config, arrays)
     vocabulary_file = _write_vocabulary(folder, vocabulary, found)
     stored = arrays if weight_dtype is None else narrowed(arrays, weight_dtype)
     fingerprint, written, kept = _write_weights(source, folder, stored, arrays)

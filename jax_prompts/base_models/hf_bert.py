@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from jax_prompts.base_models import hf
+from jax_prompts.base_models.stacks import layer_count
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.models.bert import BertConfig
@@ -89,12 +90,11 @@ def sizes(arrays: ArraySource, described: dict[str, Any]) -> BertConfig:
         heads = int(described["num_attention_heads"])
         if heads < 1 or emb_dim % heads:
             raise ValueError(f"{heads} heads of width {emb_dim}")
-        layers = {int(found[1]) for name in arrays if (found := re.match(r"layers_(\d+)/", name))}
         return BertConfig(
             vocab_size=vocab_size,
             emb_dim=emb_dim,
             num_heads=heads,
-            num_layers=max(layers, default=-1) + 1,
+            num_layers=layer_count(arrays, ""),
             mlp_dim=arrays["layers_0/wi/kernel"].shape[1],
             max_length=arrays["position_embedding"].shape[0],
             segments=arrays["segment_embedding"].shape[0],

@@ -11,6 +11,7 @@ import reprlib
 from typing import Any
 
 from jax_prompts.base_models import hf
+from jax_prompts.base_models.stacks import layer_count
 from jax_prompts.errors import RunError
 from jax_prompts.formats.arrays import ArraySource, same
 from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
@@ -106,12 +107,15 @@ def sizes(arrays: ArraySource, described: dict[str, Any]) -> T5GemmaConfig:
       RunError: config.json does not go with the arrays, or is of a T5Gemma that this project has not.
     """
     stacks = {name: _settings(described, name) for name in ("encoder", "decoder")}
-    return T5GemmaConfig(
-        vocab_size=arrays["token_embedder/embedding"].shape[0],
-        encoder=_stack("encoder", arrays, stacks["encoder"]),
-        decoder=_stack("decoder", arrays, stacks["decoder"]),
-        logits_cap=_number("decoder", "final_logit_softcapping", stacks["decoder"], 30.0),
-    )
+    encoder, decoder = (_stack(name, arrays, settings) for name, settings in stacks.items())
+    vocab_size, of_decoder = (arrays[_OUTSIDE[name]].shape[0] for name in (_ENCODER, _DECODER))
+    if vocab_size != of_decoder:
+        raise RunError(
+            f"its encoder's embedding has {vocab_size} rows and its decoder's {of_decoder}; every T5Gemma that was "
+            "released has one vocabulary"
+        )
+    cap = _number("decoder", "final_logit_softcapping", stacks["decoder"], 30.0)
+    return T5GemmaConfig(vocab_size, encoder, decoder, logits_cap=cap)
 
 
 def _settings(described: dict[str, Any], name: str) -> dict[str, Any]:
@@ -122,9 +126,10 @@ def _settings(described: dict[str, Any], name: str) -> dict[str, Any]:
             f"config.json has {name} {reprlib.repr(stack)}, where a T5Gemma has the {name}'s settings"
         )
     rope = stack.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+    plain = isinstance(rope, dict) and rope.get("rope_type", "default") == "default"
+    if not plain or set(rope) - {"rope_type", "rope_theta"}:
         raise RunError(
-            f"config.json has {name}.rope_parameters {reprlib.repr(rope)}; read is rope_type 'default'"
+            f"config.json has {name}.rope_parameters {reprlib.repr(rope)}; read are rope_type 'default' and rope_theta"
         )
     for field, wanted in _FIXED.items():
         if stack.get(field, wanted) != wanted:
@@ -152,11 +157,10 @@ def _stack(name: str, arrays: ArraySource, settings: dict[str, Any]) -> GemmaSta
     shapes = {part: arrays[path].shape for part, path in paths.items()}
     if head_dim % 2 or any(len(shape) != 2 for shape in shapes.values()):
         raise RunError(f"its {name}'s arrays are not a T5Gemma's ({shapes}, heads of {head_dim})")
-    layers = {int(layer[1]) for path in arrays if (layer := re.match(rf"{name}/layers_(\d+)/", path))}
     found = {
         "vocab_size": shapes["embedding"][0],
         "emb_dim": shapes["embedding"][1],
-        "num_layers": max(layers) + 1,
+        "num_layers": layer_count(arrays, f"{name}/"),
         "num_heads": shapes["query"][1] / head_dim,
         "num_kv_heads": shapes["key"][1] / head_dim,
         "mlp_dim": shapes["wi"][1],

@@ -82,6 +82,19 @@ def by_parameter(name: str) -> str:
     return re.sub(r"/layers_\d+/", "/layers/", name)
 
 
+def layer_count(arrays: ArraySource, stack: str) -> int:
+    """How many layers there are, as the highest `layers_N` at the beginning of a path behind `stack` says.
+
+    Raises:
+      RunError: a number that no model has, whose layers, each given a place, would fill the memory.
+    """
+    path = re.compile(rf"{stack}layers_(\d+)/")
+    numbers = {found[1] for name in arrays if (found := path.match(name))}
+    if far := [number for number in numbers if len(number) > 4]:
+        raise RunError(f"its arrays name {stack}layers_{far[0][:20]}: it is no whole model; copy it again")
+    return max(map(int, numbers), default=-1) + 1
+
+
 def t5_config(
     arrays: ArraySource, mlp_activations: tuple[str, ...] | None = None, max_distance: int = 128
 ) -> T5Config:
@@ -152,8 +165,8 @@ def _as_public(config: T5Config) -> T5Config:
 
 
 def _layers(arrays: ArraySource, stack: str) -> int:
-    found = {int(layer[1]) for name in arrays if (layer := re.match(rf"{stack}/layers_(\d+)/", name))}
-    if not found:
+    count = layer_count(arrays, f"{stack}/")
+    if not count:
         other = "encoder" if stack == "decoder" else "decoder"
         raise RunError(f"it has no {stack}: an {other} alone (as of T5EncoderModel) is no T5 that answers")
-    return max(found) + 1
+    return count

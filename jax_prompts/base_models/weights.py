@@ -44,12 +44,15 @@ from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.formats.safetensors import write_safetensors
 from jax_prompts.models.answers import CLASSIFIER
-from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.sizes import ModelConfig
+from jax_prompts.models.t5 import T5, T5Config
+from jax_prompts.models.t5gemma import T5Gemma
 from jax_prompts.models.t5gemma_config import T5GemmaConfig
 from jax_prompts.storage import files
 
 Tree = Any
+_MADE: dict[type, Any] = {T5Config: T5, T5GemmaConfig: T5Gemma, BertConfig: Bert}
 _READERS = min(8, os.cpu_count() or 1)
 
 
@@ -128,7 +131,8 @@ def load_weights(base: BaseModel, model: Model, seed: int = 0, mesh: Mesh | None
     expected = flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/")
     # Heads that the model has not are no part of it; a classifier's is there once the model itself was tuned.
     heads = {name for name in source if name.startswith(HEADS)} - set(expected)
-    _check(base, expected, {name: array for name, array in source.items() if name not in heads})
+    advice = "set MODEL_SIZE to its size, or to None" if base.size else "it is no whole model; copy it again"
+    _check(base.checkpoint, expected, {n: array for n, array in source.items() if n not in heads}, advice)
     places = {} if shardings is None else flax.traverse_util.flatten_dict(shardings, sep="/")
 
     def place(name: str) -> dict[str, jax.Array]:
@@ -251,13 +255,28 @@ def load_saved(directory: pathlib.Path) -> Tree:
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
-def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> None:
+def check_whole(source: str, config: ModelConfig, arrays: ArraySource) -> None:
+    """Raises RunError unless names and shapes are those of a model of these sizes, but for heads, and numbers floats.
+
+    Args:
+      source: what the error names.
+      config: sizes that were found in the arrays.
+      arrays: by our path, layers single.
+    """
+    shapes = nn.meta.unbox(abstract_weights(_MADE[type(config)](config)))
+    expected = flax.traverse_util.flatten_dict(shapes, sep="/")
+    found = {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
+    wanted = {name: shape for name, shape in expected.items() if not name.startswith(HEADS)}
+    _check(source, wanted, found, "it is no whole model; copy it again")
+
+
+def _check(checkpoint: str | None, expected: dict[str, Any], found: ArraySource, advice: str) -> None:
     """Raises RunError unless names and shapes are the model's, and numbers are floats."""
-    name = f"{base.checkpoint} does not match the model"
+    name = f"{checkpoint} does not match the model"
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing and not extra and all(path.startswith("mlm_") for path in missing):
         raise RunError(
-            f"{base.checkpoint} is a BERT without its masked-LM head ({', '.join(missing)}): use a checkpoint that was "
+            f"{checkpoint} is a BERT without its masked-LM head ({', '.join(missing)}): use a checkpoint that was "
             "saved with it, as BertForPreTraining is"
         )
     if missing or extra:
@@ -269,9 +288,7 @@ def _check(base: BaseModel, expected: dict[str, Any], found: ArraySource) -> Non
         listing = [
             f"- {name} {ours} + {name} {theirs}" for name, (ours, theirs) in sorted(mismatched.items())[:10]
         ]
-        raise RunError(
-            f"{name} ({len(mismatched)} shapes): {' '.join(listing)}; set MODEL_SIZE to its size, or to None"
-        )
+        raise RunError(f"{name} ({len(mismatched)} shapes): {' '.join(listing)}; {advice}")
     for path, array in found.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise RunError(f"{base.checkpoint} holds {path} as {array.dtype}: use weights in floating point")
+            raise RunError(f"{checkpoint} holds {path} as {array.dtype}: use weights in floating point")

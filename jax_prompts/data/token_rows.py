@@ -98,6 +98,9 @@ def rows_of(
         else:
             _check_ids(task.name, name, value, vocabulary)
             rows[name], cut = _lists(value), [False] * count
+            if name == "inputs" and (first_ids := _begin_ids(vocabulary)):
+                ids, cut = _begun(_plain(value), first_ids, lengths[name])
+                rows[name] = _lists(ids)
         rows[f"{name}_cut"] = pa.array(cut, pa.bool_())
         if texts is None:
             texts = [vocabulary.decode(ids) for ids in rows[name].to_pylist()]
@@ -133,8 +136,18 @@ def _check_ids(
 
 
 def _begin_ids(vocabulary: Vocabulary | WordPiece) -> tuple[int, ...]:
-    """What a T5Gemma's inputs begin with; a BERT's features put [CLS] there themselves."""
+    """What a T5Gemma's inputs may begin with; a BERT's features put [CLS] there themselves."""
     return vocabulary.begin_ids if isinstance(vocabulary, Vocabulary) else ()
+
+
+def _begun(rows: list[list[int]], begin: tuple[int, ...], length: int) -> tuple[list[list[int]], list[bool]]:
+    """Tokens that a task makes by itself, after `begin` where it has not put them there; and which were cut.
+
+    Of what is too long the last token stays, its end of sentence.
+    """
+    whole = [ids if tuple(ids[: len(begin)]) == begin else [*begin, *ids] for ids in rows]
+    cut = [len(ids) > length for ids in whole]
+    return [[*ids[: length - 1], ids[-1]] if long else ids for ids, long in zip(whole, cut, strict=True)], cut
 
 
 def _tokens(

@@ -130,7 +130,7 @@ _CLASSIFIER = {
     "t5x": "the original code prompts T5",
 }
 _T5GEMMA = (
-    "its prompts stand behind <bos> and PEFT's in front of it, and PEFT's names of leaves are of a T5; use the file "
+    "PEFT does not find the sizes of one, and has its prompts in front of <bos>, where there is one; use the file "
     "itself, or --to=npy"
 )
 _LEAVES = "t5x export FILE DIR --to=model --base_model=CHECKPOINT writes those that merge into weights"

@@ -43,9 +43,9 @@ def read_prompt(path: str) -> ImportedPrompt:
     """
     arrays = t5x.open_checkpoint(path)
     if arrays is None:
-        raise ConfigError(
-            f"{path} is neither a T5X checkpoint nor a PEFT adapter's folder: there is no prompt to take"
-        )
+        steps = sorted((found.name for found in pathlib.Path(path).glob("checkpoint_*")), key=_number)
+        inside = f"it has {', '.join(steps)}, name one" if steps else "there is no prompt to take"
+        raise ConfigError(f"{path} is neither a T5X checkpoint nor a PEFT adapter's folder: {inside}")
     params, model = t5x.take_prompt(arrays)
     if not params:
         likely = ", ".join(name for name in arrays if "prompt" in name)
@@ -59,15 +59,19 @@ def read_prompt(path: str) -> ImportedPrompt:
         )
     if (embedding := model.get("token_embedder/embedding")) is None:
         raise RunError(f"{path} holds no token_embedder/embedding: it is no whole T5X checkpoint")
-    metadata = _metadata_of_run(path, params)
-    folded_PD = _folded(path, params, method_of(metadata), embedding.shape[1])
-    found = _STEP.search(path)
-    metadata = dataclasses.replace(metadata, step=int(found[1]) if found else None)
+    method, metadata = _method_of_run(path, params)
+    folded_PD = _folded(path, params, method, embedding.shape[1])
+    metadata = dataclasses.replace(metadata, step=_number(path) if _STEP.search(path) else None)
     return ImportedPrompt(as_prompt(pathlib.Path(path), folded_PD), metadata)
 
 
-def _metadata_of_run(path: str, params: ArraySource) -> PromptMetadata:
-    """What the prompt files that a checkpoint's run wrote say of method, model and task."""
+def _number(path: str) -> int:
+    found = _STEP.search(path)
+    return int(found[1]) if found else -1
+
+
+def _method_of_run(path: str, params: ArraySource) -> tuple[Method, PromptMetadata]:
+    """What the prompt files that a checkpoint's run wrote say: the method; and that, model and task."""
     folder = f"{path.rstrip('/').rpartition('/')[0] or '.'}/prompts"
     try:
         files = prompt_paths("SOURCE", [f"{glob.escape(folder)}/*.safetensors"])
@@ -76,7 +80,13 @@ def _metadata_of_run(path: str, params: ArraySource) -> PromptMetadata:
             f"{path} holds the parameters of a method ({', '.join(params)}), and nothing says of which: put a prompt "
             f"file of its run into {folder}/"
         ) from error
-    return load_file(files[-1])[2]
+    metadata = load_file(files[-1])[2]
+    try:
+        return method_of(metadata), metadata
+    except (ConfigError, RunError) as error:
+        raise type(error)(
+            f"{files[-1]}: {error}; put prompt files of the checkpoint's own run there"
+        ) from error
 
 
 def _folded(path: str, params: ArraySource, method: Method, embed_dim: int) -> Float[np.ndarray, "P D"]:

@@ -17,7 +17,7 @@ class Prompt(nn.Module):
     """Makes a prompt for that code, which puts it in front of the embedded inputs.
 
     Attributes:
-      method, start, tuned: as of `prompted.Prompted`.
+      method, start, tuned, members, sweep: as of `prompted.Prompted`.
       length: P, as that code's masks have it.
 
     Raises:
@@ -27,10 +27,12 @@ class Prompt(nn.Module):
     method: Any = None
     start: Start | None = None
     tuned: Any = None
+    members: Any = 1
+    sweep: Any = None
     length: int | None = None
 
     def __post_init__(self) -> None:
-        check_carried(self.method, self.tuned)
+        check_carried(self.method, self.tuned, self.members, self.sweep)
         if self.length not in (None, self.method.length):
             raise ConfigError(
                 f"PROMPT_LENGTH is {self.length} and PROMPT has {self.method.length} rows: set PROMPT_LENGTH = "

@@ -46,17 +46,21 @@ class Prompted(nn.Module):
       method: makes the prompt.
       start: where it starts.
       tuned: what would be tuned inside the model: None, or refused.
+      members, sweep: how many prompts, and of which settings: one, or refused.
 
     Raises:
-      ConfigError: a method that is none, or of which more than a prompt at the encoder's input is needed; packed rows.
+      ConfigError: a method that is none, or of which more than a prompt at the encoder's input is needed; several
+        prompts; packed rows.
     """
 
     method: Any = None
     start: Start | None = None
     tuned: Any = None
+    members: Any = 1
+    sweep: Any = None
 
     def __post_init__(self) -> None:
-        check_carried(self.method, self.tuned)
+        check_carried(self.method, self.tuned, self.members, self.sweep)
         super().__post_init__()
 
     def encode(
@@ -107,8 +111,8 @@ def set_up(transformer: Any, layers: ModuleType, network: ModuleType) -> None:
     transformer.decoder = network.Decoder(config=config, shared_embedding=transformer.shared_embedding)
 
 
-def check_carried(method: Any, tuned: Any) -> None:
-    """Raises ConfigError unless all that is tuned is a prompt in front of the encoder's input."""
+def check_carried(method: Any, tuned: Any, members: Any = 1, sweep: Any = None) -> None:
+    """Raises ConfigError unless all that is tuned is one prompt in front of the encoder's input."""
     if not isinstance(method, Method):
         raise ConfigError(
             f"PROMPT is {method!r}: load a method after the input layer, such as "
@@ -122,6 +126,11 @@ def check_carried(method: Any, tuned: Any) -> None:
         raise ConfigError(
             f"TUNED is {names}, which is more than a prompt: inside upstream T5X nothing else is tuned; use t5x train "
             "of jax_prompts, or set TUNED = None"
+        )
+    if members != 1 or sweep:
+        what = f"SWEEP is {sweep!r}" if sweep else f"MEMBERS is {members!r}"
+        raise ConfigError(
+            f"{what}: inside upstream T5X a run tunes one prompt; use t5x train of jax_prompts, or a run for each"
         )
 
 

@@ -45,6 +45,10 @@ class Start:
         """
         if self.initializer is None:
             return None
+        if not isinstance(self.initializer, Initializer):
+            raise ConfigError(
+                f"INITIALIZER is {self.initializer!r}: set it to an initialiser, such as @SampledVocabulary(), or None"
+            )
         start = self.initializer.table_init(self._base(embed_dim))
 
         def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Float[Array, "P D"]:
@@ -62,8 +66,14 @@ class Start:
                 f"{name} starts a prompt from the base model's embeddings: set INITIAL_CHECKPOINT_PATH, or "
                 "INITIALIZER = None"
             )
+        embedding_VD = _embedding(self.checkpoint)
+        if embedding_VD.shape[1] != embed_dim:
+            raise ConfigError(
+                f"{self.checkpoint} has embeddings of width {embedding_VD.shape[1]} and the model {embed_dim}: name "
+                "the model's own checkpoint, or add the checkpoint's model as gin file"
+            )
         vocabulary = None if self.vocabulary is None else _Vocabulary(self.vocabulary)
-        return Base(jnp.asarray(_embedding(self.checkpoint)), vocabulary)
+        return Base(jnp.asarray(embedding_VD), vocabulary)
 
 
 @functools.cache

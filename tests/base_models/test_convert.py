@@ -288,6 +288,49 @@ def test_arrays_lie_where_jax_uses_them_without_a_copy(tmp_path):
         assert not any(offsets)
 
 
+def without_an_array(arrays):
+    del arrays["decoder.block.0.layer.0.SelfAttention.q.weight"]
+
+
+def with_another(arrays):
+    arrays["encoder.block.0.layer.0.SelfAttention.norm.weight"] = np.zeros(3, np.float32)
+
+
+def of_another_shape(arrays):
+    arrays["decoder.block.1.layer.2.DenseReluDense.wo.weight"] = np.zeros((32, 63), np.float32)
+
+
+def in_whole_numbers(arrays):
+    arrays["decoder.block.1.layer.2.DenseReluDense.wo.weight"] = np.zeros((32, 64), np.int8)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            without_an_array,
+            r"does not match the model \(1 missing -.*- decoder/layers_0/self_attention/query/kernel",
+        ),
+        (with_another, r"1 unknown \+\): \+ .*SelfAttention.norm.weight"),
+        (
+            of_another_shape,
+            r"1 shapes\): .*layers_1/mlp/wo/kernel \(63, 32\); it is no whole model; copy it again",
+        ),
+        (in_whole_numbers, "holds decoder/layers_1/mlp/wo/kernel as int8: use weights in floating point"),
+    ],
+)
+@pytest.mark.parametrize("weight_dtype", [None, "int8"])
+def test_a_model_that_would_not_load_is_not_written(tmp_path, change, words, weight_dtype):
+    source = tmp_path / "source"
+    shutil.copytree(GOLDENS / "t5_v1_1_hf", source)
+    arrays = load_file(source / "model.safetensors")
+    change(arrays)
+    save_file(arrays, source / "model.safetensors")
+    with pytest.raises(RunError, match=words):
+        convert_model(str(source), str(tmp_path / "native"), weight_dtype=weight_dtype)
+    assert not (tmp_path / "native" / "config.json").exists()
+
+
 def test_a_source_that_is_no_model_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="holds no model"):
         convert_model(str(tmp_path), str(tmp_path / "own"))

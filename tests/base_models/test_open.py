@@ -14,7 +14,7 @@ import pytest
 import tensorstore as ts
 
 from jax_prompts.base_models.open import open_model
-from jax_prompts.base_models.stacks import in_layers, in_stacks
+from jax_prompts.base_models.stacks import in_layers, in_stacks, layer_count
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats import zarr
 from jax_prompts.formats.arrays import in_memory
@@ -454,3 +454,13 @@ def test_a_shape_that_no_array_has_is_refused_before_it_is_multiplied(shape, fol
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
     with pytest.raises(RunError, match=r"no array has|can have|does not fill"):
         open_model(str(path.parent))
+
+
+@pytest.mark.parametrize("stack", ["encoder/", ""])
+def test_a_layer_of_a_number_that_no_model_has_is_refused(stack):
+    near, far = (
+        {f"{stack}layers_{number}/mlp/wi/kernel": in_memory(np.zeros(1))} for number in ("11", "9" * 5000)
+    )
+    assert layer_count(near, stack) == 12 and layer_count({}, stack) == 0
+    with pytest.raises(RunError, match=f"name {stack}layers_9999.*it is no whole model"):
+        layer_count(near | far, stack)

@@ -1,6 +1,7 @@
 """T5Gemma in Hugging Face's form: read, converted, and refused in one line."""
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -11,12 +12,13 @@ import pytest
 import sentencepiece
 from safetensors.numpy import save_file
 
-from jax_prompts.base_models.build import make_model, make_vocabulary
+from jax_prompts.base_models.build import make_model, make_vocabulary, read_vocabulary
 from jax_prompts.base_models.convert import convert_model
 from jax_prompts.base_models.hf_t5gemma import our_name
 from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.weights import abstract_weights, load_weights
 from jax_prompts.config import BaseModel
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import RunError
 from jax_prompts.models.t5gemma import T5Gemma
 from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
@@ -54,13 +56,18 @@ def described(sizes):
     }  # fmt: skip
 
 
+@functools.cache
+def our_shapes():
+    shapes = nn.meta.unbox(abstract_weights(T5Gemma(CONFIG)))
+    return flax.traverse_util.flatten_dict(shapes, sep="/")
+
+
 @pytest.fixture
 def make_folder(tmp_path):
     """`make_folder(of_config, of_encoder, arrays)`: a folder as transformers writes it, with these changes."""
 
     def make(of_config=(), of_encoder=(), change=lambda arrays: None):
-        shapes = nn.meta.unbox(abstract_weights(T5Gemma(CONFIG)))
-        ours = flax.traverse_util.flatten_dict(shapes, sep="/")
+        ours = our_shapes()
         draw, arrays = np.random.default_rng(0), {}
         for theirs in their_names():
             shape = ours[our_name(theirs)].shape
@@ -80,7 +87,7 @@ def make_folder(tmp_path):
     return make
 
 
-def write_vocabulary(folder):
+def write_vocabulary(folder, **more):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["the quick brown fox"] * 20), model_writer=model, model_type="bpe", vocab_size=300,
@@ -93,6 +100,7 @@ def write_vocabulary(folder):
         "add_bos_token": True,
         "eos_token": "<eos>",
         "unk_token": "<unk>",
+        **more,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
@@ -127,6 +135,14 @@ def of_another_head(arrays):
     arrays["lm_head.out_proj.weight"] = 2 * arrays["model.decoder.embed_tokens.weight"]
 
 
+def of_a_far_layer(arrays):
+    arrays["model.encoder.layers.99999999.mlp.up_proj.weight"] = np.zeros((24, 16), np.float32)
+
+
+def of_one_number(arrays):
+    arrays["model.encoder.embed_tokens.weight"] = np.zeros((), np.float32)
+
+
 def without_decoder(arrays):
     for name in [name for name in arrays if "decoder" in name]:
         del arrays[name]
@@ -150,6 +166,7 @@ def without_last_layer(arrays):
         ({"of_encoder": {"attention_bias": True}}, "attention_bias True"),
         ({"of_encoder": {"rope_scaling": {"type": "linear"}}}, "rope_scaling"),
         ({"of_encoder": {"rope_parameters": {"rope_type": "yarn"}}}, "rope_parameters"),
+        ({"of_encoder": {"rope_parameters": {"full_attention": {"rope_theta": 7.0}}}}, "rope_parameters"),
         ({"of_encoder": {"sliding_window": "x"}}, "encoder.sliding_window 'x'"),
         ({"of_encoder": {"query_pre_attn_scalar": 0}}, "query_pre_attn_scalar 0"),
         ({"of_encoder": {"attn_logit_softcapping": -1}}, "attn_logit_softcapping -1"),
@@ -165,6 +182,8 @@ def without_last_layer(arrays):
         ({"change": without_keys}, "attention/key/kernel"),
         ({"change": without_last_layer}, "num_hidden_layers 3, and the weights have 2"),
         ({"change": lambda arrays: arrays.pop("model.encoder.embed_tokens.weight")}, "no T5Gemma"),
+        ({"change": of_a_far_layer}, "encoder/layers_99999999: it is no whole model"),
+        ({"change": of_one_number}, "encoder's arrays are not a T5Gemma's"),
     ],
 )
 def test_what_is_no_t5gemma_is_refused_in_one_line(make_folder, changes, named):
@@ -172,6 +191,77 @@ def test_what_is_no_t5gemma_is_refused_in_one_line(make_folder, changes, named):
         open_model(str(make_folder(**changes)))
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_embedding_of_fewer_rows_is_refused(make_folder):
+    def shorten(arrays):
+        name = "model.decoder.embed_tokens.weight"
+        arrays[name] = arrays[name][:300]
+
+    folder = make_folder(change=shorten)
+    config = json.loads((folder / "config.json").read_text())
+    config["decoder"]["vocab_size"] = 300
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="320 rows and its decoder's 300"):
+        open_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"add_bos_token": "no"}, "add_bos_token is 'no'"),
+        ({"bos_token": "<unk>"}, "has, at id 3, <unk>"),
+        ({"bos_token": {"content": "<start>"}}, "has no <start>"),
+        ({"bos_token": 7}, "7 is no token"),
+    ],
+)
+def test_a_vocabulary_of_texts_that_begin_otherwise_is_refused(make_folder, settings, named):
+    folder = make_folder()
+    write_vocabulary(folder, **settings)
+    with pytest.raises(RunError) as caught:
+        make_vocabulary(BaseModel(size=None, checkpoint=str(folder), vocabulary=None))
+    assert named in str(caught.value)
+
+
+def test_a_t5s_vocabulary_is_none_of_a_t5gemmas():
+    base = BaseModel(size="t5gemma_small", checkpoint=None, vocabulary="asset:micro")
+    with pytest.raises(RunError, match="has no <bos>, with which a T5Gemma's answers begin, at id 2"):
+        make_vocabulary(base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "begin_ids"),
+    [({}, (2,)), ({"add_bos_token": False}, ()), ({"add_bos_token": None}, ()), (None, ())],
+)
+def test_inputs_begin_with_bos_where_the_tokenizer_says_so(make_folder, tmp_path, settings, begin_ids):
+    folder, native = make_folder(), tmp_path / "native"
+    write_vocabulary(folder, **(settings or {}))
+    if settings is None:
+        (folder / "tokenizer_config.json").unlink()
+    convert_model(str(folder), str(native))
+    for path in (folder, native):
+        vocabulary = make_vocabulary(BaseModel(size=None, checkpoint=str(path), vocabulary=None))
+        assert vocabulary.begin_ids == begin_ids
+        plain = Vocabulary(open_model(str(path)).vocabulary, extra_ids=0)
+        assert (vocabulary.fingerprint != plain.fingerprint) == bool(begin_ids)
+
+
+def test_texts_begin_alike_whatever_sentinels_the_tokenizer_names(make_folder):
+    folder = make_folder()
+    write_vocabulary(folder, extra_ids=100)
+    pieces = read_vocabulary(
+        str(folder / "tokenizer.model"), dataclasses.replace(CONFIG, vocab_size=1000)
+    ).size
+    config = dataclasses.replace(CONFIG, vocab_size=pieces - 100)
+    assert read_vocabulary(str(folder / "tokenizer.model"), config).begin_ids == (2,)
+
+
+def test_the_tokenizer_json_beside_is_not_spoken_of(make_folder, capsys):
+    folder = make_folder()
+    write_vocabulary(folder)
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    make_vocabulary(BaseModel(size=None, checkpoint=str(folder), vocabulary=None))
+    assert "tokenizer.json" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

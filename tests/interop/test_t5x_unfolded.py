@@ -88,11 +88,20 @@ def test_a_file_of_a_method_that_is_none_is_refused(tmp_path):
     with pytest.raises(RunError, match="the prompt's settings are none of Residual"):
         convert_prompt(checkpoint, str(tmp_path / "p.safetensors"))
     save_prompt(file, prompt_PD, PromptMetadata(method="Elsewhere"))
-    with pytest.raises(ConfigError, match="was folded from Elsewhere, none of PromptTuning, Residual"):
+    with pytest.raises(
+        ConfigError, match=r"11.safetensors: the prompt was folded from Elsewhere, none of .*own run"
+    ):
         convert_prompt(checkpoint, str(tmp_path / "p.safetensors"))
     file.write_bytes(b"damaged")
     with pytest.raises(RunError, match="is not a whole prompt file"):
         convert_prompt(checkpoint, str(tmp_path / "p.safetensors"))
+
+
+def test_of_a_runs_folder_the_checkpoints_are_named(tmp_path):
+    run_of(tmp_path, METHOD)
+    shutil.copytree(tmp_path / "checkpoint_12", tmp_path / "checkpoint_9")
+    with pytest.raises(ConfigError, match="it has checkpoint_9, checkpoint_12, name one"):
+        convert_prompt(str(tmp_path), str(tmp_path / "p.safetensors"))
 
 
 def test_numbers_that_are_not_finite_and_a_model_that_is_not_whole_are_refused(tmp_path):

@@ -146,7 +146,8 @@ def test_sizes_are_told_from_the_folder(family):
         assert found.attention_cap == (stack.attn_logit_softcapping or 0.0)
 
 
-def test_ids_of_texts(family, tmp_path):
+@pytest.mark.parametrize("add_bos_token", [True, False])
+def test_ids_of_texts(family, tmp_path, add_bos_token):
     """Of a SentencePiece model of Gemma's form: byte pairs, bytes for what is unknown, no space in front."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -156,7 +157,7 @@ def test_ids_of_texts(family, tmp_path):
         add_dummy_prefix=False, remove_extra_whitespaces=False, normalization_rule_name="identity", minloglevel=2,
     )  # fmt: skip
     (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
-    theirs = transformers.GemmaTokenizer(str(tmp_path / "tokenizer.model"))
+    theirs = transformers.GemmaTokenizer(str(tmp_path / "tokenizer.model"), add_bos_token=add_bos_token)
     theirs.save_pretrained(tmp_path)
     ours = read_vocabulary(str(tmp_path / "tokenizer.model"), family.model.config)
     assert ours.size == len(theirs)

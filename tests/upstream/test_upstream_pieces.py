@@ -140,11 +140,19 @@ def test_no_base_model_is_opened_where_none_is_needed(tmp_path):
         (Start(ClassLabels(("a",)), "asset:micro"), "needs a vocabulary"),
         (Start(SampledVocabulary(), "nowhere"), "nowhere"),
         (Start(FromFile("nowhere.safetensors")), "nowhere.safetensors does not exist"),
+        (Start("sampled"), "INITIALIZER is 'sampled': set it to an initialiser"),
     ],
 )
 def test_starts_that_cannot_be_made_are_refused(start, words):
     with pytest.raises(ConfigError, match=words):
-        table(start)
+        table(start, width=192)
+
+
+def test_a_base_model_of_another_width_is_refused():
+    with pytest.raises(
+        ConfigError, match="has embeddings of width 192 and the model 64: name the model's own"
+    ):
+        table(Start(SampledVocabulary(), "asset:micro"), width=64)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +168,21 @@ def test_starts_that_cannot_be_made_are_refused(start, words):
 def test_what_upstream_cannot_carry_is_refused(method, tuned, words):
     with pytest.raises(ConfigError, match=words):
         check_carried(method, tuned and tuned())
+
+
+@pytest.mark.parametrize(
+    ("several", "words"),
+    [
+        ({"members": 3}, "MEMBERS is 3: inside upstream T5X a run tunes one prompt"),
+        ({"members": "3"}, "MEMBERS is '3'"),
+        ({"sweep": {"LEARNING_RATE": (0.1, 0.3)}}, "SWEEP is {'LEARNING_RATE'"),
+    ],
+)
+def test_several_prompts_are_refused(several, words):
+    with pytest.raises(ConfigError, match=words):
+        check_carried(PromptTuning(4), None, **several)
+    with pytest.raises(ConfigError, match=words):
+        prompt_tuning.Prompt(PromptTuning(4), **several)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -56,15 +56,16 @@ class Vocabulary:
 
     Attributes:
       size: number of ids, sentinels included; a model's embedding may have more rows than that.
-      fingerprint: 16 hex digits of the pieces, in whichever file, and the number of sentinels; of a file that
-        SentencePiece cannot read, or with added tokens, of its bytes and those.
+      fingerprint: 16 hex digits of the pieces, in whichever file, the number of sentinels, and `begin_ids` where there
+        are some; of a file that SentencePiece cannot read, or with added tokens, of its bytes and those.
       model_bytes: as SentencePiece's own file, without sentinels; empty where it would read texts otherwise.
       extra_ids: number of sentinels added to it.
-      begin_ids: what stands in front of every input: nothing, or Gemma's <bos>; a prompt follows it.
+      begin_ids: what stands in front of every input: nothing, or a Gemma's <bos>; a prompt follows it.
       reads_bytes: whether it is ByT5's.
     """
 
     pad_id, eos_id = PAD_ID, EOS_ID
+    begin_ids: tuple[int, ...] = ()
 
     @panics_as(unusable)
     def __init__(
@@ -72,7 +73,7 @@ class Vocabulary:
         path: str,
         extra_ids: int | None = None,
         usual_extra_ids: int = SENTINELS,
-        begin_ids: tuple[int, ...] = (),
+        bos_id: int | None = None,
     ) -> None:
         """Reads a SentencePiece model.
 
@@ -83,17 +84,19 @@ class Vocabulary:
           extra_ids: sentinels to add to a SentencePiece model or to bytes; None adds what its tokenizer_config.json
             says, else `usual_extra_ids`, to bytes 125, or none to a model that holds `<extra_id_0>` itself.
           usual_extra_ids: sentinels of a SentencePiece model of which nothing says how many.
-          begin_ids: what the model that reads it has in front of every input.
+          bos_id: Gemma's <bos>, which is in front of every input where tokenizer_config.json says `add_bos_token`.
 
         Raises:
           ConfigError: no such file.
           RunError: the file cannot be read, is not a SentencePiece model, or has pad or end of sentence at another
             id than T5; what lies beside it cannot be obeyed.
         """
-        path, self.begin_ids = vocabulary_path(path), begin_ids
+        path = vocabulary_path(path)
         self.reads_bytes = is_bytes(path)
         content = b"" if self.reads_bytes else read_content(path)
         config = read_tokenizer_config(path)
+        if bos_id is not None and config.switch("add_bos_token", False):
+            self.begin_ids = (bos_id,)
         if extra_ids is not None:
             config = config.without(_SENTINEL)
         try:
@@ -114,6 +117,8 @@ class Vocabulary:
         self.size = self._processor.get_piece_size()
         self.unk_id = self._processor.unk_id()
         self._check_special(path, config)
+        if bos_id is not None:
+            self._check_bos(path, config.bos_token(), bos_id)
 
     def _read_json(self, path: str, content: str, config: TokenizerConfig, extra_ids: int | None) -> None:
         """A tokenizer.json, by SentencePiece where that reads it alike."""
@@ -161,7 +166,12 @@ class Vocabulary:
     def _use(self, tokenizer: Tokenizer, unk_id: int, content: bytes, added: list[str]) -> None:
         self._processor = UnigramProcessor(tokenizer, unk_id)
         self.model_bytes, self.extra_ids = b"", 0
-        self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, added)])).hexdigest()[:16]
+        said = [*added, *self._begin()]
+        self.fingerprint = hashlib.sha256(b"\n".join([content, *map(str.encode, said)])).hexdigest()[:16]
+
+    def _begin(self) -> list[str]:
+        """What a fingerprint has of `begin_ids`."""
+        return [f"begin {number}" for number in self.begin_ids]
 
     def _check_special(self, path: str, config: TokenizerConfig) -> None:
         """Raises RunError unless padding, end of sentence and unknown have the ids that T5 and the file know."""
@@ -180,6 +190,16 @@ class Vocabulary:
             raise RunError(
                 f"{path} has pad {pad} and end of sentence {eos}, and T5 has {PAD_ID} and {EOS_ID}: "
                 "set VOCABULARY to the one of a T5"
+            )
+
+    def _check_bos(self, path: str, named: str | None, bos_id: int) -> None:
+        """Raises RunError unless Gemma's <bos>, or what its files call so, has this id."""
+        token = named or "<bos>"
+        if (found := self._id(token)) != bos_id:
+            at = "has no" if found is None else f"has, at id {found},"
+            raise RunError(
+                f"{path} {at} {token}, with which a T5Gemma's answers begin, at id {bos_id}: set VOCABULARY to the "
+                "tokenizer.model that the model was trained with"
             )
 
     def _special_ids(self, config: TokenizerConfig) -> tuple[int | None, int | None]:
@@ -203,6 +223,7 @@ class Vocabulary:
         for number in range(self.size):
             piece, score = self._processor.id_to_piece(number), self._processor.get_score(number)
             digest.update(f"\n{piece}\t{score:.6g}".encode())
+        digest.update("".join(f"\n{line}" for line in self._begin()).encode())
         return digest.hexdigest()[:16]
 
     def reads_as(self, other: Any) -> bool:

@@ -51,6 +51,11 @@ class TokenizerConfig:
             raise self.error(f"tokenizer_class {name!r} is no text", SETTINGS, "config.json")
         return name and name.removesuffix("Fast")
 
+    def bos_token(self) -> str | None:
+        """What tokenizer_config.json calls so; None: it does not say."""
+        named = self.settings.get("bos_token")
+        return None if named is None else _token(self, SETTINGS, named)
+
     def check(self, classes: Collection[str], fixed: Mapping[str, Any]) -> None:
         """Raises RunError for a class that is none of `classes`, and a setting that is not as `fixed` has it."""
         if self.tokenizer_class() not in (None, *classes):
