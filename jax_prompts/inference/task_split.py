@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -62,7 +62,7 @@ def infer_task(run: InferTaskRun, config_text: str, prompt_files: Mapping[str, s
         processes.by_primary(each.shards.agree)(each.settings)
 
     shards = range(run.num_shards) if run.shard_id is None else [run.shard_id]
-    kept = [_told({*each.shards.finished()} if processes.primary() else set()) for each in answers]
+    kept = [_told(_finished(each, shards) if processes.primary() else set()) for each in answers]
     todo = [
         (each, shard)
         for each, there in zip(answers, kept, strict=True)
@@ -158,6 +158,10 @@ def _prompts(
         )
         for name, file, prompt_PW, leaves, metadata in loaded
     }
+
+
+def _finished(answers: SplitAnswers, shards: Sequence[int]) -> set[int]:
+    return answers.shards.finished({shard: len(answers.examples_N(shard)) for shard in shards})
 
 
 def _told(there: set[int]) -> set[int]:
