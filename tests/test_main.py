@@ -122,6 +122,11 @@ class PanicException(BaseException):
         (MemoryError(), 1, f"t5x train: {MEMORY % 'MemoryError'}"),
         (PanicException("index out\nof"), 1, "t5x train: PanicException: index out (--debug shows where)"),
         (KeyboardInterrupt(), 130, "t5x train: stopped by Ctrl-C"),
+        (
+            SystemExit(0),  # as a user's metric may end
+            1,
+            "t5x train: code of a task's module ended the program (exit status 0): let it raise an error",
+        ),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])

@@ -21,7 +21,7 @@ def count_cuts(
       inputs_length: text tokens of a row at most, which a prompt inside the length makes fewer.
 
     Raises:
-      ConfigError: every target of a task is cut.
+      ConfigError: every target of a task is cut, or all of its inputs or targets are empty.
     """
     return {
         role: {cache.task: _count(role, cache, inputs_length) for cache in found}
@@ -32,6 +32,11 @@ def count_cuts(
 def _count(role: str, cache: TokenCache, inputs_length: int) -> dict[str, int]:
     cut, examples = cache.cut(inputs_length), len(cache)
     where = f"{role} examples of {cache.task}"
+    for name, longest in (("inputs", cache.longest_inputs), ("targets", cache.longest_targets)):
+        if examples and not longest:
+            raise ConfigError(
+                f"{name} of the {where} have no tokens: let its preprocessors make a text, or append an end of sentence"
+            )
     if cut["targets"] == examples > 0:
         raise ConfigError(
             f"every target of the {where} is cut: raise 'targets' of TASK_FEATURE_LENGTHS above "
