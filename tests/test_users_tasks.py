@@ -104,12 +104,27 @@ def test_preprocessors_that_fail_are_told_by_their_reason(opened, task, reason):
 
 
 @pytest.mark.parametrize("feature", ["inputs", "targets"])
-def test_texts_that_are_all_empty_are_refused(opened, feature):
-    cache = opened(f"users_empty_{feature}")
+def test_texts_that_are_all_empty_are_refused(opened, feature, tmp_path, capsys):
+    task = f"users_empty_{feature}"
+    cache = opened(task)
     with pytest.raises(
-        ConfigError, match=f"{feature} of the train examples of users_empty_{feature} have no tokens"
+        ConfigError, match=f"{feature} of {task} validation have no tokens: let its preprocess"
     ):
-        count_cuts({"train": [cache]}, 48)
+        count_cuts({"validation": [cache]}, 48)
+    settings = {"MIXTURE_OR_TASK_NAME": task, "MIXTURE_OR_TASK_MODULE": "users_tasks", "infer.mode": "score"}
+    places = {"CACHE_DIR": cache.directory.parent, "INFER_OUTPUT_DIR": tmp_path / "answers"}
+    lengths = {"TASK_FEATURE_LENGTHS": LENGTHS, "SCAN_LAYERS": True}
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "infer",
+                "--gin_file=gin_configs/quickstart_infer.gin",
+                *(f"--gin.{name}={value}" for name, value in {**settings, **places, **lengths}.items()),
+            ]
+        )
+    assert ended.value.code == 2
+    assert f"{feature} of {task} validation have no tokens" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "answers").exists()
 
 
 def test_a_module_that_ends_the_program_is_named(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import jax
 
 from jax_prompts import interrupts, partition
 from jax_prompts.base_models.tuned_file import model_of
+from jax_prompts.data.cuts import check_tokens
 from jax_prompts.data.roles import split_of
 from jax_prompts.display import LineDisplay, log
 from jax_prompts.distributed import processes
@@ -52,6 +53,8 @@ def infer_task(run: InferTaskRun, config_text: str, prompt_files: Mapping[str, s
     opened = _opened(run, apart=apart)
     prompts = _prompts(opened, run, prompt_files)
     (caches,) = opened.caches.values()
+    for cache in caches:
+        check_tokens(cache, ("inputs", "targets") if run.mode == "score" else ("inputs",))
     answers = [
         SplitAnswers(run, opened, cache, prompts[name], folder)
         for name, folder in folders.items()
