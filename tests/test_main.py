@@ -200,9 +200,7 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
         main.main(argv)
         assert json.loads(capsys.readouterr().out)["called"] in calls
     files = (QUICKSTART, "--gin_file=gin_configs/runs/eval.gin")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        main.main(["eval", *files, "--gin.CHECKPOINT_PATH=None", "--gin.PROMPT_FILES=('a', 'b')"])
+    main.main(["eval", *files, "--gin.CHECKPOINT_PATH=None", "--gin.PROMPT_FILES=('a', 'b')"])
     assert "CHECKPOINT_PATH) is None: the weights that answer are random" in capsys.readouterr().err
     assert isinstance(calls["train"][0], runs.TrainRun)
     assert "MODEL_DIR = 'runs/quickstart'" in calls["train"][1]

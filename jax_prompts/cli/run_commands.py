@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from jax_prompts.cli.command import Command, named_files, path
 from jax_prompts.cli.gin_settings import resolve
 from jax_prompts.config import BaseModel
-from jax_prompts.errors import ConfigError, SettingWarning
+from jax_prompts.errors import ConfigError
 from jax_prompts.runs import TrainRun
 
 
@@ -91,10 +90,13 @@ def _infer_task(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _warn_of_random(model: BaseModel) -> None:
-    """Warns where what answers has learnt nothing, as nobody may have meant."""
+    """Says where what answers has learnt nothing, as nobody may have meant."""
     if model.checkpoint is None:
-        words = "INITIAL_CHECKPOINT_PATH (T5X's CHECKPOINT_PATH) is None: the weights that answer are random"
-        warnings.warn(words, SettingWarning, stacklevel=2)
+        from jax_prompts.display import log
+
+        log(
+            "warning: INITIAL_CHECKPOINT_PATH (T5X's CHECKPOINT_PATH) is None: the weights that answer are random"
+        )
 
 
 def _check_bare(model: BaseModel) -> None:
