@@ -77,7 +77,13 @@ def _run(args: argparse.Namespace) -> None:
     if args.several:
         from jax_prompts.distributed.processes import joined
     with joined(args) if args.several else contextlib.nullcontext(True) as printing:
-        report = args.run(args)
+        try:
+            report = args.run(args)
+        except SystemExit as error:  # nothing of this project ends a command so
+            reason = (
+                f"code of a task's module ended the program (exit status {error.code}): let it raise an error"
+            )
+            raise RunError(reason) from error
         if printing:
             _print(json_text.report(report))
 

@@ -122,6 +122,11 @@ class PanicException(BaseException):
         (MemoryError(), 1, f"t5x train: {MEMORY % 'MemoryError'}"),
         (PanicException("index out\nof"), 1, "t5x train: PanicException: index out (--debug shows where)"),
         (KeyboardInterrupt(), 130, "t5x train: stopped by Ctrl-C"),
+        (
+            SystemExit(0),  # as a user's metric may end
+            1,
+            "t5x train: code of a task's module ended the program (exit status 0): let it raise an error",
+        ),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])
@@ -194,6 +199,9 @@ def test_each_command_hands_its_run_on(monkeypatch, capsys):
     ):
         main.main(argv)
         assert json.loads(capsys.readouterr().out)["called"] in calls
+    files = (QUICKSTART, "--gin_file=gin_configs/runs/eval.gin")
+    main.main(["eval", *files, "--gin.CHECKPOINT_PATH=None", "--gin.PROMPT_FILES=('a', 'b')"])
+    assert "CHECKPOINT_PATH) is None: the weights that answer are random" in capsys.readouterr().err
     assert isinstance(calls["train"][0], runs.TrainRun)
     assert "MODEL_DIR = 'runs/quickstart'" in calls["train"][1]
     assert calls["dry_run"][0].model_dir == "never"

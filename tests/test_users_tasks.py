@@ -8,6 +8,8 @@ import pytest
 from jax_prompts.base_models.build import make_vocabulary
 from jax_prompts.config import BaseModel, Data
 from jax_prompts.data.cache_key import cache_directory
+from jax_prompts.data.cuts import count_cuts
+from jax_prompts.data.fill import find_task
 from jax_prompts.data.open import open_caches
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.main import main
@@ -110,6 +112,49 @@ def test_what_are_no_tokens_of_the_vocabulary_is_refused(opened, task, words):
     with pytest.raises(ConfigError) as error:
         opened(task)
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("users_raising", "no such column"),
+        ("users_wrongly_tokenised", "TypeError: .*expected type of string"),
+    ],
+)
+def test_preprocessors_that_fail_are_told_by_their_reason(opened, task, reason):
+    with pytest.raises(RunError, match=rf"^{task} cannot be read \({reason}.*\): correct its source"):
+        opened(task)
+
+
+@pytest.mark.parametrize("feature", ["inputs", "targets"])
+def test_texts_that_are_all_empty_are_refused(opened, feature, tmp_path, capsys):
+    task = f"users_empty_{feature}"
+    cache = opened(task)
+    with pytest.raises(
+        ConfigError, match=f"{feature} of {task} validation have no tokens: let its preprocess"
+    ):
+        count_cuts({"validation": [cache]}, 48)
+    settings = {"MIXTURE_OR_TASK_NAME": task, "MIXTURE_OR_TASK_MODULE": "users_tasks", "infer.mode": "score"}
+    places = {"CACHE_DIR": cache.directory.parent, "INFER_OUTPUT_DIR": tmp_path / "answers"}
+    lengths = {"TASK_FEATURE_LENGTHS": LENGTHS, "SCAN_LAYERS": True}
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "infer",
+                "--gin_file=gin_configs/quickstart_infer.gin",
+                *(f"--gin.{name}={value}" for name, value in {**settings, **places, **lengths}.items()),
+            ]
+        )
+    assert ended.value.code == 2
+    assert f"{feature} of {task} validation have no tokens" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "answers").exists()
+
+
+def test_a_module_that_ends_the_program_is_named(tmp_path, monkeypatch):
+    (tmp_path / "ending_tasks.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RunError, match=r"ending_tasks cannot be imported \(SystemExit: 0\): correct it"):
+        find_task(Data("any", "ending_tasks", LENGTHS, 8))
 
 
 @pytest.mark.parametrize(

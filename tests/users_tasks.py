@@ -151,3 +151,38 @@ for task, (postprocess_fn, metric_fn) in {
         postprocess_fn=postprocess_fn,
         metric_fns=[metric_fn],
     )
+
+
+@seqio.map_over_dataset
+def to_words(example):
+    return {"inputs": example["review"], "targets": tf.gather(tf.constant(LABELS), example["label"])}
+
+
+def raises(dataset):
+    raise ValueError("no such column\nin the second line")
+
+
+def empty_texts(dataset, feature):
+    return dataset.map(lambda example: {**example, feature: ""})
+
+
+TEXTS = {name: seqio.Feature(vocabulary=BYTES) for name in ("inputs", "targets")}
+NUMBERS = {
+    **TEXTS,
+    "targets": seqio.Feature(vocabulary=seqio.PassThroughVocabulary(100), add_eos=False),
+}
+for task, (steps, features) in {
+    "users_raising": ([raises], TEXTS),
+    "users_wrongly_tokenised": (
+        [lambda dataset: dataset.map(lambda example: {"inputs": example["review"], "targets": [5]})],
+        NUMBERS,
+    ),
+    "users_empty_inputs": ([to_words, functools.partial(empty_texts, feature="inputs")], TEXTS),
+    "users_empty_targets": ([to_words, functools.partial(empty_texts, feature="targets")], TEXTS),
+}.items():
+    seqio.TaskRegistry.add(
+        task,
+        source=SOURCE,
+        preprocessors=[*steps, seqio.preprocessors.tokenize],
+        output_features=features,
+    )

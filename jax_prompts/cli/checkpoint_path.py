@@ -13,6 +13,7 @@ from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage.home import with_home
 
 _MAX_BYTES = 1 << 26  # of a config.gin
+_CHECKPOINTS = re.compile(r"(.+)/checkpoints(?:/\d+)?")
 _PROMPT = re.compile(r"prompt(?:-(\d+))?\.safetensors")
 
 
@@ -33,11 +34,11 @@ def meaning_of_checkpoint(word: str, path: str) -> tuple[str, Any]:
     if path.startswith(("hf://", "asset:", "http://", "https://")):
         return "INITIAL_CHECKPOINT_PATH", path
     root = path.rstrip("/")
-    above, _, step = root.rpartition("/checkpoints/")
-    if step.isdigit() and _is_run(word, above):
+    inside = _CHECKPOINTS.fullmatch(root)
+    if inside and _is_run(word, inside[1]):
         raise ConfigError(
-            f"{word} {path} is a checkpoint inside a run, which only that run goes on from: name the run, {above}, "
-            "whose best prompt is taken"
+            f"{word} {path} is of checkpoints inside a run, which only that run goes on from: name the run, "
+            f"{inside[1]}, whose best prompt is taken"
         )
     if not _is_run(word, root):
         return "INITIAL_CHECKPOINT_PATH", path

@@ -81,7 +81,7 @@ def check_output(output: str | None, inputs: Sequence[str], parser: argparse.Arg
     """Exits where a file that a command writes is a directory, or one of those that it reads."""
     if output is None:
         return
-    if os.path.isdir(output):
+    if os.path.isdir(output) or output.endswith("/"):  # in a bucket, too
         parser.error(f"--output {output} is a directory: name a file")
     if any(
         os.path.exists(output) and os.path.exists(name) and os.path.samefile(output, name) for name in inputs

@@ -39,6 +39,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _eval(args: argparse.Namespace) -> dict[str, Any]:
     run, text = resolve(args, "EvalRun")
+    _warn_of_random(run.model)
     if not any(run.files_by_task.values()):
         _check_bare(run.model)
     from jax_prompts.evaluate import evaluate_run
@@ -57,6 +58,7 @@ def _infer(args: argparse.Namespace) -> dict[str, Any]:
             "lines of --input are answered by one process: start one, or leave --input out and answer a task's split"
         )
     run, _ = resolve(args, "InferRun")
+    _warn_of_random(run.model)
     prompts = _prompts(args.prompt, run.prompt_files)
     if not prompts:
         _check_bare(run.model)
@@ -78,12 +80,23 @@ def _infer_task(args: argparse.Namespace) -> dict[str, Any]:
         if "INFER_OUTPUT_DIR" in str(error) and "not set" in str(error):
             raise ConfigError(f"{error}; or, to answer lines, --input=FILE --output=FILE") from error
         raise
+    _warn_of_random(run.model)
     prompts = _prompts(args.prompt, run.prompt_files)
     if not prompts:
         _check_bare(run.model)
     from jax_prompts.inference.task_split import infer_task
 
     return infer_task(run, text, prompts)
+
+
+def _warn_of_random(model: BaseModel) -> None:
+    """Says where what answers has learnt nothing, as nobody may have meant."""
+    if model.checkpoint is None:
+        from jax_prompts.display import log
+
+        log(
+            "warning: INITIAL_CHECKPOINT_PATH (T5X's CHECKPOINT_PATH) is None: the weights that answer are random"
+        )
 
 
 def _check_bare(model: BaseModel) -> None:

@@ -233,7 +233,10 @@ class TokenCache:
             )
 
             with task_errors_as_config_errors():
-                function = getattr(importlib.import_module(module), name, None)
+                try:
+                    function = getattr(importlib.import_module(module), name, None)
+                except ImportError as error:  # such as of what is not installed where caches are read
+                    raise RunError(f"{module} cannot be imported ({error}): install what it needs") from error
             if callable(function) and getattr(function, "__module__", "").partition(".")[0] == self._package:
                 return functools.partial(function, **spec["kwargs"])
         raise RunError(

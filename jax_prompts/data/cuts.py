@@ -21,7 +21,7 @@ def count_cuts(
       inputs_length: text tokens of a row at most, which a prompt inside the length makes fewer.
 
     Raises:
-      ConfigError: every target of a task is cut.
+      ConfigError: every target of a task is cut, or all of its inputs or targets are empty.
     """
     return {
         role: {cache.task: _count(role, cache, inputs_length) for cache in found}
@@ -32,6 +32,7 @@ def count_cuts(
 def _count(role: str, cache: TokenCache, inputs_length: int) -> dict[str, int]:
     cut, examples = cache.cut(inputs_length), len(cache)
     where = f"{role} examples of {cache.task}"
+    check_tokens(cache)
     if cut["targets"] == examples > 0:
         raise ConfigError(
             f"every target of the {where} is cut: raise 'targets' of TASK_FEATURE_LENGTHS above "
@@ -44,3 +45,14 @@ def _count(role: str, cache: TokenCache, inputs_length: int) -> dict[str, int]:
         warning = "warning: " if cut["targets"] > WARN_SHARE * examples else ""
         log(f"{warning}TASK_FEATURE_LENGTHS cuts {parts} of the {examples} {where}")
     return {**cut, "examples": examples}
+
+
+def check_tokens(cache: TokenCache, names: Sequence[str] = ("inputs", "targets")) -> None:
+    """Raises ConfigError where all `inputs` or all `targets` are empty, so that a batch has no width."""
+    longest = {"inputs": cache.longest_inputs, "targets": cache.longest_targets}
+    for name in names:
+        if len(cache) and not longest[name]:
+            raise ConfigError(
+                f"{name} of {cache.task} {cache.split} have no tokens: let its preprocessors make a text, or append an "
+                "end of sentence"
+            )

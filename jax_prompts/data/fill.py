@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import errno
 import functools
 import importlib
 import json
@@ -28,7 +27,7 @@ from jax_prompts.data import hub_files, protocols
 from jax_prompts.data.cache_bucket import new_cache
 from jax_prompts.data.cache_key import Directory, check_module_name, digest
 from jax_prompts.data.readable import reads_back
-from jax_prompts.data.task_errors import task_errors_as_config_errors
+from jax_prompts.data.task_errors import CORRECT_TASK, in_one_line, task_errors_as_config_errors
 from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import console, log
@@ -67,8 +66,6 @@ with _stderr_closed():
     from tasks.selection import chooses
     from tasks.text.preprocessors import NO_LABEL
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-
 
 @task_errors_as_config_errors()
 def fill(
@@ -103,7 +100,7 @@ def fill(
             continue
         with (
             new_cache(directory(task.name), lambda name=task.name: usable(name), data.cache_dir) as temporary,
-            _one_line(task.name),
+            in_one_line(task.name, otherwise=_otherwise(task, data)),
             skipping(data.skip_bad_lines) as skipped,
         ):
             task = _adapted(task, data, vocabulary, temporary)
@@ -112,7 +109,7 @@ def fill(
     if isinstance(provider, seqio.Mixture):
         with (
             new_cache(directory(provider.name), lambda: False, data.cache_dir) as temporary,
-            _one_line(provider.name),
+            in_one_line(provider.name),
         ):
             parts = [
                 (task.name, float(provider.get_rate(task)), chooses(provider.name, task.name))
@@ -148,7 +145,7 @@ def find_task(data: Data) -> seqio.Task | seqio.Mixture:
         importlib.import_module(data.task_module)
     except (ConfigError, RunError, TaskError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and data.task_module.startswith(str(error.name)):
             raise ConfigError(f"MIXTURE_OR_TASK_MODULE {data.task_module}: no module {error.name}") from error
         if unknown := re.search(r"(?:Provider name not registered: |found with name ')([^\s']+)", str(error)):
@@ -188,7 +185,7 @@ def _tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]
     """The task, or those of a mixture's that have the split; if none has, all, so that the error names one."""
     if isinstance(provider, seqio.Task):
         return [provider]
-    with _one_line(provider.name):
+    with in_one_line(provider.name):
         having = [task for task in provider.tasks if _has_split(task, split)]
     return having or provider.tasks
 
@@ -225,6 +222,11 @@ def _adapted(
     if data.data_dir is None and data.tfds_data_dir is not None:
         seqio.set_tfds_data_dir_override(data.tfds_data_dir)
     return _on_files(task, data).replace(output_features=features)
+
+
+def _otherwise(task: seqio.Task, data: Data) -> str:
+    official = data.data_dir is None and hasattr(task.source, "at")
+    return "set DATA_DIR to read official files in place of TFDS" if official else CORRECT_TASK
 
 
 def _on_files(task: seqio.Task, data: Data) -> seqio.Task:
@@ -376,23 +378,3 @@ def _counted(batches: Iterable[dict[str, Any]], total: int | None) -> Iterator[d
         for batch in batches:
             yield batch
             progress.advance(bar, BATCH_ROWS)
-
-
-@contextlib.contextmanager
-def _one_line(task: str) -> Iterator[None]:
-    """Errors of TensorFlow, TFDS and a task's own code as one line with their reason."""
-    try:
-        yield
-    except (ConfigError, RunError, TaskError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise
-        # TensorFlow wraps what Python code raised inside a dataset; the reason is still in its text.
-        own = re.search(r"(ConfigError|TaskError|BadLine|RunError): (.+)", str(error))
-        if own:
-            raise (RunError if own[1] == "RunError" else ConfigError)(own[2]) from error
-        reason = first_line(error)
-        raise RunError(
-            f"{task} cannot be read: {reason} (DATA_DIR reads official files instead of TFDS)"
-        ) from error

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import files, json_text, places
 from jax_prompts.storage.directories import check_possible
@@ -48,19 +49,22 @@ class Shards:
         """A shard as a user finds it."""
         return places.below(self.folder, self.name(number))
 
-    def finished(self) -> set[int]:
-        """Shards that are there; one with its marker, which is written last but for what goes.
+    def finished(self, rows: Mapping[int, int]) -> set[int]:
+        """Shards that are there whole: with all rows, and the marker, which is written last but for what goes.
+
+        Args:
+          rows: how many each of the shards in question has, by number.
 
         Raises:
           ConfigError, RunError: the folder cannot be one, or be read.
         """
         with _errors(self.folder):
             there = places.names(self.folder)
-        return {
-            number
-            for number in range(self.count)
-            if {self.name(number), self.name(number) + _COMPLETED} <= there
-        }
+            marked = [n for n in rows if {self.name(n), self.name(n) + _COMPLETED} <= there]
+            damaged = {n for n in marked if _whole(self.address(n), rows[n]) is None}
+        for number in sorted(damaged):
+            log(f"{self.address(number)} is damaged: it has not {rows[number]} rows, and is made again")
+        return {*marked} - damaged
 
     def agree(self, settings: Mapping[str, Any]) -> None:
         """Says what the shards are made with, or that those that are there were made with the same.
@@ -96,33 +100,50 @@ class Shards:
                 f"{' and '.join(others)}: give the same, or choose another INFER_OUTPUT_DIR"
             )
 
-    def chunks(self, number: int) -> set[int]:
-        """Chunks of a shard that are there. Raises as `finished`."""
+    def chunks(self, number: int, rows: Sequence[int]) -> set[int]:
+        """Chunks of a shard that are there whole, of which each has so many rows. Raises as `finished`."""
         with _errors(self.folder):
             there = places.names(self._chunks(number))
-        return {int(name) for name in there if name.isdigit()}
+            return {
+                chunk
+                for chunk, count in enumerate(rows)
+                if f"{chunk:05}" in there and _whole(self._chunk(number, chunk), count) is not None
+            }
 
     def write_chunk(self, number: int, chunk: int, rows: Sequence[Row]) -> None:
         """Writes some rows of a shard. Raises RunError where that fails."""
         text = "".join(json_text.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with _errors(self.folder):
-            places.write(places.below(self._chunks(number), f"{chunk:05}"), text)
+            places.write(self._chunk(number, chunk), text)
 
-    def finish(self, number: int, chunks: int) -> None:
-        """Makes a shard of its chunks, of which there are so many. Raises RunError where that fails."""
+    def finish(self, number: int, rows: Sequence[int]) -> None:
+        """Makes a shard of its chunks, of which each has so many rows; nothing where another process has made it.
+
+        Raises:
+          RunError: that fails.
+        """
         with _errors(self.folder):
-            parts = []
-            for chunk in range(chunks):
-                file = places.below(self._chunks(number), f"{chunk:05}")
-                if (part := places.read(file, _MAX_BYTES)) is None:
-                    raise RunError(f"{file} is gone: start the command again, which makes it again")
-                parts.append(part)
-            places.write(self.address(number), b"".join(parts))
-            places.write(self.address(number) + _COMPLETED, b"")
+            parts = {chunk: _whole(self._chunk(number, chunk), count) for chunk, count in enumerate(rows)}
+            gone = [self._chunk(number, chunk) for chunk, part in parts.items() if part is None]
+            if gone and not self.finished({number: sum(rows)}):
+                raise RunError(f"{gone[0]} is gone or damaged: start the command again, which makes it again")
+            if not gone:
+                places.write(self.address(number), b"".join(part for part in parts.values() if part))
+                places.write(self.address(number) + _COMPLETED, b"")
             places.remove_folder(self._chunks(number))
+
+    def _chunk(self, number: int, chunk: int) -> str:
+        return places.below(self._chunks(number), f"{chunk:05}")
 
     def _chunks(self, number: int) -> str:
         return places.below(self.folder, f"tmp-{self.task}-{self.mode}-{number:05}-of-{self.count:05}")
+
+
+def _whole(address: str, rows: int) -> bytes | None:
+    """The lines of a file; None where there is none, or it has another number of them."""
+    content = places.read(address, _MAX_BYTES)
+    lines = content is not None and content.count(b"\n") == rows and content[-1:] in (b"", b"\n")
+    return content if lines else None
 
 
 def check_folder(folder: str) -> None:

@@ -121,7 +121,8 @@ class SplitAnswers:
         """
         examples_N, size = self.examples_N(shard), self.run.checkpoint_period * self.run.data.eval_batch_size
         chunks = [examples_N[first : first + size] for first in range(0, len(examples_N), size)]
-        there = told(self.shards.chunks(shard) if writes else set())
+        rows_each = [len(wanted_N) for wanted_N in chunks]
+        there = told(self.shards.chunks(shard, rows_each) if writes else set())
         for chunk, wanted_N in enumerate(chunks):
             if chunk in there:
                 display.advance(len(wanted_N))
@@ -133,7 +134,7 @@ class SplitAnswers:
             if writes:
                 self.shards.write_chunk(shard, chunk, [rows[example] for example in sorted(rows)])
         if writes:
-            self.shards.finish(shard, len(chunks))
+            self.shards.finish(shard, rows_each)
             log(f"{self.shards.address(shard)}: {len(examples_N)} examples")
 
     def _row(self, example: int, value: str | float) -> Row:

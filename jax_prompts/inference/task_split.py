@@ -6,13 +6,14 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jax_prompts import interrupts, partition
 from jax_prompts.base_models.tuned_file import model_of
+from jax_prompts.data.cuts import check_tokens
 from jax_prompts.data.roles import split_of
 from jax_prompts.display import LineDisplay, log
 from jax_prompts.distributed import processes
@@ -52,6 +53,8 @@ def infer_task(run: InferTaskRun, config_text: str, prompt_files: Mapping[str, s
     opened = _opened(run, apart=apart)
     prompts = _prompts(opened, run, prompt_files)
     (caches,) = opened.caches.values()
+    for cache in caches:
+        check_tokens(cache, ("inputs", "targets") if run.mode == "score" else ("inputs",))
     answers = [
         SplitAnswers(run, opened, cache, prompts[name], folder)
         for name, folder in folders.items()
@@ -62,7 +65,7 @@ def infer_task(run: InferTaskRun, config_text: str, prompt_files: Mapping[str, s
         processes.by_primary(each.shards.agree)(each.settings)
 
     shards = range(run.num_shards) if run.shard_id is None else [run.shard_id]
-    kept = [_told({*each.shards.finished()} if processes.primary() else set()) for each in answers]
+    kept = [_told(_finished(each, shards) if processes.primary() else set()) for each in answers]
     todo = [
         (each, shard)
         for each, there in zip(answers, kept, strict=True)
@@ -158,6 +161,10 @@ def _prompts(
         )
         for name, file, prompt_PW, leaves, metadata in loaded
     }
+
+
+def _finished(answers: SplitAnswers, shards: Sequence[int]) -> set[int]:
+    return answers.shards.finished({shard: len(answers.examples_N(shard)) for shard in shards})
 
 
 def _told(there: set[int]) -> set[int]:

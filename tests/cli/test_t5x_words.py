@@ -156,7 +156,8 @@ def test_a_run_stands_for_its_prompts(tmp_path):
     said = refusal(EVAL, f"CHECKPOINT_PATH={one}", "PROMPT_FILE=other.safetensors")
     assert "CHECKPOINT_PATH" in said and "PROMPT_FILE " in said and "leave one out" in said
     (one / "checkpoints" / "20").mkdir(parents=True)
-    assert f"name the run, {one}" in refusal(EVAL, f"CHECKPOINT_PATH={one}/checkpoints/20")
+    for inside in ("checkpoints", "checkpoints/20", "checkpoints/"):
+        assert f"name the run, {one}" in refusal(EVAL, f"CHECKPOINT_PATH={one}/{inside}")
 
 
 def test_what_a_run_has_tuned_or_not_yet(tmp_path):

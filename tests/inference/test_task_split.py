@@ -187,12 +187,45 @@ def test_what_is_there_has_to_agree(kind, request, monkeypatch, tmp_path):
     dataclasses.replace(shards, mode="predict", count=3).agree(made_with)
     shards.write_chunk(1, 0, [{"score": 1.0}])
     shards.write_chunk(1, 1, [{"score": float("nan")}])
-    assert (shards.finished(), shards.chunks(1), shards.chunks(0)) == (set(), {0, 1}, set())
+    rows_of = {0: 2, 1: 2}
+    assert (shards.finished(rows_of), shards.chunks(1, [1, 1]), shards.chunks(0, [1, 1])) == (
+        set(),
+        {0, 1},
+        set(),
+    )
     with pytest.raises(RunError, match="00002 is gone"):
-        shards.finish(1, 3)
-    shards.finish(1, 2)
-    assert (shards.finished(), shards.chunks(1)) == ({1}, set())
+        shards.finish(1, [1, 1, 1])
+    shards.finish(1, [1, 1])
+    assert (shards.finished(rows_of), shards.chunks(1, [1, 1])) == ({1}, set())
     assert places.read(shards.address(1), 99) == b'{"score": 1.0}\n{"score": null}\n'
+
+
+def test_what_is_damaged_is_made_again(tmp_path, capsys):
+    shards = Shards(str(tmp_path), "task", "score", 1)
+    for chunk in range(2):
+        shards.write_chunk(0, chunk, [{"score": 1.0}, {"score": 2.0}])
+    (damaged,) = tmp_path.rglob("00001")
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    assert shards.chunks(0, [2, 2]) == {0}
+    with pytest.raises(RunError, match="00001 is gone or damaged: start the command again"):
+        shards.finish(0, [2, 2])
+    shards.write_chunk(0, 1, [{"score": 1.0}, {"score": 2.0}])
+    shards.finish(0, [2, 2])
+    shard, content = tmp_path / shards.name(0), (tmp_path / shards.name(0)).read_bytes()
+    for wrong in (b"", content[:-5], content[:-1], content + b"more\n"):
+        shard.write_bytes(wrong)
+        assert shards.finished({0: 4}) == set()
+        assert f"{shard} is damaged: it has not 4 rows" in capsys.readouterr().err
+
+
+def test_of_two_at_once_both_end_well(tmp_path):
+    shards = Shards(str(tmp_path), "task", "score", 1)
+    for chunk in range(2):
+        shards.write_chunk(0, chunk, [{"score": 1.0}])
+    shards.finish(0, [1, 1])  # the quicker one
+    shards.write_chunk(0, 1, [{"score": 1.0}])
+    shards.finish(0, [1, 1])
+    assert {path.name for path in tmp_path.iterdir()} == {shards.name(0), f"{shards.name(0)}.COMPLETED"}
 
 
 @pytest.mark.slow

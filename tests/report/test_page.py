@@ -342,7 +342,12 @@ def test_a_damaged_evaluation_is_said(tmp_path):
 def test_a_page_is_not_written_over_what_it_shows(tmp_path, capsys):
     study = tmp_path / "study.json"
     study.write_text('{"study": "rank"}')
-    for output, words in ((study, "is read, too"), (tmp_path, "is a directory")):
+    for output, words in (
+        (study, "is read, too"),
+        (tmp_path, "is a directory"),
+        (f"{tmp_path}/none/", "is a directory"),
+        ("gs://bucket/folder/", "is a directory"),
+    ):
         with pytest.raises(SystemExit) as ended:
             main(["report", str(study), f"--output={output}"])
         assert ended.value.code == 2 and words in capsys.readouterr().err
