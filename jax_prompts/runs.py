@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jax_prompts.sweep import Variant
     from jax_prompts.tuned import TunedLeaves
 
+MOST_SHARDS = 99_999  # whose numbers have five digits, as T5X names them
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainRun:
@@ -163,6 +165,11 @@ class InferTaskRun:
             value = getattr(self, name)
             if isinstance(value, int) and value < least:  # what is no number is left to the check of types
                 raise ConfigError(f"InferTaskRun.{name} is {value}: set it to at least {least}")
+        if isinstance(self.num_shards, int) and self.num_shards > MOST_SHARDS:
+            raise ConfigError(
+                f"InferTaskRun.num_shards is {self.num_shards}: a shard's name has five digits, so set it to at most "
+                f"{MOST_SHARDS}"
+            )
         if (
             isinstance(self.shard_id, int)
             and isinstance(self.num_shards, int)

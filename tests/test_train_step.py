@@ -101,7 +101,8 @@ def test_groups_are_the_step_of_the_unpadded_batch(method):
     close(stepped(METHODS[method], groups_of(2, (8, 32)), microbatches=2), whole)
 
 
-@pytest.mark.parametrize("normalization", [pytest.param("sum", marks=pytest.mark.slow), "mean"])
+@pytest.mark.slow
+@pytest.mark.parametrize("normalization", ["sum", "mean"])
 def test_groups_on_eight_devices(normalization):
     method = METHODS["residual"]
     whole = stepped(method, [rows(np.sort(LENGTHS, axis=1), 16)], normalization=normalization)

@@ -249,6 +249,7 @@ def test_folders_that_cannot_be(infer, tmp_path, capsys):
     ("flags", "words"),
     [
         (["--gin.infer.num_shards=0"], "num_shards is 0"),
+        (["--gin.infer.num_shards=100000"], "set it to at most 99999"),
         (["--gin.infer.shard_id=3"], "shards are numbered 0 to 2"),
         (["--gin.infer.mode=predict_with_aux"], "InferTaskRun.mode is 'predict_with_aux'"),
         (["--gin.infer.nmu_shards=3"], "num_shards: InferTaskRun.num_shards"),

@@ -75,7 +75,7 @@ def test_a_bert_has_no_decoder(kind):
 
 
 @pytest.mark.parametrize("kind", [pytest.param("decoder_deep", marks=pytest.mark.slow), "decoder_prefix"])
-@pytest.mark.parametrize("scan_layers", [False, True])
+@pytest.mark.parametrize("scan_layers", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_prefix_that_holds_earlier_target_tokens_is_these_tokens(params, kind, scan_layers):
     """Their keys and values, or their states, written down; positions and masks included."""
     tokens_BL, decoder_BU = texts(())
@@ -143,7 +143,8 @@ def test_answers_of_a_mixed_batch_are_those_of_its_rows(params, kind, way):
     assert not np.array_equal(answers_BU[0], answers_BU[2])
 
 
-@pytest.mark.parametrize("kind", ["full_prefix", pytest.param("decoder_deep", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full_prefix", "decoder_deep"])
 def test_gradients_whatever_is_kept_scanned_or_rounded(params, kind):
     tokens_BL, decoder_BU = texts(range(V, V + P), range(V, V + P))
 

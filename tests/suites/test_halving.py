@@ -163,6 +163,7 @@ def test_searches_that_cannot_be(tmp_path, settings, words):
         halving.choose(suite, cells, cells_at)
 
 
+@pytest.mark.slow
 def test_other_searches_and_suites_are_refused(tmp_path):
     budget = {"Suite.budget": "{'steps': 600}"}
     report = halving.choose(*search(tmp_path, **budget))

@@ -64,6 +64,7 @@ def test_cells_and_tables_are_those_of_a_directory(url, ran, tmp_path):
     assert not [name for name in buckets.stored(url) if name.startswith("claims/")]
 
 
+@pytest.mark.slow
 def test_failures_and_other_suites_are_told(url, ran, tmp_path, monkeypatch):
     suite, cells = expanded(tmp_path, SMALL, MODEL_DIR=url)
 

@@ -163,7 +163,7 @@ def logits_of(model, params, data, prompt_PD=None):
 
 # Others among KINDS have what these have.
 REPEATED = ("adapter_drop", "lora_everywhere", "ia3", "dept", "adept")
-SLOW = ("adapter", "bitfit", "dept_and_adept", *REPEATED)
+SLOW = ("adapter", "attempt", "bitfit", "dept_and_adept", "several", *REPEATED)
 
 
 @pytest.mark.parametrize(
