@@ -14,7 +14,7 @@ from bucket_servers import google_bucket
 from jax_prompts.storage import buckets, files
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("JAX_PROMPTS_KILLS", "5"))
+KILLS = int(os.environ.get("JAX_PROMPTS_KILLS", "3"))
 OUTAGE_SECONDS = float(os.environ.get("JAX_PROMPTS_OUTAGE", "15"))
 QUICK = [
     "--gin_file=gin_configs/quickstart.gin",
