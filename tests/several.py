@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -64,6 +65,18 @@ def start(count, *flags, command="train", devices=1, each=None, env=None, port=N
         )
         for index in range(count)
     ]
+
+
+def launched(count, *arguments, **variables):
+    """`scripts/launch_local.py` of this command in `count` processes."""
+    return subprocess.Popen(
+        [sys.executable, "scripts/launch_local.py", str(count), *arguments],
+        env={**os.environ, **variables},
+        cwd=pathlib.Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(processes, timeout=600):

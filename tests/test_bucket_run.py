@@ -10,6 +10,7 @@ import time
 
 import pytest
 from bucket_servers import google_bucket
+from several import launched
 
 from jax_prompts.storage import buckets, files
 
@@ -136,17 +137,9 @@ def test_two_processes_write_what_is_one_once(url, google, tmp_path, compile_cac
     """Killed in the middle, too, they leave the bytes of two processes with a directory."""
 
     def together(model_dir):
-        launcher = [sys.executable, "scripts/launch_local.py", "2", "train", *QUICK, *STEPS]
         # Two processes add up in an order of their own: they are compared with each other.
-        environment = {**os.environ, **compile_cache, "JAX_PROMPTS_CACHE": str(tmp_path / "cache")}
-        return subprocess.Popen(
-            [*launcher, f"--gin.MODEL_DIR='{model_dir}'"],
-            env=environment,
-            cwd=pathlib.Path(__file__).parents[1],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        variables = {**compile_cache, "JAX_PROMPTS_CACHE": str(tmp_path / "cache")}
+        return launched(2, "train", *QUICK, *STEPS, f"--gin.MODEL_DIR='{model_dir}'", **variables)
 
     _, err = (run := together(tmp_path / "run")).communicate()
     assert run.returncode == 0, err

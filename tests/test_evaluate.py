@@ -1,16 +1,13 @@
 """`t5x eval` of several prompts: one report whatever the lengths, jobs of several tasks, stopped and gone on with."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
 from bucket_servers import google_bucket
+from several import launched
 
 from jax_prompts.inference import predict
 from jax_prompts.main import main
@@ -223,23 +220,10 @@ def test_two_processes_evaluate_into_a_bucket(prompts, tmp_path, monkeypatch, go
             "EVAL_BATCH_SIZE": 16,
             "MODEL_DIR": place,
         }
-        return subprocess.Popen(
-            [
-                *(
-                    sys.executable,
-                    "scripts/launch_local.py",
-                    "2",
-                    "eval",
-                    "--gin_file=gin_configs/quickstart.gin",
-                ),
-                "--gin_file=gin_configs/runs/eval.gin",
-                *(f"--gin.{name}={value}" for name, value in settings.items()),
-            ],
-            env={**os.environ, **compile_cache, **caches},
-            cwd=pathlib.Path(__file__).parents[1],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        return launched(
+            *(2, "eval", "--gin_file=gin_configs/quickstart.gin", "--gin_file=gin_configs/runs/eval.gin"),
+            *(f"--gin.{name}={value}" for name, value in settings.items()),
+            **{**compile_cache, **caches},
         )
 
     _, err = (run := together(tmp_path / "whole")).communicate()

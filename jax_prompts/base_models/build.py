@@ -18,11 +18,12 @@ from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.sizes import UMT5_ROWS, ModelConfig, size
-from jax_prompts.models.t5 import T5
+from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.models.t5gemma import T5Gemma
 from jax_prompts.models.t5gemma_config import T5GemmaConfig
 
 Model = T5 | T5Gemma | Bert
+MODELS: dict[type, type] = {T5Config: T5, T5GemmaConfig: T5Gemma, BertConfig: Bert}
 _USUAL_SENTINELS = {UMT5_ROWS: 300}  # where no file beside a SentencePiece model says another number
 
 
@@ -160,9 +161,7 @@ def make_model(
             numerics |= {"separator_id": vocabulary.eos_id, "mask_id": vocabulary.mask_id}
         return Bert(dataclasses.replace(config, **numerics), prompt_kind, classes, at_mask)
     numerics["scan_layers"] = base.scan_layers
-    if isinstance(config, T5GemmaConfig):
-        return T5Gemma(dataclasses.replace(config, **numerics), prompt_kind)
-    return T5(dataclasses.replace(config, **numerics), prompt_kind)
+    return MODELS[type(config)](dataclasses.replace(config, **numerics), prompt_kind)
 
 
 def with_adapters(model: Model, activation: str) -> Model:

@@ -45,7 +45,7 @@ _FIXED: dict[str, Any] = {  # what a stack has in no other way
     "attention_bias": False,
     "rope_scaling": None,
     "pad_token_id": 0,
-    "bos_token_id": 2,
+    "bos_token_id": T5GemmaConfig.start_id,
 }
 _SIZES = {
     "vocab_size": "vocab_size",

@@ -31,12 +31,8 @@ _ARCHITECTURES = {"t5": T5Config, "t5gemma": T5GemmaConfig, "bert": BertConfig}
 HEADS = ("mlm_", "classifier/")  # what a BERT has beside its encoder; a fingerprint is of the encoder
 _NUMERICS = ("dtype", "dropout_rate", "scan_layers", "remat", "adapter_activation")
 _STACKS = ("encoder", "decoder")
-_REALS = {
-    "query_scalar": 1e-6,
-    "attention_cap": 0.0,
-    "logits_cap": 0.0,
-    "rope_base": 1.0,
-}  # and the least of each
+# Numbers that need not be whole, and the least of each.
+_REALS = {"query_scalar": 1e-6, "attention_cap": 0.0, "logits_cap": 0.0, "rope_base": 1.0}
 _MOST_LAYERS = 1000
 _MODEL_TYPES = ("t5", "mt5", "umt5")
 _WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")

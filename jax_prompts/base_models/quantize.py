@@ -219,6 +219,5 @@ def _read_part(array: LazyArray, kind: Kind, part: int, index: Index) -> np.ndar
 def _read_wide(whole: LazyArray, scale: LazyArray, kind: Kind, index: Index) -> np.ndarray:
     columns = slice(None), index[1]
     with np.errstate(invalid="ignore"):  # a scale that is not finite is named where its numbers are checked
-        return quantized.widened(whole[columns], scale[columns], np.float32, packed=kind.packed, xp=np)[
-            index[0]
-        ]
+        wide = quantized.widened(whole[columns], scale[columns], np.float32, packed=kind.packed, xp=np)
+    return wide[index[0]]

@@ -9,10 +9,16 @@ from jax_prompts.base_models.described import check_types
 from jax_prompts.data.vocabularies.byte_level import CLASS, is_bytes
 from jax_prompts.data.vocabularies.sentencepiece import EOS_ID, PAD_ID
 from jax_prompts.errors import RunError
+from jax_prompts.models.t5gemma_config import T5GemmaConfig
 from jax_prompts.storage.json_file import read_object
 
 _BERT = {"pad_token_id": PAD_ID}
-_T5GEMMA = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "bos_token_id": 2, "decoder_start_token_id": 2}
+_T5GEMMA = {
+    "pad_token_id": PAD_ID,
+    "eos_token_id": EOS_ID,
+    "bos_token_id": T5GemmaConfig.start_id,
+    "decoder_start_token_id": T5GemmaConfig.start_id,
+}
 _WANTED = {"bert": _BERT, "t5gemma": _T5GEMMA}
 _T5 = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID}
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.flax import load_file
 
 from jax_prompts import partition
-from jax_prompts.base_models.build import Model
+from jax_prompts.base_models.build import MODELS, Model
 from jax_prompts.base_models.fingerprint import combined, sample, samples
 from jax_prompts.base_models.finite import check_finite
 from jax_prompts.base_models.open import HEADS, describe, open_model
@@ -44,15 +44,12 @@ from jax_prompts.errors import RunError, first_line
 from jax_prompts.formats.arrays import ArraySource, Index, LazyArray, in_memory
 from jax_prompts.formats.safetensors import write_safetensors
 from jax_prompts.models.answers import CLASSIFIER
-from jax_prompts.models.bert import Bert, BertConfig
+from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.sizes import ModelConfig
-from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.models.t5gemma import T5Gemma
 from jax_prompts.models.t5gemma_config import T5GemmaConfig
 from jax_prompts.storage import files
 
 Tree = Any
-_MADE: dict[type, Any] = {T5Config: T5, T5GemmaConfig: T5Gemma, BertConfig: Bert}
 _READERS = min(8, os.cpu_count() or 1)
 
 
@@ -263,7 +260,7 @@ def check_whole(source: str, config: ModelConfig, arrays: ArraySource) -> None:
       config: sizes that were found in the arrays.
       arrays: by our path, layers single.
     """
-    shapes = nn.meta.unbox(abstract_weights(_MADE[type(config)](config)))
+    shapes = nn.meta.unbox(abstract_weights(MODELS[type(config)](config)))
     expected = flax.traverse_util.flatten_dict(shapes, sep="/")
     found = {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
     wanted = {name: shape for name, shape in expected.items() if not name.startswith(HEADS)}

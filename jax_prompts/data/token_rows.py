@@ -97,10 +97,10 @@ def rows_of(
             rows[name] = _lists(ids)
         else:
             _check_ids(task.name, name, value, vocabulary)
-            rows[name], cut = _lists(value), [False] * count
+            ids, cut = value, [False] * count
             if name == "inputs" and (first_ids := _begin_ids(vocabulary)):
                 ids, cut = _begun(_plain(value), first_ids, lengths[name])
-                rows[name] = _lists(ids)
+            rows[name] = _lists(ids)
         rows[f"{name}_cut"] = pa.array(cut, pa.bool_())
         if texts is None:
             texts = [vocabulary.decode(ids) for ids in rows[name].to_pylist()]

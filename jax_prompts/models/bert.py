@@ -29,7 +29,7 @@ from jax_prompts.models.layer_prompts import (
     layer_prompts_of,
     prompt_width,
 )
-from jax_prompts.models.layers import MASKED, Dense, Dropout, Embed, Rate, shard_batch
+from jax_prompts.models.layers import Dense, Dropout, Embed, Rate, key_bias, shard_batch
 from jax_prompts.models.mask_place import MASK_PLACE
 from jax_prompts.models.products import contract
 from jax_prompts.models.remat import rematerialized
@@ -228,7 +228,7 @@ class Bert(nn.Module):
             + self.segments[segments_BL.astype(jnp.int32)]
         )
         x_BLD = self.dropout(self.embedding_norm(x_BLD), deterministic)
-        bias_B11L = jnp.where(tokens_BL > 0, 0.0, MASKED)[:, None, None]
+        bias_B11L = key_bias(tokens_BL > 0)
         for i, layer in enumerate(self.layers):
             x_BLD = layer(x_BLD, prompts.layer(i), virtual_BL, bias_B11L, deterministic)
         return x_BLD

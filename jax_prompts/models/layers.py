@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
 from jax_prompts.models.products import contract, product
@@ -331,3 +331,15 @@ class RelativePositionBias(nn.Module):
             max_distance=self.max_distance,
         )
         return table.astype(jnp.float32)[:, bucket_LM][None]
+
+
+def key_bias(valid_BL: Bool[Array, "B L"]) -> Float[Array, "B 1 1 L"]:
+    """What is added to attention's logits: `MASKED` where a key is not to be seen."""
+    return jnp.where(valid_BL, 0.0, MASKED)[:, None, None, :]
+
+
+def written(past: Any, new: Any, position: Array) -> Any:
+    """Keys and values [..., M, H, K] with those of one token at `position`."""
+    return jax.tree.map(
+        lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y.astype(x.dtype), position, axis=-3), past, new
+    )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_prompts.models.layer_prompts import DecoderPrompts, LayerPrompts, VirtualTokens, at_virtual_tokens
+from jax_prompts.models.layer_stack import layer_stack
 from jax_prompts.models.layers import (
     MASKED,
     MLP,
@@ -18,11 +19,12 @@ from jax_prompts.models.layers import (
     Dropout,
     RelativePositionBias,
     RMSNorm,
+    key_bias,
     prefers_absorbed_projections,
     shard_batch,
+    written,
 )
 from jax_prompts.models.products import product
-from jax_prompts.models.remat import rematerialized
 from jax_prompts.models.t5_config import T5Config
 from jax_prompts.models.tuned_leaves import leaf, plus
 
@@ -107,7 +109,7 @@ class DecoderLayer(nn.Module):
         h_BUD = self.pre_self_attention_layer_norm(y_BUD)
         self_kv = new_kv = self.self_attention.keys_values(h_BUD)
         if cache is not None:
-            self_kv = _written(cache["self"], new_kv, position)
+            self_kv = written(cache["self"], new_kv, position)
         elif virtual.prefix_BP is not None:
             self_kv = _behind(self.prefix_keys_values(None, prompts.prefix, virtual)[1], new_kv)
         h_BUD = self.self_attention(h_BUD, self_kv, self_bias, deterministic)
@@ -148,25 +150,6 @@ class DecoderLayer(nn.Module):
         return None, (key_BPHK, value_BPHK)
 
 
-def _stack(
-    layer: type[nn.Module], config: T5Config, length: int, *, cached: bool
-) -> list[nn.Module] | nn.Module:
-    """`length` layers: a list, or one module scanned over their parameters, caches and rows, stacked on axis 0."""
-    layer = rematerialized(layer, config.remat, static=9 if cached else 5, scanned=config.scan_layers)
-    if not config.scan_layers:
-        return [layer(config) for _ in range(length)]
-    common = dict(variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=length,
-                  metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
-    if cached:
-        methods = {
-            "__call__": dict(in_axes=(0, 0, *[nn.broadcast] * 6), **common),
-            "cross_keys_values": dict(in_axes=(0, *[nn.broadcast] * 2), **common),
-            "prefix_keys_values": dict(in_axes=(0, nn.broadcast), **common),
-        }
-        return nn.scan(layer, methods=methods)(config)
-    return nn.scan(layer, in_axes=(0, *[nn.broadcast] * 3), **common)(config)
-
-
 class Encoder(nn.Module):
     config: T5Config
 
@@ -174,7 +157,8 @@ class Encoder(nn.Module):
         c = self.config
         if not c.relpos_in_layers:
             self.relpos_bias = _relpos_bias(c, bidirectional=True)
-        self.layers = _stack(EncoderLayer, c, c.num_encoder_layers, cached=False)
+        scanned = {"__call__": (0, *[nn.broadcast] * 3)}
+        self.layers = layer_stack(EncoderLayer, c, c.num_encoder_layers, static=5, scanned=scanned)
         self.encoder_norm = RMSNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
 
@@ -209,7 +193,12 @@ class Decoder(nn.Module):
         c = self.config
         if not c.relpos_in_layers:
             self.relpos_bias = _relpos_bias(c, bidirectional=False)
-        self.layers = _stack(DecoderLayer, c, c.num_decoder_layers, cached=True)
+        scanned = {
+            "__call__": (0, 0, *[nn.broadcast] * 6),
+            "cross_keys_values": (0, *[nn.broadcast] * 2),
+            "prefix_keys_values": (0, nn.broadcast),
+        }
+        self.layers = layer_stack(DecoderLayer, c, c.num_decoder_layers, static=9, scanned=scanned)
         self.decoder_norm = RMSNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
         if not c.logits_via_embedding:
@@ -250,7 +239,7 @@ class Decoder(nn.Module):
                 y_BUD, made = layer(y_BUD, past, prompts.layer(i), *shared)
                 new_kv.append(made)
         if cache is not None:
-            cache = {**cache, "self": _written(cache["self"], new_kv, position)}
+            cache = {**cache, "self": written(cache["self"], new_kv, position)}
         return self.dropout(self.decoder_norm(y_BUD), deterministic), cache
 
     def logits(self, y_BUD: Float[Array, "B U D"], embedding_VD: Array) -> Float[Array, "B U V"]:
@@ -313,13 +302,6 @@ def _is_absorbed(config: T5Config, prompts: LayerPrompts, queries: int, encoded_
     return prompts.keys_NQHK is None and prefers_absorbed_projections(queries, attended, config.head_dim)
 
 
-def _written(past: Any, new: Any, position: Array) -> Any:
-    """Keys and values [..., M, H, K] with those of one token at `position`."""
-    return jax.tree.map(
-        lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y.astype(x.dtype), position, axis=-3), past, new
-    )
-
-
 def _behind(prefix: Any, own: Any) -> Any:
     """Keys and values [..., M, H, K] of a prefix, and behind them others."""
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=-3), prefix, own)
@@ -327,7 +309,3 @@ def _behind(prefix: Any, own: Any) -> Any:
 
 def prefix_bias(virtual: VirtualTokens) -> Float[Array, "B 1 1 P"] | None:
     return None if virtual.prefix_BP is None else key_bias(virtual.prefix_BP >= 0)
-
-
-def key_bias(valid_BL: Array) -> Float[Array, "B 1 1 L"]:
-    return jnp.where(valid_BL, 0.0, MASKED)[:, None, None, :]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.input_offset import with_offsets
-from jax_prompts.models.layers import MASKED, Embed
+from jax_prompts.models.layers import Embed, key_bias
 from jax_prompts.models.row_prompts import with_row_prompts
 from jax_prompts.models.t5gemma_config import T5GemmaConfig
 from jax_prompts.models.t5gemma_stacks import Cache, Decoder, Encoder
@@ -86,7 +86,7 @@ class T5Gemma(nn.Module):
         if prompts_QD is not None:
             x_BLD = with_row_prompts(self, x_BLD, tokens_BL, vocab_size)
         x_BLD = with_offsets(self, x_BLD, tokens_BL, vocab_size)
-        return self.encoder(x_BLD, _key_bias(tokens_BL), deterministic)
+        return self.encoder(x_BLD, key_bias(tokens_BL > 0), deterministic)
 
     def decode(
         self,
@@ -97,7 +97,7 @@ class T5Gemma(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B U C"]:
         """The decoder's output at every target position, from what `encode` made of the same `encoder_input_tokens`."""
-        cross_bias = _key_bias(encoder_input_tokens)
+        cross_bias = key_bias(encoder_input_tokens > 0)
         return self.decoder(decoder_input_tokens, encoded_BLD, cross_bias, deterministic)[0]
 
     def start_decoding(
@@ -113,7 +113,7 @@ class T5Gemma(nn.Module):
         `models/t5.py` of all arrays.
         """
         layers = self.decoder.start_cache(encoded_BLD, max_length)
-        return {"layers": layers, "cross_bias": _key_bias(encoder_input_tokens)}
+        return {"layers": layers, "cross_bias": key_bias(encoder_input_tokens > 0)}
 
     def decode_step(
         self, token_B: Int[Array, " B"], cache: Cache, position: Int[Array, ""]
@@ -123,7 +123,3 @@ class T5Gemma(nn.Module):
             token_B[:, None], None, cache["cross_bias"], True, cache["layers"], position
         )
         return self.logits(y_B1C)[:, 0], {**cache, "layers": layers}
-
-
-def _key_bias(tokens_BL: Int[Array, "B L"]) -> Float[Array, "B 1 1 L"]:
-    return jnp.where(tokens_BL > 0, 0.0, MASKED)[:, None, None, :]

@@ -13,17 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_prompts.models.layers import MASKED, MLP, Dropout, Embed, shard_batch
+from jax_prompts.models.layer_stack import layer_stack
+from jax_prompts.models.layers import MASKED, MLP, Dropout, Embed, shard_batch, written
 from jax_prompts.models.products import product
-from jax_prompts.models.remat import rematerialized
 from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
 from jax_prompts.models.t5gemma_layers import GemmaNorm, GroupedAttention, capped
 from jax_prompts.models.tuned_leaves import leaf, plus
 
 Cache = dict[str, Any]
-Biases = tuple[
-    Array, Array | None
-]  # of all keys, and what is added where a window is in force; None: it covers all
+# Of all keys, and what is added where a window is in force; None: it covers all.
+Biases = tuple[Array, Array | None]
 
 
 class EncoderLayer(nn.Module):
@@ -109,12 +108,8 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        layer = rematerialized(EncoderLayer, c.remat, static=4, scanned=c.scan_layers)
-        if c.scan_layers:
-            scanned = nn.scan(layer, in_axes=(0, *[nn.broadcast] * 2), **_common(c.encoder))
-            self.layers = scanned(c)
-        else:
-            self.layers = [layer(c) for _ in range(c.encoder.num_layers)]
+        scanned = {"__call__": (0, *[nn.broadcast] * 2)}
+        self.layers = layer_stack(EncoderLayer, c, c.num_encoder_layers, static=4, scanned=scanned)
         self.encoder_norm = GemmaNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
 
@@ -143,16 +138,8 @@ class Decoder(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.token_embedder = Embed(c.vocab_size, c.decoder.emb_dim, nn.initializers.normal(1.0))
-        layer = rematerialized(DecoderLayer, c.remat, static=8, scanned=c.scan_layers)
-        if c.scan_layers:
-            common = _common(c.decoder)
-            methods = {
-                "__call__": dict(in_axes=(0, 0, *[nn.broadcast] * 5), **common),
-                "cross_keys_values": dict(in_axes=(nn.broadcast,), **common),
-            }
-            self.layers = nn.scan(layer, methods=methods)(c)
-        else:
-            self.layers = [layer(c) for _ in range(c.decoder.num_layers)]
+        scanned = {"__call__": (0, 0, *[nn.broadcast] * 5), "cross_keys_values": (nn.broadcast,)}
+        self.layers = layer_stack(DecoderLayer, c, c.num_decoder_layers, static=8, scanned=scanned)
         self.decoder_norm = GemmaNorm(c.dtype)
         self.dropout = Dropout(c.dropout_rate)
 
@@ -203,19 +190,6 @@ class Decoder(nn.Module):
         empty = jnp.zeros(room, c.dtype)
         cross = [layer.cross_keys_values(None, encoded_BLD)[1] for layer in self.layers]
         return {"self": [(empty, empty)] * s.num_layers, "cross": cross}
-
-
-def written(past: Any, new: Any, position: Array) -> Any:
-    """Keys and values [..., M, G, K] with those of one token at `position`."""
-    return jax.tree.map(
-        lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y.astype(x.dtype), position, axis=-3), past, new
-    )
-
-
-def _common(stack: GemmaStack) -> dict[str, Any]:
-    """What every scan over layers has: parameters and caches on axis 0."""
-    return dict(variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
-                length=stack.num_layers, metadata_params={nn.PARTITION_NAME: "layers"})  # fmt: skip
 
 
 def _mlp(c: T5GemmaConfig, stack: GemmaStack) -> MLP:
