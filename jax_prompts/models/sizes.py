@@ -134,7 +134,7 @@ SIZES: dict[str, ModelConfig] = {
         mlp_activations=_GATED_GELU,
         logits_via_embedding=False,
     ),
-    # Of v1.1's form, as the models that the papers prompt; what 24 MB in bfloat16 hold: see assets/mini/README.md.
+    # Of v1.1's form, as the models that the papers prompt; what 24 MB in bfloat16 hold: see assets/mini/MODEL_CARD.md.
     "mini": T5Config(
         vocab_size=5120,
         emb_dim=256,
