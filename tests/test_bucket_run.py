@@ -21,6 +21,7 @@ QUICK = [
     "--gin_file=gin_configs/quickstart.gin",
     "--gin.Optimizer.warmup_steps=0",
     "--gin.Training.log_period=4",
+    "--gin.EVAL_SPLIT='validation[:64]'",
 ]
 STEPS = ["--gin.TRAIN_STEPS=16", "--gin.EVAL_PERIOD=4"]
 NAMES = ("prompt.safetensors", "metrics/eval.jsonl", "metrics/train.jsonl", "metrics/prompt.jsonl")

@@ -13,6 +13,7 @@ from jax_prompts.cli.arguments import parse
 from jax_prompts.cli.commands import COMMANDS
 from jax_prompts.cli.macros import read_macros
 from jax_prompts.prompts import INITIALIZERS, METHODS
+from jax_prompts.tuned import KINDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES_OF_THE_SITE = sorted((ROOT / "docs").glob("*.md"))
@@ -172,6 +173,7 @@ def test_every_method_is_on_its_pages():
         assert [file.name for file in files if f"`{file.name}`" not in page.read_text()] == [], page
     reference = (ROOT / "docs" / "reference.md").read_text().split()
     made = [f"jax_prompts.prompts.{made.__name__}" for made in (*METHODS, *INITIALIZERS)]
+    made += [f"jax_prompts.tuned.{kind.__name__}" for kind in KINDS]
     assert [name for name in made if name not in reference] == []
 
 

@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """
     bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
     rest = [arg for arg in argv if not arg.startswith("--gin.")]
-    parser = _Parser(prog="t5x", description="Soft prompts for frozen T5 models.", epilog=_SETTINGS)
+    parser = _Parser(prog="t5x", description="Soft prompts for frozen T5 and BERT models.", epilog=_SETTINGS)
     parsers = _add_commands(parser, "command", COMMANDS)
     if rest and not rest[0].startswith("-") and rest[0] not in parsers:
         parser.error(f"no command {rest[0]}; did you mean {nearest(rest[0], parsers)}?")
