@@ -10,10 +10,10 @@ import importlib.metadata
 import os
 import re
 
-from jax_prompts.data.cache_key import cache_root
 from jax_prompts.display import log
 from jax_prompts.errors import system_reason
 from jax_prompts.storage.directories import check_possible, make_directory
+from jax_prompts.storage.home import local_root
 
 _OWN = "JAX_COMPILATION_CACHE_DIR"  # who sets it has a cache of their own, or (empty) none
 _MOST_BYTES = 2 << 30  # those that were used longest ago go first
@@ -25,7 +25,7 @@ def keep_programs() -> None:
     """Has JAX, before it is imported, keep what it compiles; goes on without where nothing can be written."""
     if _OWN in os.environ:
         return
-    directory = cache_root(None) / "compiled" / f"jax-{importlib.metadata.version('jax')}"
+    directory = local_root() / "compiled" / f"jax-{importlib.metadata.version('jax')}"
     try:
         check_possible(directory)
         make_directory(directory)

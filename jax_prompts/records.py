@@ -67,9 +67,10 @@ class Records:
     @by_primary
     def truncate(self, step: int) -> None:
         """Drops what was recorded after `step`, then continues from it."""
-        for file in (self.directory / "metrics").glob("*.jsonl"):
-            kept = [line for recorded, line in _complete_lines(file) if recorded <= step]
-            files.write(file, "".join(kept))
+        with writing(self.directory):
+            for file in (self.directory / "metrics").glob("*.jsonl"):
+                kept = [line for recorded, line in _complete_lines(file) if recorded <= step]
+                files.write(file, "".join(kept))
 
     @by_primary
     def watch(self, step: int, run: TrainRun, steps: int) -> None:
@@ -81,7 +82,8 @@ class Records:
           steps: of the optimiser.
         """
         self._settings_E = hparams.of_members(run, steps)
-        self._watching = [TensorBoard(self.directory, step + 1)]
+        with writing(self.directory):
+            self._watching = [TensorBoard(self.directory, step + 1)]
         if run.training.wandb:
             self._watching.append(WeightsAndBiases(self.directory, hparams.whole(run)))
 

@@ -16,10 +16,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
-from jax_prompts.data.cache_key import local_root
 from jax_prompts.distributed.processes import barrier, primary
 from jax_prompts.errors import ConfigError, RunError, system_reason
 from jax_prompts.storage import bucket_lock, buckets
+from jax_prompts.storage.home import local_root
 from jax_prompts.storage.temporary import final_name
 
 _CHECKPOINTS, _LAST = "checkpoints", "summary.json"
@@ -100,7 +100,7 @@ class RunFolder:
             return
         with self._errors():
             for name, there in buckets.stored(self.url).items():
-                if name.startswith(_UNREAD) or name == bucket_lock.NAME or ".." in name.split("/"):
+                if name.startswith(_UNREAD) or name == bucket_lock.NAME:
                     continue
                 buckets.download(f"{self.url}/{name}", self.path / name, there)
                 self._there[name] = _stamp(self.path / name)

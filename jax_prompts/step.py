@@ -196,11 +196,6 @@ def make_step_parts(
     )
 
 
-def make_train_step(*args: Any, **settings: Any) -> Callable:
-    """`step_of` the parts of these settings, which are those of `make_step_parts`."""
-    return step_of(make_step_parts(*args, **settings))
-
-
 def step_of(parts: StepParts) -> Callable:
     """`step(tuned, opt_state, frozen, groups, dropout_key_E, numbers_E=NONE) -> (tuned, opt_state, metrics)`, whole."""
 

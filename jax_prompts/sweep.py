@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,11 +64,15 @@ class Variant:
     run: TrainRun
 
 
+MOST_MEMBERS = 10_000  # more are not spelt out: a file of a stranger may name them
+
+
 def combinations(sweep: Any, setting: str = "SWEEP") -> list[Settings]:
     """The settings of each member: every combination of a table of values, or the given ones, all of the same names.
 
     Raises:
-      ConfigError: it is neither, is empty, or names other settings for one member than for another.
+      ConfigError: it is neither, is empty, makes more than `MOST_MEMBERS`, or names other settings for one member than
+        for another.
     """
     if isinstance(sweep, dict):
         for name, values in sweep.items():
@@ -75,6 +80,10 @@ def combinations(sweep: Any, setting: str = "SWEEP") -> list[Settings]:
                 raise ConfigError(
                     f"{setting} {name!r} is {values!r}: set it to its values, such as (0.1, 0.3)"
                 )
+        if (count := math.prod(map(len, sweep.values()))) > MOST_MEMBERS:
+            raise ConfigError(
+                f"{setting} makes {count:,} combinations, over {MOST_MEMBERS:,}: give fewer values"
+            )
         rows = [dict(zip(sweep, row, strict=True)) for row in itertools.product(*sweep.values())]
     elif isinstance(sweep, tuple | list) and all(isinstance(row, dict) for row in sweep):
         rows = [dict(row) for row in sweep]

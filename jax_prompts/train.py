@@ -163,7 +163,7 @@ def _train(
         tracker = BestTracker(**progress["selection"])
         untuned_metrics = progress["untuned"]
         accumulator.sums = progress["window"]
-        stopwatch.count_on(progress["seconds"])
+        stopwatch.count_on(progress["stopwatch"])
         records.truncate(step)
         log(f"resuming at step {step}")
         best.restore(files, setup, metadata, tracker.best, best_E, tuned, step)
@@ -172,6 +172,7 @@ def _train(
         if ended and done and done["last_step"] == step:
             if step < steps:
                 log(f"PATIENCE {settings.patience} ended this run at step {step}: more steps change nothing")
+            checkpoints.close()
             return records.renamed(done, files)
         records.unfinish()
         records.watch(step, run, steps)
@@ -183,7 +184,7 @@ def _train(
     profiling = profiled(TrainStep(setup, plan), settings.profile_steps, step, records.directory)
     schedules_E = [optim.learning_rate_schedule(member.optimizer, steps) for member in setup.members_E]
     batches = make_batches(mixtures_E, setup.seeds_E.tolist(), step)
-    first, examples_here, compiling_seconds = step, 0, stopwatch.tuning_seconds
+    first = step
     stopwatch.start_steps()
     with (
         StepDisplay(step, steps) as display,
@@ -198,12 +199,13 @@ def _train(
             groups, keys_E = next(batches), dropout_keys(active.seeds, step)
             tuned, opt_state, metrics = train_step(tuned, opt_state, frozen, groups, keys_E, active.numbers)
             step, rows = step + 1, data.batch_size * len(active.members)
-            examples_here += rows
             accumulator.add(active.members, metrics)
             display.advance(step, rows)
             if step == first + 1 < steps:  # it compiled, which says nothing about the others
                 jax.block_until_ready(metrics)
-                examples_here, compiling_seconds = 0, stopwatch.tuning_seconds
+                stopwatch.compiled()
+            else:
+                stopwatch.took_step(rows)
 
             last, stopping = step == steps, stop_requested(step)
             if stopping and not last:
@@ -255,11 +257,11 @@ def _train(
                     "untuned": untuned_metrics,
                     "window": accumulator.sums,
                     "steps": steps,
-                    "seconds": stopwatch.seconds(),
+                    "stopwatch": stopwatch.state(),
                 }
                 checkpoints.save(step, *active.whole(tuned, opt_state), best_E, progress)
             if stopping and not last:
-                checkpoints.wait()
+                checkpoints.close()
                 raise Preempted(f"stopped by {stopping} at step {step}; run the same command again to resume")
     stopwatch.stop_steps()
     checkpoints.close()
@@ -285,7 +287,7 @@ def _train(
         "tuned_parameters": partition.parameter_count(setup.tuned),
         "frozen_parameters": frozen_count(frozen),
         "checkpoint_bytes": checkpoints.newest_bytes(),
-        "examples_per_second": examples_here / (stopwatch.tuning_seconds - compiling_seconds),
+        "examples_per_second": stopwatch.examples_per_second,
         "wall_seconds": stopwatch.seconds()["wall_seconds"],
         "last_step": step,
     }

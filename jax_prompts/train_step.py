@@ -29,7 +29,7 @@ _COMPILERS = 4  # at once: one of a large model takes gigabytes
 
 
 def whole_step(setup: Setup) -> Any:
-    """The jitted step of a run in one piece, `make_train_step`'s: what a compiler is asked about."""
+    """The jitted step of a run in one piece, `step_of`'s: what a compiler is asked about."""
     tuned_at, state_at = partition.shardings((setup.tuned, setup.opt_state))
     return jax.jit(
         partition.on(setup.mesh, step_of(parts_of(setup))),

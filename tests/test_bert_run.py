@@ -17,7 +17,8 @@ from jax_prompts.errors import SettingWarning
 from jax_prompts.main import main
 from jax_prompts.models.bert import BertConfig
 from jax_prompts.models.sizes import SIZES
-from jax_prompts.prompts import load_leaves, load_prompt
+from jax_prompts.prompts import load_prompt
+from jax_prompts.prompts.prompt_file import load_file as load_prompt_file
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ def test_prompt_and_classifier_are_tuned_together(tuned, folder, capsys):
     file = tuned / "prompt-0.safetensors"
     prompt_PD, metadata = load_prompt(file)
     assert prompt_PD.shape == (P, D) and metadata.labels == ("entailment", "not_entailment")
-    assert {name: array.shape for name, array in load_leaves(file)[0].items()} == {
+    assert {name: array.shape for name, array in load_prompt_file(file)[1].items()} == {
         "classifier/kernel": (D, C), "classifier/bias": (C,)
     }  # fmt: skip
 
@@ -287,7 +288,7 @@ def test_warp_learns_and_its_files_answer_alone(warp, both_heads, folder, capsys
     files = [warp / f"prompt-{member}.safetensors" for member in range(2)]
     prompt_PD, metadata = load_prompt(files[0])
     assert prompt_PD.shape == (P, D) and metadata.labels == ("good", "bad")
-    assert {name: array.shape for name, array in load_leaves(files[0])[0].items()} == {
+    assert {name: array.shape for name, array in load_prompt_file(files[0])[1].items()} == {
         "verbalizer/kernel": (D, C), "verbalizer/bias": (C,)
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from whole_steps import make_train_step
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.weights import abstract_weights, random_weights
@@ -25,7 +26,7 @@ from jax_prompts.prompts import (
     for_model,
     prompt_kind_of,
 )
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys
 
 CONFIG = T5Config(64, 16, 8, 1, 1, 4, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 MESHES = {

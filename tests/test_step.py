@@ -9,13 +9,14 @@ import numpy as np
 import optax
 import pytest
 from flax.core import meta
+from whole_steps import make_train_step
 
 from jax_prompts import optim
 from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import Base, PromptTuning, Residual, Uniform, init_members
-from jax_prompts.step import dropout_keys, loss_sums, make_train_step
+from jax_prompts.step import dropout_keys, loss_sums
 
 CONFIG = T5Config(128, 64, 4, 1, 1, 16, 128, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 P = 6

@@ -30,7 +30,7 @@ def test_a_resumed_run_counts_on_and_leaves_out_the_time_between(clock):
     first = Stopwatch()
     first.start_steps()
     clock[0] += 4
-    saved = first.seconds()
+    saved = first.state()
     clock[0] += 1000
     second = Stopwatch()
     clock[0] += 3
@@ -38,3 +38,33 @@ def test_a_resumed_run_counts_on_and_leaves_out_the_time_between(clock):
     second.start_steps()
     clock[0] += 2
     assert second.seconds() == {"tuning_seconds": 6, "wall_seconds": 9}
+
+
+def test_how_fast_steps_are_leaves_out_those_that_compiled(clock):
+    first = Stopwatch()
+    first.start_steps()
+    clock[0] += 30  # it compiles
+    first.compiled()
+    for _ in range(4):
+        clock[0] += 2
+        first.took_step(16)
+    first.stop_steps()
+    assert first.examples_per_second == 8
+    second = Stopwatch()
+    second.count_on(first.state())
+    assert second.examples_per_second == 8  # of a run that had ended when it was stopped
+    second.start_steps()
+    clock[0] += 50
+    second.compiled()
+    clock[0] += 8
+    second.took_step(64)
+    assert second.examples_per_second == 8
+    assert second.seconds()["tuning_seconds"] == 96
+
+
+def test_a_run_of_one_step_has_the_time_that_it_took(clock):
+    watch = Stopwatch()
+    watch.start_steps()
+    clock[0] += 4
+    watch.took_step(8)
+    assert watch.examples_per_second == 2

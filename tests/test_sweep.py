@@ -47,6 +47,11 @@ def test_a_table_stands_for_every_combination():
         assert not sweep.differences(variant.run, alone)
 
 
+def test_a_table_of_too_many_combinations_is_refused_before_it_is_made():
+    with pytest.raises(ConfigError, match="SWEEP makes 1,000,000,000,000 combinations, over 10,000"):
+        sweep.combinations({name: tuple(range(1000)) for name in "abcd"})
+
+
 def test_rows_name_the_settings_of_each_member():
     rows = "({'INITIALIZER': @Uniform(), 'DROPOUT_RATE': 0.0}, {'INITIALIZER': None, 'DROPOUT_RATE': 0.1})"
     run, _ = resolved(SWEEP=rows)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from whole_steps import make_train_step
 
 from jax_prompts import partition
 from jax_prompts.base_models.weights import random_weights
@@ -23,7 +24,7 @@ from jax_prompts.prompts import (
     init_members,
     prompt_kind_of,
 )
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys
 
 CONFIG = T5Config(64, 16, 2, 1, 1, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.0)
 V, P, B, E = CONFIG.vocab_size, 4, 8, 2

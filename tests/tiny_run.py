@@ -11,6 +11,7 @@ import sys
 import jax
 import numpy as np
 from flax.core import meta
+from whole_steps import make_train_step
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.weights import random_weights
@@ -22,7 +23,7 @@ from jax_prompts.data.sampler import eval_batches, train_batches
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.prompts import Base, Residual, Uniform, init_members
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys
 
 CONFIG = T5Config(64, 16, 2, 1, 1, 8, 32, ("gelu", "linear"), logits_via_embedding=False)
 PROMPT = np.arange(64, 67, dtype=np.int32)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jax_prompts.base_models.open import open_model, recorded_vocabulary
+from jax_prompts.base_models.open import open_model
 from jax_prompts.base_models.token_ids import check_tokenizer_class, check_unknown
 from jax_prompts.config import BaseModel
 from jax_prompts.data.vocabularies.byte_level import is_bytes
@@ -59,13 +59,21 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
     if found is not None:
         check_unknown(found.described, path, vocabulary.unk_id)
         check_tokenizer_class(found.described, path)
-    recorded = recorded_vocabulary(base.checkpoint) if base.checkpoint is not None else None
-    if recorded is not None and recorded != vocabulary.fingerprint:
+        recorded = _recorded_vocabulary(found.described)
+    else:
+        recorded = None
+    if recorded not in (None, vocabulary.fingerprint):
         raise ConfigError(
             f"{path} is vocabulary {vocabulary.fingerprint} and {base.checkpoint} was converted with {recorded}: "
             "set VOCABULARY to that one, or to None"
         )
     return vocabulary
+
+
+def _recorded_vocabulary(described: dict[str, Any]) -> str | None:
+    """The fingerprint of the vocabulary that a converted model was made with; None where none is recorded."""
+    recorded = described.get("vocabulary") if "architecture" in described else None
+    return recorded.get("fingerprint") if isinstance(recorded, dict) else None
 
 
 def read_vocabulary(path: str, config: ModelConfig) -> Vocabulary | WordPiece:

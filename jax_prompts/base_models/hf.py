@@ -63,7 +63,7 @@ def _open_shards(
 def _open_flax(path: pathlib.Path) -> ArraySource:
     try:
         leaves = flax.traverse_util.flatten_dict(read_tree(MappedFile(path)), sep="/")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, AssertionError) as error:
         raise RunError(f"{path} cannot be read as Flax's msgpack: {first_line(error)}") from error
     others = [name for name, array in leaves.items() if not isinstance(array, LazyArray)]
     if others:

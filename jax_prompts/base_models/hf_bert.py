@@ -99,5 +99,5 @@ def sizes(arrays: ArraySource, described: dict[str, Any]) -> BertConfig:
             max_length=arrays["position_embedding"].shape[0],
             segments=arrays["segment_embedding"].shape[0],
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError) as error:
         raise RunError(f"its arrays and config.json are not a BERT's ({error})") from error

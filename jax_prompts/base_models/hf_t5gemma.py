@@ -155,7 +155,7 @@ def _stack(name: str, arrays: ArraySource, settings: dict[str, Any]) -> GemmaSta
     if missing := [path for path in paths.values() if path not in arrays]:
         raise RunError(f"it has no {missing[0]}: it is no whole T5Gemma; copy it again")
     shapes = {part: arrays[path].shape for part, path in paths.items()}
-    if head_dim % 2 or any(len(shape) != 2 for shape in shapes.values()):
+    if head_dim % 2 or any(len(shape) != 2 or 0 in shape for shape in shapes.values()):
         raise RunError(f"its {name}'s arrays are not a T5Gemma's ({shapes}, heads of {head_dim})")
     found = {
         "vocab_size": shapes["embedding"][0],

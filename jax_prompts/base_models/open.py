@@ -117,14 +117,6 @@ def locate(path: str) -> str:
     return hub.download(path) if scheme == "hf" else path
 
 
-def recorded_vocabulary(path: str) -> str | None:
-    """The fingerprint of the vocabulary that a converted model was made with; None where none is recorded."""
-    config = pathlib.Path(resolve_asset(path)) / "config.json"
-    described = read_object(config) if config.is_file() else {}
-    recorded = described.get("vocabulary") if "architecture" in described else None
-    return recorded.get("fingerprint") if isinstance(recorded, dict) else None
-
-
 def find_vocabulary(path: str) -> str | None:
     """Path of the vocabulary file in a directory; none is looked for in a bucket.
 

@@ -137,7 +137,7 @@ def t5_config(
             relpos_in_layers=in_layers,
         )
         return config if mlp_activations else _as_public(config)
-    except (KeyError, ValueError) as error:
+    except (LookupError, ValueError, ZeroDivisionError) as error:
         raise RunError(f"its arrays are not a T5's ({error})") from error
 
 

@@ -107,7 +107,7 @@ def _legacy_model(path: str, name: str, file: MappedFile) -> ArraySource:
     try:
         target = _target(read_tree(file))
         leaves = flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_placeholder)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise _not_whole(name, error) from error
     return _with_those_outside(path, "target.", leaves)
 
@@ -120,7 +120,7 @@ def _legacy_slots(path: str, name: str, file: MappedFile) -> tuple[int, ArraySou
         )
         step = state.get("step", 0)
         step = int(np.asarray(step[...] if isinstance(step, LazyArray) else step))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise _not_whole(name, error) from error
     return (step, _with_those_outside(path, _SLOTS, leaves)) if leaves else None
 

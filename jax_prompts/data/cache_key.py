@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError, system_reason
 from jax_prompts.storage.directories import check_possible
-from jax_prompts.storage.home import local_path, with_home
+from jax_prompts.storage.home import local_root, with_home
 from jax_prompts.storage.remote import is_remote
 
 FORMAT = 3  # raise it when a change in cache.py or fill.py makes other tokens or other files
@@ -54,13 +53,6 @@ def cache_root(cache_dir: str | None) -> pathlib.Path:
     if is_remote(cache_dir):
         return local_root() / "buckets" / hashlib.sha256(cache_dir.rstrip("/").encode()).hexdigest()[:12]
     return pathlib.Path(with_home(cache_dir).removeprefix("file://"))
-
-
-def local_root() -> pathlib.Path:
-    """`$JAX_PROMPTS_CACHE`, else `~/.cache/jax_prompts`. Raises ConfigError for a URL."""
-    return local_path(
-        with_home(os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"), "JAX_PROMPTS_CACHE"
-    )
 
 
 def check_cache_dir(cache_dir: str | None) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jax_prompts.config import Data
-from jax_prompts.data.cache_key import digest, local_root
+from jax_prompts.data.cache_key import digest
 from jax_prompts.errors import ConfigError
 from jax_prompts.storage import buckets, copies
+from jax_prompts.storage.home import local_root
 from jax_prompts.storage.remote import is_remote
 
 

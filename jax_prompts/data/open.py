@@ -14,11 +14,12 @@ from collections.abc import Callable
 from jax_prompts.config import Data
 from jax_prompts.data import cache_bucket, data_dir
 from jax_prompts.data.cache import TokenCache, Unusable
-from jax_prompts.data.cache_key import Directory, cache_directory, check_cache_dir, local_root
+from jax_prompts.data.cache_key import Directory, cache_directory, check_cache_dir
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.display import log
 from jax_prompts.errors import RunError
+from jax_prompts.storage.home import local_root
 
 
 def open_caches(data: Data, split: str, vocabulary: Vocabulary | WordPiece) -> list[tuple[float, TokenCache]]:

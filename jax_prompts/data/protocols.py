@@ -127,14 +127,14 @@ def check(data: Data) -> None:
         raise ConfigError(f"SUBSET_SEED is {data.subset_seed}; it must be at least 0")
 
 
-def torch_order(count: int, first: int | None = None, seed: int = 42) -> Int[np.ndarray, " N"]:
-    """The `first` (None: all) numbers of PyTorch's `randperm(count)` on the CPU, its generator seeded with `seed`.
+def torch_order(count: int, first: int | None = None) -> Int[np.ndarray, " N"]:
+    """The `first` (None: all) numbers of PyTorch's `randperm(count)` on the CPU, its generator seeded with 42.
 
     It is Fisher and Yates' shuffle on the numbers of a Mersenne Twister, which NumPy's `RandomState` is as well:
     seeded alike, and its stream frozen.
     """
     order = list(range(count))
-    draws = np.random.RandomState(seed).randint(0, 2**32, count, np.uint32).tolist()
+    draws = np.random.RandomState(42).randint(0, 2**32, count, np.uint32).tolist()
     for place, draw in enumerate(draws[:first]):
         other = place + draw % (count - place)
         order[place], order[other] = order[other], order[place]

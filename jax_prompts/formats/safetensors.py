@@ -33,6 +33,7 @@ _TYPES: dict[str, Any] = {
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 _DTYPES = {name: np.dtype(kind) for name, kind in _TYPES.items()}
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -44,10 +45,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:
     """
     try:
         file = MappedFile(path)
-        (length,) = struct.unpack_from("<Q", file.bytes)
-        if length > min(_MAX_HEADER_BYTES, file.size - 8):
-            raise ValueError(f"a header of {length:,} bytes in a file of {file.size:,}")
-        header = json.loads(file.bytes[8 : 8 + length])
+        header, length = _header_of(file)
         header.pop("__metadata__", None)
         entries = sorted((*checked_shape(entry["data_offsets"]), name) for name, entry in header.items())
         ends = [0, *(end for _, end, _ in entries)]
@@ -60,9 +58,23 @@ def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:
                 raise ValueError(f"{name} {list(shape)} does not fill its {end - begin:,} bytes")
             arrays[name] = file.array(dtype, shape, 8 + length + begin)
         return arrays
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+    except _UNREADABLE as error:
         reason = first_line(error)
         raise RunError(f"{path} cannot be read as safetensors: {reason}") from error
+
+
+def metadata_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts in a file's header, but for its checksum; what is no text is left out.
+
+    Raises:
+      RunError: it cannot be read.
+    """
+    try:
+        found = _header_of(MappedFile(path))[0].get("__metadata__")
+    except _UNREADABLE as error:
+        raise RunError(f"{path} cannot be read as safetensors: {first_line(error)}") from error
+    texts = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in texts if isinstance(text, str) and name != CHECKSUM}
 
 
 def write_safetensors(path: pathlib.Path, arrays: ArraySource) -> None:
@@ -101,6 +113,17 @@ def is_whole(source: pathlib.Path | bytes) -> bool | None:
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
     return None if written is None else written == f"{checksum:08x}"
+
+
+def _header_of(file: MappedFile) -> tuple[Any, int]:
+    """The header, and its length in bytes."""
+    (length,) = struct.unpack_from("<Q", file.bytes)
+    if length > min(_MAX_HEADER_BYTES, file.size - 8):
+        raise ValueError(f"a header of {length:,} bytes in a file of {file.size:,}")
+    header = json.loads(file.bytes[8 : 8 + length])
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    return header, length
 
 
 def _write(file: BinaryIO, arrays: ArraySource, metadata: Mapping[str, str]) -> None:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from jax_prompts.data.cache_key import local_root
 from jax_prompts.errors import ConfigError, system_reason
 from jax_prompts.inference.output import Output, Row, partial_output, write_errors
 from jax_prompts.storage import buckets
+from jax_prompts.storage.home import local_root
 
 _SECONDS = 300.0  # between two times that the partial file is written
 _PARTS = (".partial", ".partial.json")

@@ -19,7 +19,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Decoding
 from jax_prompts.data.cache import TokenCache, digests
 from jax_prompts.data.layout import SpecialTokens, text_length
-from jax_prompts.data.vocabularies.sentencepiece import SENTINEL
+from jax_prompts.data.vocabularies.sentencepiece import behind_sentinel
 from jax_prompts.display import LineDisplay, log
 from jax_prompts.distributed import global_arrays
 from jax_prompts.evaluate import Evaluation
@@ -180,7 +180,7 @@ class SplitAnswers:
 
     def _read(self, ids_U: Int[np.ndarray, " U"]) -> str:
         text = self.opened.vocabulary.decode(ids_U)
-        return text.removeprefix(SENTINEL).lstrip() if self.run.data.sentinel else text
+        return behind_sentinel(text) if self.run.data.sentinel else text
 
     @property
     def _inputs_length(self) -> int:

@@ -12,7 +12,6 @@ import pathlib
 import re
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts.base_models import hf_t5
@@ -20,7 +19,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import open_safetensors
 from jax_prompts.formats.torch_bin import open_bin
-from jax_prompts.interop.imported import NO_PROMPT, ImportedPrompt, as_finite, check_file
+from jax_prompts.interop.imported import NO_PROMPT, ImportedPrompt, Leaves, as_leaf, check_file, put
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.storage.json_file import read_object
 
@@ -77,10 +76,10 @@ def read(folder: pathlib.Path, described: dict[str, Any]) -> ImportedPrompt:
     if not isinstance(scaling, int | float) or not abs(scaling) <= 1e9:
         raise ConfigError(f"{folder} has scaling {scaling!r:.40}: only a number is read")
     _check_head(folder)
-    leaves: dict[str, np.ndarray] = {}
+    leaves: Leaves = {}
     for name, array in _open(folder).items():
         path, numbers = _leaf(folder, name, array)
-        leaves[path] = numbers * np.float32(scaling) if "/up/" in path else numbers
+        put(folder, leaves, path, numbers * np.float32(scaling) if "/up/" in path else numbers)
     if not leaves:
         raise RunError(f"{folder} holds no tensors: use another adapter")
     widths = [leaf.shape[0] for path, leaf in leaves.items() if path.endswith("down/bias")]
@@ -104,10 +103,8 @@ def _leaf(folder: pathlib.Path, name: str, array: Any) -> tuple[str, np.ndarray]
             "are read"
         )
     axes = 2 if found[3] == "weight" else 1
-    if len(array.shape) != axes or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
-        raise RunError(f"{folder}: {name} is {array.dtype} {list(array.shape)}, no adapter's numbers")
     part, kind = found[2].removesuffix(".0"), "kernel" if axes == 2 else "bias"
-    return f"{sublayer}/adapter/{part}/{kind}", as_finite(folder, array[...]).T
+    return f"{sublayer}/adapter/{part}/{kind}", as_leaf(folder, name, array, axes).T
 
 
 def _open(folder: pathlib.Path) -> ArraySource:

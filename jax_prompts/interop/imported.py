@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, RunError, system_reason
+from jax_prompts.formats.arrays import LazyArray
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import MAX_BYTES
 
+Leaves = dict[str, np.ndarray]
 NO_PROMPT = np.zeros((0, 0), np.float32)
 
 
@@ -58,6 +60,25 @@ def as_prompt(path: pathlib.Path, array: np.ndarray) -> Float[np.ndarray, "P D"]
     if array.ndim != 2 or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
         raise RunError(f"{path} holds {array.dtype} {list(array.shape)}, not a prompt [P, D] of floats")
     return as_finite(path, array)
+
+
+def as_leaf(folder: pathlib.Path, name: str, array: LazyArray | np.ndarray, axes: int) -> np.ndarray:
+    """The numbers of a tensor of an adapter, in float32.
+
+    Raises:
+      RunError: it has another number of axes, is empty, or holds what is no finite number.
+    """
+    if len(array.shape) != axes or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
+        raise RunError(f"{folder}: {name} is {array.dtype} {list(array.shape)}, no adapter's numbers")
+    return as_finite(folder, array[...])
+
+
+def put(folder: pathlib.Path, leaves: Leaves, path: str, leaf: np.ndarray) -> None:
+    """Adds a leaf. Raises RunError where another tensor stands for it already: two adapters lie in one file, or names
+    have PEFT's prefix and have not."""
+    if path in leaves:
+        raise RunError(f"{folder} holds two tensors of {path}: use another adapter")
+    leaves[path] = leaf
 
 
 def as_finite(path: pathlib.Path, array: np.ndarray) -> Float[np.ndarray, "..."]:

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Float
 
-from jax_prompts.errors import RunError, first_line
+from jax_prompts.errors import RunError, first_line, system_reason
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.storage import files
@@ -17,11 +17,18 @@ MAGIC = b"\x93NUMPY"
 
 
 def is_array(path: pathlib.Path) -> bool:
-    """Whether this is a file in NumPy's format; the original code writes some without `.npy`."""
+    """Whether this is a file in NumPy's format; the original code writes some without `.npy`.
+
+    Raises:
+      RunError: it cannot be read.
+    """
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {system_reason(error)}") from error
 
 
 def read_array(path: pathlib.Path) -> ImportedPrompt:

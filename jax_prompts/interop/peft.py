@@ -1,4 +1,5 @@
-"""Adapters of Hugging Face PEFT: a folder with `adapter_config.json` and the tensor `prompt_embeddings`.
+"""Adapters of Hugging Face PEFT: a folder with `adapter_config.json`, and in `adapter_model.safetensors` a prompt, the
+tensor `prompt_embeddings`, or leaves of the model (`interop/peft_leaves.py`, `interop/adapter_hub.py`).
 
 For its prompt tuning, its P-Tuning and its prefix tuning (`interop/peft_prefix.py`) PEFT keeps the folded prompt. On
 encoder-decoder models it stores 2P rows of the first two unless told otherwise (`num_transformer_submodules`), of which
@@ -14,17 +15,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
 from jaxtyping import Float
 
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
-from jax_prompts.formats.safetensors import CHECKSUM, open_safetensors, to_bytes
+from jax_prompts.formats.safetensors import metadata_of, open_safetensors, to_bytes
 from jax_prompts.formats.torch_bin import open_bin
 from jax_prompts.interop import adapter_hub, peft_dept, peft_leaves, peft_multitask, peft_prefix
 from jax_prompts.interop.imported import ImportedPrompt, as_prompt, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import metadata_text, parse_metadata, settings_of
+from jax_prompts.storage.json_file import read_object
 from jax_prompts.tuned.dept import DePT
 
 CONFIG = "adapter_config.json"
@@ -57,7 +58,8 @@ def read_adapter(folder: pathlib.Path, task: int | None = None) -> ImportedPromp
       ConfigError: an adapter of another kind, or of a model that has the prompt elsewhere; a task that it has not.
       RunError: a damaged file, or files that contradict each other.
     """
-    config = _read_config(folder / CONFIG)
+    check_file(folder / CONFIG, _MAX_CONFIG_BYTES)
+    config = read_object(folder / CONFIG)
     if adapter_hub.is_ours(config):
         return adapter_hub.read(folder, config)
     kind, task_type = config.get("peft_type"), config.get("task_type")
@@ -149,17 +151,6 @@ PROMPT_TUNING: dict[str, Any] = {
 }
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    check_file(path, _MAX_CONFIG_BYTES)
-    try:
-        config = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is not JSON: use another adapter") from error
-    if not isinstance(config, dict):
-        raise RunError(f"{path} holds no settings: use another adapter")
-    return config
-
-
 def _open(folder: pathlib.Path) -> tuple[ArraySource, dict[str, str]]:
     """The arrays, and the file's metadata."""
     path = folder / WEIGHTS
@@ -169,8 +160,7 @@ def _open(folder: pathlib.Path) -> tuple[ArraySource, dict[str, str]]:
         return open_bin(path), {}
     check_file(path)
     arrays = open_safetensors(path)
-    text = safetensors.safe_open(path, framework="np").metadata() or {}
-    return arrays, {name: value for name, value in text.items() if name not in ("format", CHECKSUM)}
+    return arrays, {name: text for name, text in metadata_of(path).items() if name != "format"}
 
 
 def _length(folder: pathlib.Path, config: dict[str, Any], stored: np.ndarray) -> int:

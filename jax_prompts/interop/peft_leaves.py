@@ -14,18 +14,23 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jax_prompts.base_models import hf_t5
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
-from jax_prompts.interop.imported import NO_PROMPT, ImportedPrompt, as_finite
+from jax_prompts.interop.imported import (
+    NO_PROMPT,
+    ImportedPrompt,
+    Leaves,
+    as_finite,
+    as_leaf,
+    put,
+)
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import parse_metadata
 
 TYPES = ("LORA", "IA3")
-Leaves = dict[str, np.ndarray]
 
 PREFIX = "base_model.model."
 _STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base model's own weights
@@ -87,11 +92,11 @@ def _pairs(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) ->
         end = next((end for end in _ENDS if name.endswith(end)), None)
         module = name.removeprefix(PREFIX).removesuffix(end or "")
         path = _place(folder, name, module, known=end is not None)
-        numbers = _floats(folder, name, array, 1 if end == ".lora_B.bias" else 2)
+        numbers = as_leaf(folder, name, array, 1 if end == ".lora_B.bias" else 2)
         rank = len(numbers) if end == ".lora_A.weight" else numbers.shape[-1]
         if end == ".lora_A.weight" and rank not in ranks:
             raise RunError(f"{folder}: {name} has rank {rank}, and adapter_config.json says {sorted(ranks)}")
-        _put(folder, leaves, f"{path}/{_ENDS[end or '']}", numbers.T)
+        put(folder, leaves, f"{path}/{_ENDS[end or '']}", numbers.T)
     for path in {path.rpartition("/")[0] for path in leaves}:
         a, b = leaves.get(f"{path}/lora_a"), leaves.get(f"{path}/lora_b")
         if a is None or b is None or a.shape[1] != b.shape[0]:
@@ -112,19 +117,12 @@ def _scales(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) -
     for name, array in arrays.items():
         module = name.removeprefix(PREFIX).removesuffix(".ia3_l")
         path = _place(folder, name, module, known=name.endswith(".ia3_l"))
-        numbers = _floats(folder, name, array, 2)
+        numbers = as_leaf(folder, name, array, 2)
         if 1 not in numbers.shape:
             raise RunError(f"{folder}: {name} is {list(numbers.shape)}, neither a row nor a column")
         end = "scale" if numbers.shape[1] == 1 else "input_scale"
-        _put(folder, leaves, f"{path}/{end}", numbers.reshape(-1))
+        put(folder, leaves, f"{path}/{end}", numbers.reshape(-1))
     return leaves
-
-
-def _put(folder: pathlib.Path, leaves: Leaves, path: str, leaf: np.ndarray) -> None:
-    """Raises RunError where another tensor stands for the same leaf already: names may have PEFT's prefix or not."""
-    if path in leaves:
-        raise RunError(f"{folder} holds two tensors of {path}: use another adapter")
-    leaves[path] = leaf
 
 
 def _place(folder: pathlib.Path, name: str, module: str, *, known: bool) -> str:
@@ -136,12 +134,6 @@ def _place(folder: pathlib.Path, name: str, module: str, *, known: bool) -> str:
             "projections are read"
         )
     return path
-
-
-def _floats(folder: pathlib.Path, name: str, array: Any, axes: int) -> np.ndarray:
-    if len(array.shape) != axes or 0 in array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
-        raise RunError(f"{folder}: {name} is {array.dtype} {list(array.shape)}, no adapter's numbers")
-    return as_finite(folder, array[...])
 
 
 def _ranks(folder: pathlib.Path, config: dict[str, Any]) -> set[int]:

@@ -21,7 +21,7 @@ from jax_prompts.prompts.lstm import LSTMPrompt
 from jax_prompts.prompts.mpt import MPT
 from jax_prompts.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from jax_prompts.prompts.per_layer import PerLayer, for_model, prompt_kind_of
-from jax_prompts.prompts.prompt_file import PromptMetadata, load_leaves, load_prompt, save_prompt
+from jax_prompts.prompts.prompt_file import PromptMetadata, load_prompt, save_prompt
 from jax_prompts.prompts.prompt_tuning import PromptTuning
 from jax_prompts.prompts.residual import Residual
 from jax_prompts.prompts.superpos import SuperPos
@@ -44,7 +44,6 @@ __all__ = [
     "fold",
     "for_model",
     "init_members",
-    "load_leaves",
     "load_prompt",
     "prompt_kind_of",
     "save_prompt",

@@ -217,16 +217,6 @@ def check_fits(
             )
 
 
-def load_leaves(path: PathOrUrl) -> tuple[Leaves, PromptMetadata]:
-    """The arrays that were tuned inside the model, by name (none beside most prompts), and the file's metadata.
-
-    Raises:
-      ConfigError, RunError: as `load_prompt`.
-    """
-    _, leaves, metadata = load_file(path)
-    return leaves, metadata
-
-
 def load_file(path: PathOrUrl) -> tuple[Float[np.ndarray, "P D"], Leaves, PromptMetadata]:
     """The prompt, of no rows where there is none, the arrays that were tuned inside the model by name, and metadata.
 

@@ -8,12 +8,11 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jax_prompts import records
 from jax_prompts.errors import RunError, printable
 from jax_prompts.report import limits
 from jax_prompts.report.series import member_summary, short_names
 from jax_prompts.results.find import Found
-from jax_prompts.results.run_files import RunFiles
+from jax_prompts.results.run_files import RunFiles, prediction_rows
 from jax_prompts.storage import json_text
 
 ENSEMBLE = "ensemble"
@@ -83,34 +82,17 @@ def read_answers(found: Found, problems: list[str]) -> tuple[list[Answered], lis
 
 def _reader() -> Callable[[_File], Answered]:
     """Reads files of predictions, each once for the members that follow each other."""
-    rows = functools.lru_cache(maxsize=_FILES)(lambda file: list(rows_of(file)))
+    rows = functools.lru_cache(maxsize=_FILES)(lambda file: list(prediction_rows(file)))
 
     def read(each: _File) -> Answered:
-        own = [row for row in rows(each.file) if each.member is None or row.get("member") == each.member]
+        try:
+            whole = rows(each.file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{each.file} is gone: start the command again") from error
+        own = [row for row in whole if each.member is None or row.get("member") == each.member]
         return Answered(each.run, each.who, each.task, each.when, own)
 
     return read
-
-
-def rows_of(file: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Rows of a file of predictions that were written whole.
-
-    Raises:
-      RunError: it cannot be read, or a row is none that a run wrote.
-    """
-    try:
-        text = records.read_file(file).decode(errors="replace")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(f"{file} is gone: start the command again") from error
-    for line in text.split("\n")[:-1]:
-        try:
-            row = json_text.loads(line)
-            if isinstance(row, dict) and "prediction" in row:
-                yield {**row, "index": row.get("index") if isinstance(row.get("index"), int) else 0}
-                continue
-        except (ValueError, RecursionError):
-            pass
-        raise RunError(f"{file} holds a row that no run has written: {line[:80]!r}; remove that row")
 
 
 def _of_runs(runs: Sequence[RunFiles], problems: list[str]) -> Iterator[_File]:

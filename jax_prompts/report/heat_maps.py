@@ -16,7 +16,7 @@ from jax_prompts.report import limits, theme
 from jax_prompts.report.parts import Figure, Row, Section, View
 from jax_prompts.report.series import short_names, shortened
 
-_SVG = 48  # positions: a larger map is drawn on a canvas
+SVG = 48  # positions: a larger map is drawn on a canvas
 
 
 def section(files: Sequence[pathlib.Path], problems: list[str]) -> Section | None:
@@ -33,7 +33,7 @@ def section(files: Sequence[pathlib.Path], problems: list[str]) -> Section | Non
             continue
         shortest |= len(prompt_PD) > limits.POSITIONS
         rows = rows_of(prompt_PD[: limits.POSITIONS])
-        views.append(View((shortened(name),), chart(rows, name), rows, canvas=len(rows) > _SVG))
+        views.append(View((shortened(name),), chart(rows, name), rows, canvas=len(rows) > SVG))
     remarks = []
     if len(files) > limits.HEAT_MAPS:
         remarks.append(f"Heat maps are drawn of {limits.HEAT_MAPS} of {len(files):,} prompts.")

@@ -26,7 +26,12 @@ def similarity(study: Study, id: str) -> Iterator[Figure]:
         cosine_PP = np.array(prompt["positions"], float)[: limits.POSITIONS, : limits.POSITIONS]
         rows = heat_maps.rows_of_cosines(cosine_PP)
         views.append(
-            View((shortened(prompt["name"]),), heat_maps.chart(rows, prompt["name"]), rows, len(rows) > 48)
+            View(
+                (shortened(prompt["name"]),),
+                heat_maps.chart(rows, prompt["name"]),
+                rows,
+                len(rows) > heat_maps.SVG,
+            )
         )
     caption = "Cosine between the vectors of every two positions of a prompt."
     if views:

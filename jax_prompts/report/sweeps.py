@@ -65,9 +65,7 @@ def lines_of(series: Sequence[Series], axis: Axis) -> dict[str, dict[str, list[R
     groups: dict[tuple[str, Any], list[Series]] = {}
     for each in series:
         if is_number(value_of(each.settings, axis.setting)) and each.scores:
-            key = frozenset(
-                pair for pair in without_seeds(each.settings) if not _follows(pair[0], axis, each)
-            )
+            key = frozenset(pair for pair in without_seeds(each.settings) if not _follows(pair[0], axis))
             groups.setdefault((" · ".join(filter(None, (each.scope, each.task))), key), []).append(each)
     found: dict[str, dict[str, list[Row]]] = {}
     for of in dict.fromkeys(of for of, _ in groups):
@@ -82,7 +80,7 @@ def lines_of(series: Sequence[Series], axis: Axis) -> dict[str, dict[str, list[R
     return found
 
 
-def _follows(name: str, axis: Axis, series: Series) -> bool:
+def _follows(name: str, axis: Axis) -> bool:
     """Whether a setting is the axis's, or of a class whose length the macro is."""
     own = name in (axis.setting, *axis.fields)
     return own or (axis.setting == "PROMPT_LENGTH" and name.endswith(".length"))
@@ -113,9 +111,7 @@ def _names(firsts: Sequence[Series], axis: Axis) -> list[str]:
     """What sets lines apart: the settings in which they differ, else the name of the first run."""
     if len(firsts) == 1:
         return ["all runs"]
-    names = [
-        name for name in differing([each.settings for each in firsts]) if not _follows(name, axis, firsts[0])
-    ]
+    names = [name for name in differing([each.settings for each in firsts]) if not _follows(name, axis)]
     macros = [name for name in names if "." not in name]
     short = [
         ", ".join(f"{name}={each.settings[name]}" for name in (macros or names)[:3] if name in each.settings)

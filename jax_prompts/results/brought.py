@@ -7,10 +7,10 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from jax_prompts.data.cache_key import local_root
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.storage import buckets, copies
+from jax_prompts.storage.home import local_root
 from jax_prompts.storage.remote import is_remote
 
 _FILE = re.compile(r".*\.(safetensors|json)")

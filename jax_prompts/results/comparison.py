@@ -21,7 +21,6 @@ from jax_prompts.results.settings import differing, resolved, short_names, value
 from jax_prompts.results.significance import Marks, compared
 
 Said = dict[str, Any]
-ORDERS = ("score", "test", "seconds", "parameters", "name", "given")
 _NOTHING = (1,)  # sorted behind all that has a value
 
 
@@ -30,7 +29,8 @@ def compare(found: Sequence[Found], *, sort: str = "score", limit: int = 50, pai
 
     Args:
       found: what each of the directories holds, in the order in which they were named.
-      sort: how lines of one task are ordered: one of `ORDERS`, or the name of a setting.
+      sort: how lines of one task are ordered: `score`, `test`, `seconds`, `parameters`, `name`, `given`, or the name of
+        a setting.
       limit: the first lines of each task, of which predictions are read: for intervals and tests.
       pairs: whether every pair is tested, not only each with the first that was named of its task.
 

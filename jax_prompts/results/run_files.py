@@ -70,8 +70,9 @@ class RunFiles:
     def lines(self, name: str) -> list[Line]:
         """Whole lines of metrics/NAME.jsonl in order, each with its `step`; none where there is no such file.
 
-        `train` and `eval` are the run's curves, `prompt` says of each evaluated prompt its `rank`, `entropy_rank`
-        and a rank probe's `positive_diagonal` and `negative_diagonal`, `seconds` how long steps took until then.
+        `train` and `eval` are the run's curves, `prompt` says of each evaluated prompt its `rank`, `entropy_rank`,
+        `norm`, `similarity`, and a rank probe's `positive_diagonal` and `negative_diagonal`, `seconds`
+        how long steps took until then.
 
         Raises:
           RunError: a line that no run wrote.

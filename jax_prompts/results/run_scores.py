@@ -22,9 +22,7 @@ from jax_prompts.results.scored import (
 )
 from jax_prompts.results.settings import value_of, with_own
 from jax_prompts.scoring.best_tracker import BestTracker
-from jax_prompts.sweep import alike, without_seed
-
-MOST_MEMBERS = 10_000  # that a line is made for before they are seen
+from jax_prompts.sweep import MOST_MEMBERS, alike, without_seed
 
 
 def of_run(run: RunFiles) -> list[Scored]:

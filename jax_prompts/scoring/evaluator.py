@@ -18,7 +18,7 @@ from jax_prompts.base_models.build import Model
 from jax_prompts.config import Data, Decoding
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import Batch, RaggedTokens, SpecialTokens, decoder_arrays, text_length
-from jax_prompts.data.vocabularies.sentencepiece import SENTINEL, Vocabulary
+from jax_prompts.data.vocabularies.sentencepiece import Vocabulary, behind_sentinel
 from jax_prompts.data.vocabularies.wordpiece import WordPiece
 from jax_prompts.errors import ConfigError
 from jax_prompts.inference.predict import (
@@ -278,7 +278,7 @@ class Evaluator:
     def _read(self, ids_U: Int[np.ndarray, " U"]) -> str:
         """An answer as it is scored."""
         text = self.vocabulary.decode(ids_U)
-        return text.removeprefix(SENTINEL).lstrip() if self.data.sentinel else text
+        return behind_sentinel(text) if self.data.sentinel else text
 
     @functools.cached_property
     def task_evaluators(self) -> dict[str, TaskEvaluator]:

@@ -58,6 +58,8 @@ def be_patient() -> None:
 def stored(folder: str) -> dict[str, Stored]:
     """All objects below a folder's URL, by their path in it; none where there is no such folder.
 
+    Left out is what no path in a folder can name, such as `//x` or `../x`, which a copy would write elsewhere.
+
     Raises:
       OSError: it cannot be listed.
     """
@@ -66,12 +68,18 @@ def stored(folder: str) -> dict[str, Stored]:
         root = path.rstrip("/") + "/"
         found = fs.find(root, detail=True)
         return {
-            name.removeprefix(root): _stored(facts)
+            below: _stored(facts)
             for name, facts in sorted(found.items())
-            if facts["type"] == "file" and name.startswith(root) and not name.endswith("/")
+            if facts["type"] == "file"
+            and name.startswith(root)
+            and _is_path(below := name.removeprefix(root))
         }
 
     return patiently(folder, find)
+
+
+def _is_path(name: str) -> bool:
+    return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
 
 
 def _stored(facts: dict[str, Any]) -> Stored:

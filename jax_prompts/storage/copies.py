@@ -41,7 +41,7 @@ def update(url: str, found: Mapping[str, buckets.Stored], folder: pathlib.Path) 
       folder: on this machine; a table of versions lies beside it.
 
     Raises:
-      ConfigError, RunError: a file cannot be read, has a name that leads elsewhere, or cannot be written.
+      ConfigError, RunError: a file cannot be read or written.
     """
     here = versions(folder)
     new = {name: there for name, there in found.items() if not _is_here(folder / name, there, here.get(name))}
@@ -73,8 +73,6 @@ def _is_here(file: pathlib.Path, there: buckets.Stored, version: str | None) -> 
 
 
 def _copy(url: str, file: pathlib.Path, there: buckets.Stored) -> None:
-    if ".." in file.parts:
-        raise RunError(f"{url} has a name that leads out of its folder: rename it")
     try:
         buckets.download(url, file, there)
     except OSError as error:

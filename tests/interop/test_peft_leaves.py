@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 from jax_prompts.base_models import hf_t5
 from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.interop.exchange import convert_prompt, export_prompt
-from jax_prompts.prompts import PromptMetadata, load_leaves, load_prompt, save_prompt
+from jax_prompts.prompts import PromptMetadata, load_prompt, save_prompt
+from jax_prompts.prompts.prompt_file import load_file as load_prompt_file
 
 I, O, R = 6, 4, 2
 DRAW = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def adapter(folder, config, tensors):
 def read(tmp_path, config, tensors):
     source = adapter(tmp_path / "a", config, tensors)
     found = convert_prompt(source, str(tmp_path / "a.safetensors"))
-    return found, *load_leaves(tmp_path / "a.safetensors")
+    return found, *load_prompt_file(tmp_path / "a.safetensors")[1:]
 
 
 def test_every_projection_has_one_name_here_and_there():
@@ -122,7 +123,7 @@ def test_lora_goes_out_with_the_rank_of_each(tmp_path):
     )
     assert (found["peft_type"], found["leaves"], config["base_model_name_or_path"]) == ("LORA", 6, "b")
     convert_prompt(str(tmp_path / "a"), str(tmp_path / "again.safetensors"))
-    again, about = load_leaves(tmp_path / "again.safetensors")
+    _, again, about = load_prompt_file(tmp_path / "again.safetensors")
     assert about == metadata and again.keys() == leaves.keys()
     for path, leaf in leaves.items():
         np.testing.assert_array_equal(again[path], leaf)
@@ -180,7 +181,7 @@ REFUSED = [
     (LORA | {"alpha_pattern": {"(a+)+b": 1}}, {}, ConfigError, r"alpha_pattern '\(a\+\)\+b'"),
     (LORA | {"alpha_pattern": [1]}, {}, RunError, "alpha_pattern"),
     (LORA | {"lora_alpha": "8"}, {}, RunError, "lora_alpha"),
-    (LORA | {"lora_alpha": float("nan")}, {}, RunError, "lora_alpha nan"),
+    (LORA | {"lora_alpha": float("nan")}, {}, RunError, "cannot be read"),
     (LORA | {"r": 0}, {}, RunError, r"r \[0\]"),
     (LORA | {"r": 5}, {}, RunError, r"has rank 2, and adapter_config.json says \[5\]"),
     (LORA | {"rank_pattern": {"q": "2"}}, {}, RunError, "whole numbers"),
@@ -248,7 +249,7 @@ def hub(folder, config, tensors, **described):
 
 def test_a_bottleneck_of_adapter_hub(tmp_path):
     convert_prompt(hub(tmp_path / "a", {"scaling": 2.0}, PARTS), str(tmp_path / "a.safetensors"))
-    leaves, metadata = load_leaves(tmp_path / "a.safetensors")
+    _, leaves, metadata = load_prompt_file(tmp_path / "a.safetensors")
     place = "encoder/layers_1/mlp/adapter"
     wanted = {
         f"{place}/down/kernel": A_RI.T,
@@ -261,6 +262,24 @@ def test_a_bottleneck_of_adapter_hub(tmp_path):
         np.testing.assert_array_equal(leaves[path], leaf)
     assert (metadata.adapter_activation, metadata.base_model) == ("silu", "t5-small")
     assert load_prompt(tmp_path / "a.safetensors")[0].shape == (0, 0)
+
+
+def test_two_bottlenecks_in_one_file_are_refused(tmp_path):
+    other = {name.replace(".some.", ".other."): x for name, x in PARTS.items()}
+    with pytest.raises(RunError, match="holds two tensors of encoder/layers_1/mlp/adapter/"):
+        convert_prompt(hub(tmp_path / "a", {}, PARTS | other), str(tmp_path / "a.safetensors"))
+
+
+def test_metadata_that_are_no_texts_are_left_out(tmp_path):
+    adapter(tmp_path / "a", LORA, pair(Q))
+    file = tmp_path / "a" / "adapter_model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length]) | {"__metadata__": {"a": 1, "library_version": ["x"]}}
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    convert_prompt(str(tmp_path / "a"), str(tmp_path / "a.safetensors"))
+    assert load_prompt(tmp_path / "a.safetensors")[1].method == "LoRA"
 
 
 @pytest.mark.parametrize(

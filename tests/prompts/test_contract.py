@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from methods import KINDS, TABLE
+from whole_steps import make_train_step
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.weights import random_weights
@@ -22,7 +23,7 @@ from jax_prompts.prompts import (
     prompt_kind_of,
     save_prompt,
 )
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys
 
 CONFIG = T5Config(64, 16, 2, 1, 1, 8, 24, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 OPTIMIZER = Optimizer(name="adamw", learning_rate=0.05, weight_decay=0.01, network_learning_rate=0.02)

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_contract import CONFIG, D, batch
+from whole_steps import make_train_step
 
 from jax_prompts import optim
 from jax_prompts.base_models.weights import random_weights
 from jax_prompts.config import Optimizer
 from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import Explosive, init_members
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys
 
 STEPS = 60
 

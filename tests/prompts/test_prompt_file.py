@@ -182,7 +182,7 @@ def test_a_large_file_is_not_read(tmp_path):
 def test_leaves_are_in_order_and_names_that_no_line_shows_are_not_written(path):
     leaves = {name: np.ones(2) for name in "dcab"}
     save_prompt(path, PROMPT_PD, METADATA, leaves)
-    assert list(prompt_file.load_leaves(path)[0]) == sorted(leaves)
+    assert list(prompt_file.load_file(path)[1]) == sorted(leaves)
     before = path.read_bytes()
     for name in ("a\nb", "x" * 201):
         with pytest.raises(RunError, match="no place in a model"):

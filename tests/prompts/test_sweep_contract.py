@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from methods import KINDS, TABLE
 from test_contract import CONFIG, STEPS, B, D, batch, begun, close, member
+from whole_steps import make_train_step
 
 from jax_prompts import optim, partition, sweep
 from jax_prompts.base_models.classifier import random_classifier
@@ -19,7 +20,7 @@ from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5
 from jax_prompts.prompts import for_model, prompt_kind_of
 from jax_prompts.setup import Setup
-from jax_prompts.step import dropout_keys, make_train_step
+from jax_prompts.step import dropout_keys
 
 ADAMW = Optimizer(
     "adamw", 0.05, weight_decay=0.01, network_learning_rate=0.02, gradient_clip_norm=1.0, schedule="linear"

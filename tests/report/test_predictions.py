@@ -10,9 +10,9 @@ from report_runs import jsonl, make_evaluation, make_run, prediction
 
 from jax_prompts.errors import RunError
 from jax_prompts.report import confusion, histograms, limits, predictions
-from jax_prompts.report.answers import Answered, is_right, of_run, read_answers, rows_of
+from jax_prompts.report.answers import Answered, is_right, of_run, read_answers
 from jax_prompts.results.find import find
-from jax_prompts.results.run_files import RunFiles
+from jax_prompts.results.run_files import RunFiles, prediction_rows
 
 ROWS = [
     prediction(0, "yes", "yes"),
@@ -120,10 +120,10 @@ def test_a_run_under_way_answers_at_its_last_step(tmp_path):
 def test_half_a_last_row_is_left_out_and_a_bad_one_is_said(tmp_path):
     file = tmp_path / "rte-1.jsonl"
     file.write_text(json.dumps(ROWS[0]) + '\n{"index": 1, "inp')
-    assert [row["index"] for row in rows_of(file)] == [0]
+    assert [row["index"] for row in prediction_rows(file)] == [0]
     file.write_text("[1]\n")
     with pytest.raises(RunError, match="no run has written"):
-        list(rows_of(file))
+        list(prediction_rows(file))
 
 
 def test_ensembles_come_first_with_their_agreement(tmp_path):

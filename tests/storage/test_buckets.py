@@ -100,6 +100,18 @@ def test_folders_are_listed_and_their_objects_copied(bucket, tmp_path):
     assert not (tmp_path / "gone").exists()
 
 
+def test_objects_that_no_path_can_name_are_left_out(monkeypatch):
+    """A copy of a stranger's bucket writes nothing outside of its folder."""
+    named = ["whole", "in/here", "/etc/x", "../x", "a/../../x", "a//x", "./x", "a/..", "b/", "nul\0"]
+
+    class Listing:
+        def find(self, path, detail):
+            return {f"{path}{name}": {"type": "file", "size": 1} for name in named}
+
+    monkeypatch.setattr(buckets, "patiently", lambda url, ask: ask(Listing(), url.removeprefix("gs://")))
+    assert set(buckets.stored("gs://bucket/f")) == {"whole", "in/here"}
+
+
 def test_what_is_not_installed_is_named(monkeypatch):
     for name in ("s3", "s3a"):
         monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from whole_steps import make_train_step
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.tuned_file import load_tuned
@@ -16,7 +17,7 @@ from jax_prompts.errors import ConfigError
 from jax_prompts.models.t5 import T5, T5Config
 from jax_prompts.precompile.accounting import matrix_flops
 from jax_prompts.prompts import PromptMetadata, PromptTuning, init_members, load_prompt, save_prompt
-from jax_prompts.step import assemble, dropout_keys, loss_sums, make_train_step
+from jax_prompts.step import assemble, dropout_keys, loss_sums
 from jax_prompts.tuned import (
     ATTEMPT,
     IA3,

@@ -21,7 +21,8 @@ from jax_prompts.main import main
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.row_prompts import routed
 from jax_prompts.models.t5 import T5, T5Config
-from jax_prompts.prompts import PerLayer, PromptMetadata, PromptTuning, load_leaves, load_prompt, save_prompt
+from jax_prompts.prompts import PerLayer, PromptMetadata, PromptTuning, load_prompt, save_prompt
+from jax_prompts.prompts.prompt_file import load_file as load_prompt_file
 from jax_prompts.tuned import ATTEMPT, SMoP, check_beside_prompt, fresh_leaves
 from jax_prompts.tuned.leaves import by_path, lay_in
 
@@ -275,7 +276,7 @@ def test_a_file_is_whole_and_sources_are_not_tuned(tmp_path, capsys):
     assert summary["tuned_parameters"] == 2 * (4 * 192 + 2 * 192 * 3 + 2 * 192)
     written = sorted((tmp_path / "run").glob("prompt-*.safetensors"))
     for file in written:
-        leaves, metadata = load_leaves(file)
+        _, leaves, metadata = load_prompt_file(file)
         assert metadata.method == "PromptTuning + ATTEMPT"
         np.testing.assert_array_equal(
             leaves["input_attention/sources"], np.stack([load_prompt(file)[0] for file in files])

@@ -270,3 +270,8 @@ def _processor(model_bytes: bytes, extra_ids: int) -> Any:
         kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # type: ignore[attr-defined]
         model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
     return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def behind_sentinel(text: str) -> str:
+    """An answer without the sentinel in front of it, where targets have one (`Data.sentinel`)."""
+    return text.removeprefix(SENTINEL).lstrip()
