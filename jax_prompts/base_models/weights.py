@@ -1,7 +1,7 @@
 """Reads weights of base models from any known layout into the model's tree, and writes them in the native form.
 
-The native form is a directory with `model.safetensors` (arrays under their T5X paths, stacked layers on axis 1 as
-there), `config.json` (sizes, origin) and `vocabulary.model`. Loading is one-to-one or it raises.
+The native form is a directory as `t5x convert` leaves it (`base_models/convert.py`). What `save_model` writes is one
+`model.safetensors`, in which scanned layers stay stacked, on axis 1 as in T5X. Loading is one-to-one or it raises.
 """
 
 from __future__ import annotations

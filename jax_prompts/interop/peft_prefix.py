@@ -26,22 +26,22 @@ def of_layers(
     """What PEFT gives each decoder layer of a model with S layers, and in words which slots no layer reads.
 
     Args:
-      slots_PX: X = S*2*H*K.
+      slots_PX: X = S*Y, where Y = 2*H*K of a slot.
       slots: S; where each stands twice, the model has half as many layers.
     """
-    slots_PSX = slots_PX.reshape(len(slots_PX), slots, -1)
-    if slots % 2 == 0 and np.array_equal(slots_PSX[:, ::2], slots_PSX[:, 1::2]):
-        return np.ascontiguousarray(slots_PSX[:, ::2].reshape(len(slots_PX), -1)), ()
+    slots_PSY = slots_PX.reshape(len(slots_PX), slots, -1)
+    if slots % 2 == 0 and np.array_equal(slots_PSY[:, ::2], slots_PSY[:, 1::2]):
+        return np.ascontiguousarray(slots_PSY[:, ::2].reshape(len(slots_PX), -1)), ()
     read = [2 * layer % slots for layer in range(slots)]
     never = ", ".join(str(slot) for slot in range(slots) if slot not in read)
     words = (f"the keys and values of slots {never} of {slots}, which PEFT stores and no T5 layer reads",)
-    return slots_PSX[:, read].reshape(len(slots_PX), -1), words if never else ()
+    return slots_PSY[:, read].reshape(len(slots_PX), -1), words if never else ()
 
 
 def slots_of(prompt_PW: Float[np.ndarray, "P W"], layers: int) -> Float[np.ndarray, "P X"]:
     """Slots of which PEFT gives each of N decoder layers its own, X = 2*W."""
-    rows_PNX = prompt_PW.reshape(len(prompt_PW), layers, -1)
-    return np.repeat(rows_PNX, 2, axis=1).reshape(len(prompt_PW), -1)
+    rows_PNY = prompt_PW.reshape(len(prompt_PW), layers, -1)
+    return np.repeat(rows_PNY, 2, axis=1).reshape(len(prompt_PW), -1)
 
 
 def prefix_tuning(config: T5Config) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class PTuningLSTM(nn.Module):
     def __call__(self, embed_dim: int, table_init: TableInit | None = None) -> Float[Array, "P D"]:
         hidden = self.hidden or embed_dim
         table_PD = table(self, self.length, embed_dim, table_init, jax.nn.initializers.normal(1.0))
-        hidden_PH = LSTM(hidden, self.layers, name="lstm")(table_PD)
-        return _Network((2 * hidden, embed_dim), name="network")(hidden_PH)
+        hidden_PI = LSTM(hidden, self.layers, name="lstm")(table_PD)
+        return _Network((2 * hidden, embed_dim), name="network")(hidden_PI)
 
 
 class _Network(nn.Module):

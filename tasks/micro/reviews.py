@@ -70,8 +70,6 @@ LEAVE = (
     "it ruined my day.", "i am going to complain about this.", "it was a waste of money.",
 )  # fmt: skip
 
-SETS = ("pretraining", "train", "validation")
-
 
 @dataclasses.dataclass(frozen=True)
 class Review:

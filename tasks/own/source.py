@@ -14,7 +14,8 @@ from tasks.sources.splits import Part, parse
 
 
 class OwnSource(FileSource):
-    """Reads files while their examples are used, so that memory does not grow with them."""
+    """Reads files while their examples are used, so that memory does not grow with them, but for .csv and .tsv files,
+    which are read whole."""
 
     def num_input_examples(self, split: str) -> None:
         """None: the rows have to be read to know."""
