@@ -48,6 +48,7 @@ def _v1_1(
     vocab_size: int = 32128,
     *,
     decoder_layers: int | None = None,
+    head_dim: int = 64,
 ) -> T5Config:
     return T5Config(
         vocab_size=vocab_size,
@@ -55,7 +56,7 @@ def _v1_1(
         num_heads=num_heads,
         num_encoder_layers=num_layers,
         num_decoder_layers=decoder_layers or num_layers,
-        head_dim=64,
+        head_dim=head_dim,
         mlp_dim=mlp_dim,
         mlp_activations=_GATED_GELU,
         logits_via_embedding=False,
@@ -122,30 +123,12 @@ SIZES: dict[str, ModelConfig] = {
     "t5gemma_9b_9b": _t5gemma(_GEMMA_9B),
     "bert_tiny": BertConfig(30522, 128, 2, 2, 512),
     "bert_base": BertConfig(30522, 768, 12, 12, 3072),
-    # Shaped for a pre-training of hours on a few CPU cores: see assets/micro/MODEL_CARD.md.
-    "micro": T5Config(
-        vocab_size=4096,
-        emb_dim=192,
-        num_heads=6,
-        num_encoder_layers=3,
-        num_decoder_layers=2,
-        head_dim=32,
-        mlp_dim=512,
-        mlp_activations=_GATED_GELU,
-        logits_via_embedding=False,
-    ),
-    # Of v1.1's form, as the models that the papers prompt; what 24 MB in bfloat16 hold: see assets/mini/MODEL_CARD.md.
-    "mini": T5Config(
-        vocab_size=5120,
-        emb_dim=256,
-        num_heads=4,
-        num_encoder_layers=6,
-        num_decoder_layers=4,
-        head_dim=64,
-        mlp_dim=704,
-        mlp_activations=_GATED_GELU,
-        logits_via_embedding=False,
-    ),
+    # Shaped for pre-training on a few CPU cores: see assets/micro/MODEL_CARD.md and assets/mini/MODEL_CARD.md.
+    "micro": _v1_1(192, 3, 6, 512, 4096, decoder_layers=2, head_dim=32),
+    "mini": _v1_1(256, 6, 4, 704, 5120, decoder_layers=4),
+    # With mini's vocabulary, to see what a size is worth.
+    "nano": _v1_1(128, 4, 2, 352, 5120, decoder_layers=2),
+    "midi": _v1_1(512, 8, 8, 1408, 5120, decoder_layers=6),
 }
 
 
