@@ -25,10 +25,14 @@ from jax_prompts.config import BaseModel
 from jax_prompts.data.cache import TokenCache
 from jax_prompts.data.layout import static_length
 from jax_prompts.errors import ConfigError
+from jax_prompts.models.answers import ANSWERS
 from jax_prompts.models.bert import BertConfig
+from jax_prompts.models.layer_prompts import DECODER, PLACES
 from jax_prompts.models.sizes import ModelConfig
 from jax_prompts.models.t5gemma_config import GemmaStack, T5GemmaConfig
+from jax_prompts.prompts.per_layer import prompt_kind_of
 from jax_prompts.setup import Setup
+from jax_prompts.tuned.leaves import flat
 
 _UNLIMITED = 1 << 62
 _LOWERED = {  # what a run's demand grows with, and the settings
@@ -52,6 +56,7 @@ class Demand:
       batch_size: rows a step, of one member, on all devices.
       microbatches: parts of these rows, one after the other, length groups among them.
       eval_batch_size: rows answered at once, on all devices.
+      through_encoder: whether something is tuned that the encoder computes with.
       prompt_length: P.
       inputs_length: T, text tokens of a row that trains.
       targets_length: U, target tokens of a row that trains.
@@ -68,6 +73,7 @@ class Demand:
     members: int = 0
     batch_size: int = 0
     microbatches: int = 1
+    through_encoder: bool = True
     prompt_length: int = 0
     inputs_length: int = 1
     targets_length: int = 1
@@ -90,22 +96,19 @@ class Demand:
         """Bytes kept of one row between the passes: of every layer or, recomputed, its input and the whole of one."""
         c, length = self.config, self.prompt_length + self.inputs_length
         encoder = length * self._kept_a_token(self._encoder, norms=2) + self._attention(length)
-        if isinstance(c, BertConfig):
-            stacks = [(c.num_layers, length * c.emb_dim, encoder)]
-        else:
+        stacks = []
+        if self.through_encoder:
+            layers = c.num_layers if isinstance(c, BertConfig) else c.num_encoder_layers
+            stacks.append((layers, length * c.emb_dim, encoder))
+        if not isinstance(c, BertConfig):
             target, of_decoder = self.targets_length, self._decoder
-            stacks = [
-                (c.num_encoder_layers, length * c.emb_dim, encoder),
-                (
-                    c.num_decoder_layers,
-                    target * of_decoder.emb_dim,
-                    target * self._kept_a_token(of_decoder, norms=3),
-                ),
-            ]
+            whole = target * self._kept_a_token(of_decoder, norms=3)
+            stacks.append((c.num_decoder_layers, target * of_decoder.emb_dim, whole))
         if c.remat == "none":
             numbers = sum(layers * whole for layers, _, whole in stacks)
         else:
-            numbers = sum(layers * states for layers, states, _ in stacks) + encoder
+            recomputed = max((whole for _, _, whole in stacks), default=0)
+            numbers = sum(layers * states for layers, states, _ in stacks) + recomputed
         return numbers * np.dtype(c.dtype).itemsize
 
     def _kept_a_token(self, stack: ModelConfig | GemmaStack, norms: int) -> int:
@@ -167,6 +170,7 @@ def check_training(setup: Setup, caches: Mapping[str, Sequence[TokenCache]] | No
         members=run.training.members,
         batch_size=run.data.batch_size,
         microbatches=run.training.microbatches * setup.groups,
+        through_encoder=_through_encoder(setup),
         eval_batch_size=run.data.eval_batch_size,
         prompt_length=setup.prompt_length,
         inputs_length=length("train", "inputs", setup.inputs_length),
@@ -176,6 +180,14 @@ def check_training(setup: Setup, caches: Mapping[str, Sequence[TokenCache]] | No
         **_parts(setup.mesh),
     )
     _check(demand, available_bytes())
+
+
+def _through_encoder(setup: Setup) -> bool:
+    if setup.run.tunes_model:
+        return True
+    in_prompt = setup.method is not None and PLACES[prompt_kind_of(setup.run.method)] != (DECODER,)
+    outside = ("decoder/", *(f"{answer}/" for answer in ANSWERS))
+    return in_prompt or any(not path.startswith(outside) for path in flat(setup.tuned.get("model", {})))
 
 
 def check_answering(model: Model, base: BaseModel, mesh: Mesh, batch_size: int, beams: int) -> None:
@@ -216,7 +228,7 @@ def _cgroup_bytes(own: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") 
     return left
 
 
-def _parts(mesh: Mesh) -> dict[str, int]:
+def _parts(mesh: Mesh) -> dict[str, Any]:
     return {"parts": partition.row_parts(mesh), "model_parts": mesh.shape["model"]}
 
 

@@ -114,6 +114,30 @@ def _unclipped(config: Optimizer, steps: int) -> optax.GradientTransformation:
     return optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay)
 
 
+def unused_warning(config: Optimizer, tuned: Any) -> str | None:
+    """What to say where a rate or decay has nothing to act on; None where all have.
+
+    Args:
+      config: of the optimiser.
+      tuned: all that is tuned.
+    """
+    own = {
+        name: general
+        for name, general in (
+            ("network_learning_rate", "LEARNING_RATE"),
+            ("network_weight_decay", "Optimizer.weight_decay"),
+        )
+        if getattr(config, name) is not None
+    }
+    parts = set(jax.tree.leaves(_part(tuned)))
+    if own and parts == {"table"}:
+        names = " and ".join(f"Optimizer.{name}" for name in own)
+        return f"{names} does nothing: all that is tuned is a prompt's table"
+    if own and parts == {"network"}:
+        return f"{' and '.join(own.values())} does nothing: nothing that is tuned is a prompt's table"
+    return None
+
+
 def rate_warning(config: Optimizer, steps: int, tuned: Any) -> str | None:
     """What to say of a rate that hardly suits the numbers it starts from; None of one that may.
 

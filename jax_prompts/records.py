@@ -96,7 +96,7 @@ class Records:
         numbers = {
             "/".join([name, *words, key]): float(value)
             for key, value in values.items()
-            if isinstance(value, float) or (isinstance(value, int) and key != "member")
+            if isinstance(value, int | float) and not isinstance(value, bool) and key != "member"
         }
         for watching in self._watching:
             watching.scalars(step, numbers)

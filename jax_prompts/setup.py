@@ -176,7 +176,9 @@ def set_up(
       ConfigError: settings that cannot work.
     """
     _check(run, mesh)
-    known = tuple((labels[0] if labels else None) or ())
+    known = tuple(
+        dict.fromkeys(label for own in labels or () for label in own or ())
+    )  # of a mixture, of all tasks
     classes = UNKNOWN_CLASSES if labels is None and not run.tunes_model else len(known)
     model = make_model(
         run.model,

@@ -102,13 +102,17 @@ def _start(
 
 
 def warn_of_rates(setup: Setup, tuned: Tree) -> None:
-    """Logs what is odd about members' rates at the beginning of a run (`optim.rate_warning`), the same once."""
+    """Logs what is odd about members' rates at the beginning of a run, the same once."""
     params_E = tuned.get("prompt", {})
     if isinstance(setup.method, TaskPrompts):
         params_E = {**params_E["own"], **params_E["shared"]}
     told = {
-        optim.rate_warning(member.optimizer, setup.steps, of_member(params_E, e))
+        warning
         for e, member in enumerate(setup.members_E)
+        for warning in (
+            optim.rate_warning(member.optimizer, setup.steps, of_member(params_E, e)),
+            optim.unused_warning(member.optimizer, tuned),
+        )
     }
     for warning in sorted(filter(None, told)):
         log(f"warning: {warning}")

@@ -11,7 +11,7 @@ from jax_prompts import memory, partition
 from jax_prompts.config import BaseModel, Data, Decoding, Optimizer, Training
 from jax_prompts.errors import ConfigError
 from jax_prompts.precompile.programs import programs_of
-from jax_prompts.prompts import PromptTuning
+from jax_prompts.prompts import PerLayer, PromptTuning
 from jax_prompts.runs import TrainRun
 from jax_prompts.setup import set_up
 
@@ -110,6 +110,17 @@ def test_no_more_is_counted_than_the_program_takes(settings, monkeypatch):
     sizes = [each.function.lower(*each.arguments).compile().memory_analysis() for each in (step, decode)]
     assert demand.at_rest() <= sizes[0].argument_size_in_bytes + sizes[0].output_size_in_bytes
     assert demand.total() <= max(size.temp_size_in_bytes + size.argument_size_in_bytes for size in sizes)
+
+
+@pytest.mark.parametrize("kind", ["decoder_prefix", "decoder_deep"])
+def test_what_the_encoder_makes_is_not_kept_for_prompts_of_the_decoder_alone(kind, monkeypatch):
+    """Nor counted: long texts fit."""
+    lengths = {"inputs": 4096, "targets": 4}
+    long = {role: [types.SimpleNamespace(longest_inputs=4096, longest_targets=4)] for role in LONG}
+    run = with_settings("data", task_feature_lengths=lengths, batch_size=16, eval_batch_size=1)
+    with pytest.raises(ConfigError, match="BATCH_SIZE to "):
+        checked(run, 3 * 10**9, monkeypatch, long)
+    checked(dataclasses.replace(run, method=PerLayer(20, kind)), 3 * 10**9, monkeypatch, long)
 
 
 def test_control_groups(tmp_path):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
-from jax_prompts.optim import learning_rate_schedule, make_optimizer, rate_warning
+from jax_prompts.optim import learning_rate_schedule, make_optimizer, rate_warning, unused_warning
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("JAX_PROMPTS_SHARED", HERE.parents[1] / "shared"))
@@ -296,3 +296,22 @@ def test_the_rate_that_is_warned_of_is_the_peak():
     assert rate_warning(config, 1000, {"prompt": jnp.ones((1, 2)) * 10}) is None
     said = rate_warning(config, 1000, {"prompt": jnp.ones((1, 2)) * 0.01})
     assert "LEARNING_RATE is 3," in said and "try 0.003" in said
+
+
+@pytest.mark.parametrize(
+    ("tuned", "settings", "words"),
+    [
+        (
+            {"prompt": {"prompt": 0}},
+            {"network_learning_rate": 1e-3},
+            "Optimizer.network_learning_rate does nothing",
+        ),
+        ({"prompt": {"a": 0, "b": 0}}, {"network_learning_rate": 1e-3}, "LEARNING_RATE does nothing"),
+        ({"model": {"lora_a": 0}}, {"network_weight_decay": 0.0}, "Optimizer.weight_decay does nothing"),
+        ({"prompt": {"prompt": 0}, "model": {"lora_a": 0}}, {"network_learning_rate": 1e-3}, None),
+        ({"prompt": {"a": 0}}, {}, None),
+    ],
+)
+def test_a_rate_with_nothing_to_act_on_is_warned_of(tuned, settings, words):
+    said = unused_warning(dataclasses.replace(T5X, **settings), tuned)
+    assert said is None if words is None else words in said

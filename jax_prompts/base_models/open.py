@@ -13,7 +13,7 @@ from jax_prompts.assets import resolve_asset
 from jax_prompts.base_models import hf, hf_bert, hf_t5, hf_t5gemma, hub, t5x
 from jax_prompts.base_models.described import check_sizes
 from jax_prompts.base_models.quantize import KINDS, widened
-from jax_prompts.base_models.stacks import in_layers, t5_config
+from jax_prompts.base_models.stacks import check_buckets, in_layers, t5_config
 from jax_prompts.base_models.token_ids import check_token_ids
 from jax_prompts.data.vocabularies.byte_level import CLASS
 from jax_prompts.data.vocabularies.tokenizer_config import SETTINGS, tokenizer_class
@@ -217,6 +217,8 @@ def _native_config(described: dict[str, Any]) -> ModelConfig:
         config = made(**sizes)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"config.json is not this project's ({error}); convert the model again") from error
+    if isinstance(config, T5Config):
+        check_buckets("config.json", config.relpos_buckets, config.relpos_max_distance)
     if isinstance(config, BertConfig) and config.emb_dim % config.num_heads:
         raise RunError(
             f"config.json has {config.num_heads} heads of width {config.emb_dim}; convert the model again"

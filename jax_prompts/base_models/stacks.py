@@ -114,6 +114,7 @@ def t5_config(
         relpos = f"encoder/layers_0/{RELPOS}" if in_layers else f"encoder/{RELPOS}"
         _check_relpos(arrays, relpos)
         num_heads, relpos_buckets = arrays[relpos].shape
+        check_buckets(relpos, relpos_buckets, max_distance)
         gated = "encoder/layers_0/mlp/wi_0/kernel" in arrays
         wi = arrays[f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel"]
         joined = arrays["encoder/layers_0/attention/query/kernel"].shape[1]
@@ -139,6 +140,12 @@ def t5_config(
         return config if mlp_activations else _as_public(config)
     except (LookupError, ValueError, ZeroDivisionError) as error:
         raise RunError(f"its arrays are not a T5's ({error})") from error
+
+
+def check_buckets(what: str, buckets: int, max_distance: int) -> None:
+    """Raises RunError where `models.layers.relative_position_bucket` has no room for both kinds of buckets."""
+    if buckets < 4 or max_distance <= buckets // 2:
+        raise RunError(f"{what} has {buckets} buckets for distances up to {max_distance}: it is no T5")
 
 
 def _check_relpos(arrays: ArraySource, first: str) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from jax_prompts.base_models.build import Model, with_adapters
 from jax_prompts.base_models.weights import abstract_weights
 from jax_prompts.errors import ConfigError
-from jax_prompts.models.answers import VERBALIZER, answer_of, inside_model
+from jax_prompts.models.answers import CLASSIFIER, VERBALIZER, answer_of, inside_model
 from jax_prompts.models.bert import Bert
 from jax_prompts.models.row_prompts import ATTENTION, ROUTER
 from jax_prompts.models.tuned_leaves import ACTIVATIONS
@@ -73,6 +73,9 @@ def check_leaves(
             )
         D, C = model.config.emb_dim, len(metadata.labels)
         shapes = {f"{answer}/kernel": (D, C), f"{answer}/bias": (C,)}
+        needed = set(shapes) if answer == CLASSIFIER else {f"{answer}/kernel"}
+        if missing := sorted(needed - leaves.keys()):
+            raise ConfigError(f"{name} holds {answer} without {missing[0]}: use the whole file")
         for path in leaves.keys() - inside_model(leaves).keys():
             if (shape := shapes.get(path)) is None:
                 raise ConfigError(f"{name} holds {path}, which no BERT answers with: use another file")

@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from jax_prompts import config, runs
@@ -99,14 +99,25 @@ def _read(gin: Any, args: argparse.Namespace) -> None:
             gin.parse_config_file(file)
         for name, value in t5x_words.of_file(args.command, file, before, macros_of(gin)).items():
             _bind(gin, name, value)
-    for binding in t5x_words.of_flags(args.command, args.bindings):
+    flags = t5x_words.of_flags(args.command, args.bindings)
+    for binding in flags:
         with _one_line(gin, f"--gin.{binding}: "):
             gin.parse_config(_statement(binding))
+    _check_epochs(flags, macros_of(gin))
     documented |= t5x_words.macros_for(args.command)
     t5x_words.check_known(macros_of(gin).keys() - documented)
     if args.tfds_data_dir:
         gin.bind_parameter("Data.tfds_data_dir", args.tfds_data_dir)
     check_macros(gin, documented)
+
+
+def _check_epochs(flags: Sequence[str], macros: Mapping[str, Any]) -> None:
+    """Raises ConfigError for epochs that a flag asks for and steps of a file overrule."""
+    asked = any(flag.startswith("TRAIN_EPOCHS=") for flag in flags)
+    if asked and macros["TRAIN_EPOCHS"] is not None and macros["TRAIN_STEPS"] is not None:
+        raise ConfigError(
+            f"TRAIN_STEPS is {macros['TRAIN_STEPS']}, and counts before TRAIN_EPOCHS: add --gin.TRAIN_STEPS=None"
+        )
 
 
 @functools.cache
@@ -212,11 +223,10 @@ def _constructor(gin: Any, made: type, *, typed: bool) -> Any:
 
             for field, value, wanted in field_errors(made, fields):
                 raise _wrong_type(setting_of(gin, field), value, wanted)
-            # Methods and kinds of leaves are static to the compiler, which hashes them: a list of gin's is a tuple.
-            fields = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-            }
-        return made(**fields)
+        # A list of gin's is a tuple: what is static to the compiler is hashed.
+        return made(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        )
 
     unbound = {"parent", "name"} if hasattr(made, "apply") else {"variants"}  # set by code, not by gin
     own = [p for p in inspect.signature(made).parameters.values() if p.name not in unbound]

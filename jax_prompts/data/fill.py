@@ -157,6 +157,10 @@ def find_task(data: Data) -> seqio.Task | seqio.Mixture:
         raise RunError(f"{data.task_module} cannot be imported ({reason}): correct it") from error
     names = _registered()
     if data.own_task is not None:
+        if data.task_module.partition(".")[0] != "tasks":  # where names of its functions are looked up later
+            raise ConfigError(
+                f"OWN_TASK is set, and MIXTURE_OR_TASK_MODULE is {data.task_module}: leave one of them out"
+            )
         if data.task in names:
             raise ConfigError(
                 f"MIXTURE_OR_TASK_NAME {data.task} is another task's name: choose one for OWN_TASK that is not taken"
@@ -193,7 +197,7 @@ def _tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]
 def _has_split(task: seqio.Task, split: str) -> bool:
     asks_tfds = isinstance(task.source, seqio.TfdsDataSource) and not hasattr(task.source, "at")
     splits = () if asks_tfds else task.source.splits or ()  # TFDS may be out of reach, and says so by itself
-    return not splits or re.split(r"[\[+]", split)[0] in splits
+    return not splits or re.split(r"[\[+]", split)[0].strip() in splits
 
 
 def _check_split(task: seqio.Task, split: str) -> None:

@@ -27,7 +27,7 @@ from jax_prompts.data.vocabularies.sentencepiece import Vocabulary
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError
 
-_FORMAT = 1  # raise it when a change here or in demonstrations.py makes other texts or other tokens
+_FORMAT = 2  # raise it when a change here or in demonstrations.py makes other texts or other tokens
 _ROWS = 1024  # in memory at once
 _NO_ANSWER = "<unk>"  # the target of an example whose answer is not public, in T5's form
 
@@ -168,7 +168,7 @@ def _write(
             texts = batch.column("inputs_pretokenized").to_pylist()
             _check_tokens(cache.task, batch.column("inputs").to_pylist(), texts, vocabulary, length)
             rows = _rows(texts, pool, design, length, vocabulary)
-            tokens = [[*row.ids, vocabulary.eos_id] for row in rows]
+            tokens = [[*vocabulary.begin_ids, *row.ids, vocabulary.eos_id] for row in rows]
             longest = max(longest, *map(len, tokens))
             cut += sum(row.cut for row in rows)
             shown += [row.shown for row in rows]

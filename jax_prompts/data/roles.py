@@ -109,7 +109,9 @@ def _check_labels(cache: TokenCache, vocabulary: Vocabulary | WordPiece, data: D
     if cache.labels is None or isinstance(vocabulary, WordPiece):
         return
     try:
-        check_labels(cache.task, cache.labels, vocabulary, data.task_feature_lengths["targets"])
+        check_labels(
+            cache.task, cache.labels, vocabulary, data.task_feature_lengths["targets"] - data.sentinel
+        )
     except ConfigError as error:
         if trains:
             raise

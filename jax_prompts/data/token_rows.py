@@ -161,7 +161,7 @@ def _tokens(
     own = isinstance(feature.vocabulary, seqio.SentencePieceVocabulary)
     encoded = vocabulary.encode_all(texts) if own else feature.vocabulary.encode_rows(texts)
     end = [feature.vocabulary.eos_id] if feature.add_eos else []
-    kept = length - len(begin) - len(end)
+    kept = max(0, length - len(begin) - len(end))
     return [[*begin, *ids[:kept], *end] for ids in encoded], [len(ids) > kept for ids in encoded]
 
 

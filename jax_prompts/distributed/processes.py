@@ -118,7 +118,7 @@ def abandon(command: str, error: BaseException, status: int, reason: str) -> Non
     client, index = global_state.client, global_state.process_id
     if client is None:
         return
-    if isinstance(error, Preempted):  # as they all are
+    if isinstance(error, Preempted) and command in ("train", "pretrain"):  # as they all are
         print(f"t5x {command}: {reason}", file=sys.stderr)
         leave()
         _end(status)
@@ -199,9 +199,10 @@ def in_turns(work: Callable[[], T]) -> T:
     client, index = global_state.client, global_state.process_id
     if client is None:
         return work()
-    client.key_value_set(f"machine/{index}", socket.gethostname())
+    folder = f"machines-{next(_numbers)}"  # a key is given once
+    client.key_value_set(f"{folder}/{index}", socket.gethostname())
     barrier("machines")
-    machines = {key.rpartition("/")[2]: name for key, name in client.key_value_dir_get("machine")}
+    machines = {key.rpartition("/")[2]: name for key, name in client.key_value_dir_get(folder)}
     first = min(int(other) for other, name in machines.items() if name == machines[str(index)])
     own_turn = 0 if index == 0 else 1 if index == first else 2
     for turn in range(3):

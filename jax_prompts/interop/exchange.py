@@ -67,6 +67,8 @@ def convert_prompt(
         raise ConfigError(f"{source} is a prompt and {target} no prompt file: end it in {SUFFIX}")
     kind, found = _read(source, task)
     if prompt_only:
+        if not len(found.prompt_PD):
+            raise ConfigError(f"{source} holds no prompt: leave --prompt_only out")
         found = _without_leaves(found)
     if found.left_out and not prompt_only:
         raise ConfigError(
@@ -154,7 +156,8 @@ def export_prompt(
       ConfigError: no such prompt, or one that the other system cannot hold.
       RunError: a damaged file, or a target that cannot be written.
     """
-    place = target if to == "npy" else str(local_path(target, "TARGET"))
+    if to != "npy":
+        local_path(target, "TARGET")
     _check_file(prompt)
     prompt_PD, leaves, metadata = load_file(prompt)
     if unfolded and (to != "peft" or leaves):
@@ -192,7 +195,7 @@ def export_prompt(
         t5x_prompt.write_prompted(target, prompt_PD, metadata, base_model)
         kind = {"base_model": base_model}
     else:
-        npy.write_array(place, prompt_PD)
+        npy.write_array(target, prompt_PD)
         kind = {}
     return {"to": to, "target": target, "length": prompt_PD.shape[0], "width": prompt_PD.shape[1], **kind}
 

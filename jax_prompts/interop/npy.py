@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
+import tokenize
 
 import numpy as np
 from jaxtyping import Float
@@ -42,7 +43,15 @@ def read_array(path: pathlib.Path) -> ImportedPrompt:
     try:
         # Mapped, so that a header cannot ask for more memory than the file has bytes.
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, OverflowError, EOFError) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        OverflowError,
+        EOFError,
+        RecursionError,
+        tokenize.TokenError,
+    ) as error:
         reason = first_line(error)
         raise RunError(f"{path} is no whole array of numbers ({reason}): use another file") from error
     prompt_PD = as_prompt(path, array)

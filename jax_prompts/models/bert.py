@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jax_prompts.errors import ConfigError
@@ -84,9 +85,15 @@ class BertConfig:
         return prompt_width(prompt_kind, self.prompted_layers, self.emb_dim, self.emb_dim)
 
 
-def _dense(c: BertConfig, features: int, axes: tuple[str, str], width: int | None = None) -> Dense:
+def _dense(
+    c: BertConfig,
+    features: int,
+    axes: tuple[str, str],
+    width: int | None = None,
+    dtype: DTypeLike | None = None,
+) -> Dense:
     init = nn.initializers.truncated_normal(0.02)
-    return Dense(width or c.emb_dim, features, axes, init, c.dtype, biased=True)
+    return Dense(width or c.emb_dim, features, axes, init, dtype or c.dtype, biased=True)
 
 
 def _norm(c: BertConfig) -> nn.LayerNorm:
@@ -160,7 +167,7 @@ class Bert(nn.Module):
         self.pooler = _dense(c, c.emb_dim, ("embed", "embed_out"))
         self.dropout = Dropout(c.dropout_rate, shared=False)
         if self.classes and not self.at_mask:
-            self.classifier = _dense(c, self.classes, ("embed", "classes"))
+            self.classifier = _dense(c, self.classes, ("embed", "classes"), dtype=jnp.float32)
         else:
             self.mlm_dense = _dense(c, c.emb_dim, ("embed", "embed_out"))
             self.mlm_norm = _norm(c)
@@ -203,7 +210,7 @@ class Bert(nn.Module):
             verbalizer = leaf(self, VERBALIZER)
             logits_BUC = jnp.matmul(h_BUD, verbalizer["kernel"], precision=jax.lax.Precision.HIGHEST)
             return plus(logits_BUC, verbalizer.get("bias"))
-        return self.classifier(h_BUD).astype(jnp.float32) if self.classes else self.predict_masked(h_BUD)
+        return self.classifier(h_BUD) if self.classes else self.predict_masked(h_BUD)
 
     def encode(
         self,

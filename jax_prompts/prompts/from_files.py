@@ -72,8 +72,8 @@ class FromFiles:
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             if len(start_PD) != shape[0]:
                 raise ConfigError(
-                    f"FromFiles.paths {self.paths[0]} has {len(start_PD)} prompt tokens and PROMPT_LENGTH is "
-                    f"{shape[0]}: set PROMPT_LENGTH to {len(start_PD)}, or use other files"
+                    f"FromFiles.paths {self.paths[0]} has {len(start_PD)} rows and the method's table {shape[0]}: use "
+                    f"other files, or set PROMPT_LENGTH (SuperPos.rows, Explosive.vectors) to {len(start_PD)}"
                 )
             return jnp.asarray(start_PD, dtype)
 

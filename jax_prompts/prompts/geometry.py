@@ -13,13 +13,17 @@ def mean_norm(prompt_PD: Float[Array, "P D"]) -> Float[Array, ""]:
 
 
 def mean_similarity(prompt_PD: Float[Array, "P D"]) -> Float[Array, ""]:
-    """Mean cosine of all pairs of different vectors (EPT, section 3: near 1 after reparameterisation); 1 for P = 1."""
+    """Mean cosine of all pairs of different vectors (EPT, section 3: near 1 after reparameterisation); 1 for P = 1.
+
+    The cosine with a vector of zeros is 0.
+    """
     P = prompt_PD.shape[0]
     if P == 1:
         return jnp.ones(())
     # Norms first: squares of very large rows would overflow.
     unit_PD = prompt_PD / jnp.maximum(jnp.linalg.norm(prompt_PD, axis=-1, keepdims=True), 1e-30)
-    return (jnp.sum(jnp.square(jnp.sum(unit_PD, axis=0))) - P) / (P * (P - 1))
+    of_itself = jnp.sum(jnp.square(unit_PD))  # 1 each, but 0 of vectors of zeros
+    return (jnp.sum(jnp.square(jnp.sum(unit_PD, axis=0))) - of_itself) / (P * (P - 1))
 
 
 def singular_values(prompt_PD: Float[np.ndarray, "P D"]) -> Float[np.ndarray, " S"]:

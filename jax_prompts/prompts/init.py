@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +79,15 @@ class Uniform:
         return init
 
 
+FIRST = 5000  # most frequent pieces, in Lester et al.
+
+
+def check_first(draws: Any) -> None:
+    """Raises ConfigError unless the `first` of what draws from the vocabulary is None or at least 1."""
+    if draws.first is not None and draws.first < 1:
+        raise ConfigError(f"{type(draws).__name__}.first is {draws.first}: set it to at least 1, or to None")
+
+
 @dataclasses.dataclass(frozen=True)
 class SampledVocabulary:
     """Embeddings of pieces drawn from the vocabulary, without repetition where there are enough.
@@ -90,12 +99,11 @@ class SampledVocabulary:
       repeat: draw pieces again where there are not enough; False: refuse, for rows that are summed up.
     """
 
-    first: int | None = 5000
+    first: int | None = FIRST
     repeat: bool = True
 
     def __post_init__(self) -> None:
-        if self.first is not None and self.first < 1:
-            raise ConfigError(f"SampledVocabulary.first is {self.first}: set it to at least 1, or to None")
+        check_first(self)
 
     def table_init(self, base: Base) -> TableInit:
         end = _vocabulary_size(base)
@@ -127,20 +135,23 @@ class ClassLabels:
 
     Attributes:
       words: what to use as labels; None: the task's class labels, or its `task_words`.
+      first: rows left over are of so many, as `SampledVocabulary.first`.
     """
 
     words: tuple[str, ...] | None = None
+    first: int | None = FIRST
 
     def __post_init__(self) -> None:
         if isinstance(self.words, str) or (self.words is not None and not self.words):
             raise ConfigError(f"ClassLabels.words is {self.words!r}: set it to a tuple of words, or None")
+        check_first(self)
 
     def table_init(self, base: Base) -> TableInit:
         words = base.labels if self.words is None else self.words
         if not words:
             raise ConfigError("ClassLabels has no labels: the task names none, so set ClassLabels.words")
         pieces = [_encode(base, word, "ClassLabels") for word in words]
-        sampled = SampledVocabulary().table_init(base)
+        sampled = SampledVocabulary(self.first).table_init(base)
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             means = [jnp.mean(_rows(base, jnp.asarray(ids), shape), axis=0) for ids in pieces[: shape[0]]]
@@ -156,14 +167,19 @@ class Text:
     Attributes:
       text: for instance an instruction that describes the task; encoded without end of sentence.
       repeat: rows left over are the pieces again, in order.
+      first: rows left over are of so many, as `SampledVocabulary.first`.
     """
 
     text: str
     repeat: bool = False
+    first: int | None = FIRST
+
+    def __post_init__(self) -> None:
+        check_first(self)
 
     def table_init(self, base: Base) -> TableInit:
         ids = _encode(base, self.text, "Text")
-        sampled = SampledVocabulary().table_init(base)
+        sampled = SampledVocabulary(self.first).table_init(base)
 
         def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "P D"]:
             if self.repeat:
@@ -210,8 +226,8 @@ class FromFile:
             if prompt_PD.shape[0] != shape[0]:
                 length = prompt_PD.shape[0]
                 raise ConfigError(
-                    f"FromFile.path {self.path} has {length} prompt tokens and PROMPT_LENGTH is {shape[0]}: "
-                    f"set PROMPT_LENGTH to {length}, or use another file"
+                    f"FromFile.path {self.path} has {length} rows and the method's table {shape[0]}: use another "
+                    f"file, or set PROMPT_LENGTH (SuperPos.rows, Explosive.vectors) to {length}"
                 )
             return jnp.asarray(prompt_PD, dtype)
 

@@ -99,7 +99,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _file(name: str) -> str:
-    return (importlib.resources.files("jax_prompts.report") / name).read_text()
+    return (importlib.resources.files("jax_prompts.report") / name).read_text("utf-8")
 
 
 def _section(section: Section) -> str:

@@ -15,7 +15,7 @@ from jax_prompts.results.evaluation_scores import of_evaluation
 from jax_prompts.results.find import Found, read_json
 from jax_prompts.results.intervals import wilson
 from jax_prompts.results.run_scores import of_run
-from jax_prompts.results.scored import Member, Scored
+from jax_prompts.results.scored import Member, Scored, finite
 from jax_prompts.results.seed_groups import over_members, seed_groups, summed_up
 from jax_prompts.results.settings import differing, resolved, short_names, value_of
 from jax_prompts.results.significance import Marks, compared
@@ -198,8 +198,8 @@ def _order(sort: str, scored: Sequence[Scored], names: Sequence[str]) -> Callabl
         raise ConfigError(f"--sort {sort}: no such order or setting; use {nearest(sort, [*orders, *known])}")
 
     def by_setting(number: int) -> Any:
-        value = value_of(scored[number].settings, sort)
-        if isinstance(value, int | float) and math.isfinite(value):
+        value = finite(value_of(scored[number].settings, sort))
+        if value is not None:
             return 0, value, ""
         return 1, 0, resolved(scored[number].settings).get(sort, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -122,13 +123,16 @@ def _take_directory(found: Found, directory: pathlib.Path, taken: set[pathlib.Pa
             continue
         taken.add(here.resolve())
         folders.sort()
-        if (here / "config.gin").is_file():
+        if os.path.isfile(here / "config.gin"):  # which asks folders that may not be read without an error
             found.runs.append(RunFiles(here))
             folders[:] = []
         elif "cells" in folders and (here / "cells").is_dir():
-            cells = sorted(path.parent for path in (here / "cells").glob("*/config.gin") if path.is_file())
-            if any((here / "cells").iterdir()):
-                found.suites[here] = [RunFiles(cell) for cell in cells]
+            cells = sorted(
+                path.parent for path in (here / "cells").glob("*/config.gin") if os.path.isfile(path)
+            )
+            with contextlib.suppress(OSError):
+                if any((here / "cells").iterdir()):
+                    found.suites[here] = [RunFiles(cell) for cell in cells]
             folders.remove("cells")
             folders[:] = [name for name in folders if name != "groups"]
         elif "eval.json" in files:

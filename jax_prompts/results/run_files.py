@@ -157,18 +157,24 @@ def chooses(line: Line) -> bool:
 
 def metrics_of(line: Line) -> dict[str, float]:
     """The metrics in a line of metrics/eval.jsonl, by which prompts are chosen; of a task without any, its losses."""
-    found = {
+    named = {
         name: value
         for name, value in line.items()
-        if isinstance(value, int | float) and name not in _ABOUT and abs(value) <= LARGEST
+        if name not in _ABOUT and (value is None or isinstance(value, int | float))
     }
-    return found or {name: line[name] for name in LOSSES if name in line}
+    found = named or {name: line[name] for name in LOSSES if name in line}
+    # One that is not defined is null; that is no reason to take the losses in its place.
+    return {name: value for name, value in found.items() if value is not None and abs(value) <= LARGEST}
 
 
 def _is_usable(line: Line) -> bool:
     """Whether what a line says of itself is of the types that runs write."""
     named = all(isinstance(line.get(name, ""), str) for name in ("task", "split"))
-    numbers = ((line.get("step", 0), _STEPS), (line.get("member", 0), _MEMBERS))
+    numbers = (
+        (line.get("step", 0), _STEPS),
+        (line.get("index", 0), _STEPS),
+        (line.get("member", 0), _MEMBERS),
+    )
     return named and all(isinstance(value, int) and 0 <= value < end for value, end in numbers)
 
 

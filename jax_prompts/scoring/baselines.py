@@ -32,7 +32,7 @@ def constant_answers(
         known: list[Constant] = [text for text in texts if text in labels]
         two: tuple[Constant, ...] = tuple(labels)
     elif all(isinstance(target, int | float) for target in targets):
-        known = [target for target in targets if target >= 0]  # -1: hidden
+        known = [target for target in targets if target != -1]  # which is hidden
         two = (0, 1) if set(known) == {0, 1} else ()
     else:
         known, two = list(texts), ()
@@ -78,6 +78,10 @@ def warn_of_answers(about_scores: dict[str, dict[str, Any]], who: str) -> None:
       who: what was scored, for the line.
     """
     for task, context in about_scores.items():
+        if "majority_baseline" not in context:
+            log(
+                f"warning: no target of {task} is public, so that {who}'s scores say nothing: t5x infer answers it"
+            )
         for name, found in context.items():
             if name.endswith("unreadable_predictions") and found:
                 log(

@@ -42,7 +42,7 @@ def summarize(
     }
     groups = [_group(run, tracker, group) for group in _groups(run)]
     scored = [group for group in groups if group["best_metric"] is not None]
-    best = (max if higher else min)(scored, key=lambda group: group["best_metric"])
+    best = max(scored, key=lambda group: _worth(group["best_metric"], higher))
 
     def reported(name: str, reports: dict[int, dict[str, Any]]) -> Any:
         """The members' values in a list; of one member the value itself."""
@@ -103,15 +103,16 @@ def over_prompts(metrics: Mapping[str, TaskMetrics]) -> dict[str, Any]:
             for task, names in first.items()
         }
 
-    def worth(prompt: str) -> float:
-        value, higher = selection_metric(metrics[prompt], None)
-        return -math.inf if math.isnan(value) else value if higher else -value
-
     return {
         "mean": over(statistics.fmean),
         "deviation": over(deviation),
-        "best": max(metrics, key=worth),
+        "best": max(metrics, key=lambda prompt: _worth(*selection_metric(metrics[prompt], None))),
     }
+
+
+def _worth(value: float, higher: bool) -> float:
+    """What is best where it is largest; a score that is not defined is worth least."""
+    return -math.inf if math.isnan(value) else value if higher else -value
 
 
 def _groups(run: TrainRun) -> list[list[int]]:

@@ -123,7 +123,7 @@ def _lines_of(member: int, file: pathlib.Path, members: int) -> str:
     """
     predictions = file.parent.name == "predictions"
     kept = []
-    for line in file.read_text().split("\n")[:-1]:
+    for line in file.read_text("utf-8").split("\n")[:-1]:
         row = json.loads(line)
         untuned = file.stem.endswith("-0") if predictions else file.stem == "eval" and row["step"] == 0
         if file.stem == "seconds":

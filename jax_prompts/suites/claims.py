@@ -30,20 +30,19 @@ class Claims:
 
         Raises:
           BusyError: another worker has it, or may have it; nobody knows while the bucket cannot be reached.
-          RunError: the bucket cannot be written.
-          OSError: the directory cannot be written.
+          RunError: the bucket or directory cannot be written.
         """
         folder = places.below(self._folder, group)
-        if not is_remote(folder):
-            with run_lock.held(pathlib.Path(folder)):
-                yield
-            return
         with contextlib.ExitStack() as stack:
             try:
-                silent = self._silent(folder)
-                stack.enter_context(bucket_lock.held(folder, silent))
+                if is_remote(folder):
+                    stack.enter_context(bucket_lock.held(folder, self._silent(folder)))
+                else:
+                    stack.enter_context(run_lock.held(pathlib.Path(folder)))
             except OSError as error:
-                if may_pass(error):
+                # A directory is taken away by the worker that leaves it.
+                leaving = not is_remote(folder) and isinstance(error, FileNotFoundError | FileExistsError)
+                if leaving or may_pass(error):
                     raise run_lock.BusyError(
                         f"{folder} could not be asked ({system_reason(error)})"
                     ) from error

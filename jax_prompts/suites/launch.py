@@ -9,6 +9,7 @@ from typing import Any
 
 from jax_prompts.display import log
 from jax_prompts.errors import ConfigError, RunError, first_line
+from jax_prompts.storage import files
 from jax_prompts.storage.remote import is_remote
 
 
@@ -24,7 +25,7 @@ def launch(launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parame
 
     Raises:
       ConfigError: submitit is not installed, there is no Slurm here, or a parameter it does not know.
-      RunError: workers that failed.
+      RunError: workers that could not be started, or failed.
     """
     if is_remote(model_dir):
         raise ConfigError(
@@ -46,8 +47,13 @@ def launch(launcher: str, jobs: int, model_dir: str, argv: Sequence[str], parame
     worker = submitit.helpers.CommandFunction(
         [sys.executable, "-m", "jax_prompts.main", *argv], verbose=False
     )
-    with executor.batch():  # one array
-        started = [executor.submit(worker) for _ in range(jobs)]
+    try:
+        with files.write_errors(folder), executor.batch():  # one array
+            started = [executor.submit(worker) for _ in range(jobs)]
+    except RunError:
+        raise
+    except RuntimeError as error:  # submitit's, of what Slurm refuses
+        raise RunError(f"--launcher={launcher}: {first_line(error)}") from error
     log(f"{jobs} workers, jobs {', '.join(job.job_id for job in started)}; what they print is in {folder}")
     failed = [
         f"{job.job_id}: {first_line(error)}" for job in started if (error := job.exception()) is not None

@@ -13,7 +13,7 @@ from typing import Any
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.runs import Suite
-from jax_prompts.scoring.averages import TaskMetrics, deviation
+from jax_prompts.scoring.averages import deviation
 from jax_prompts.scoring.best_tracker import selection_metric
 from jax_prompts.suites.cells import Cell
 
@@ -29,7 +29,6 @@ class Entry:
 
     Attributes:
       values: of each seed that is finished.
-      seeds: how many there are to be.
       complete: whether all of them, and of an average all of its columns, are there, and nothing may yet be chosen
         in their place.
       published, published_deviation: the paper's; None where it has none.
@@ -37,7 +36,6 @@ class Entry:
     """
 
     values: tuple[float, ...] = ()
-    seeds: int = 0
     complete: bool = False
     published: float | None = None
     published_deviation: float | None = None
@@ -82,15 +80,15 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
         }
         by_seed = {
             column: {
-                cell.seed: shown(suite, cell, summaries[cell.name])
+                cell.seed: score
                 for cell in found
-                if cell.name in summaries
+                if cell.name in summaries and (score := shown(suite, cell, summaries[cell.name])) is not None
             }
             for column, found in kept.items()
         }
         entries = {}
         for column in suite.tasks:
-            complete = bool(own) and column not in waiting
+            complete = bool(own) and column not in waiting and len(by_seed[column]) == len(suite.seeds)
             entries[column] = _entry(suite, row, column, by_seed[column], complete, chosen.get(column))
         for average, columns in suite.averages.items():
             there = [column for column in columns if by_seed[column]]
@@ -98,18 +96,26 @@ def make_table(suite: Suite, cells: Sequence[Cell], summaries: Summaries) -> Tab
                 seed for seed in suite.seeds if there and all(seed in by_seed[column] for column in there)
             ]
             values = {seed: statistics.fmean(by_seed[column][seed] for column in there) for seed in seeds}
-            complete = bool(own) and waiting.isdisjoint(columns)
+            complete = all(entries[column].complete for column in columns)
             entries[average] = _entry(suite, row, average, values, complete, None)
         table[row] = entries
     return table
 
 
-def shown(suite: Suite, cell: Cell, summary: dict[str, Any]) -> float:
-    """The number that a finished cell shows: of test examples where its protocol has some, else of validation's."""
-    metrics: TaskMetrics = summary.get("test_metrics") or summary["metrics"]
+def shown(suite: Suite, cell: Cell, summary: dict[str, Any]) -> float | None:
+    """The number that a finished cell shows: of test examples where its protocol has some, else of validation's.
+
+    None where it is not defined, as the correlation of constant answers, which is null in files.
+    """
+    found = summary.get("test_metrics") or summary["metrics"]
+    metrics = {
+        task: {metric: math.nan if value is None else value for metric, value in of_task.items()}
+        for task, of_task in found.items()
+    }
     task, name = wanted(suite, cell.column)
     with naming(cell.column):
-        return selection_metric(metrics, name, None if task is None else [task])[0]
+        value, _ = selection_metric(metrics, name, None if task is None else [task])
+    return None if math.isnan(value) else value
 
 
 def wanted(suite: Suite, column: str) -> tuple[str | None, str | None]:
@@ -133,10 +139,11 @@ def option_of(cell: Cell) -> Option:
 
 
 def score_of(cells: Sequence[Cell], summaries: Summaries) -> float | None:
-    """Mean validation score; None where some are not finished, which cannot be compared with others."""
-    if not cells or any(cell.name not in summaries for cell in cells):
+    """Mean validation score; None where some are not finished or undefined, which cannot be compared with others."""
+    scores = [summaries[cell.name]["best_metric"] for cell in cells if cell.name in summaries]
+    if not cells or len(scores) < len(cells) or None in scores:
         return None
-    return statistics.fmean(summaries[cell.name]["best_metric"] for cell in cells)
+    return statistics.fmean(scores)
 
 
 def lower_is_better(summaries: Summaries) -> bool:
@@ -167,7 +174,7 @@ def _entry(
 ) -> Entry:
     published = suite.published.get(row, {}).get(column)
     number, deviation = (*published, None)[:2] if isinstance(published, tuple | list) else (published, None)
-    return Entry(tuple(values.values()), len(suite.seeds), complete, number, deviation, chosen or ())
+    return Entry(tuple(values.values()), complete, number, deviation, chosen or ())
 
 
 def columns_of(suite: Suite) -> list[str]:

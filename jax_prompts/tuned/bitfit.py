@@ -8,10 +8,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jax_prompts.errors import ConfigError
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn, layer_of, projections
 from jax_prompts.tuned.sizes import no_place
 
 _UNUSED = {32_128: 28, 250_112: 12}  # rows of T5's and mT5's tables, and how many stand for no piece of text
+_PADDED = {rows - unused: unused for rows, unused in _UNUSED.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,11 @@ class BitFit:
         if self.logits:
             rows = weights["token_embedder/embedding"].value.shape[0]
             pieces = rows - _UNUSED.get(rows, 0)
+            if pieces == rows and rows in _PADDED:
+                raise ConfigError(
+                    f"BitFit.logits cannot tell this model's {rows:,} rows from the pieces of a table with "
+                    f"{_PADDED[rows]:,} more: set BitFit.logits to False"
+                )
             leaves["decoder/logits_bias"] = drawn(
                 nn.initializers.zeros, key, "decoder/logits_bias", (pieces,), (None,)
             )
@@ -66,5 +73,4 @@ class BitFit:
         bias_V = leaves.get("decoder/logits_bias")
         if bias_V is None:
             return leaves
-        unused = {rows - unused: unused for rows, unused in _UNUSED.items()}.get(len(bias_V), 0)
-        return {**leaves, "decoder/logits_bias": jnp.pad(bias_V, (0, unused))}
+        return {**leaves, "decoder/logits_bias": jnp.pad(bias_V, (0, _PADDED.get(len(bias_V), 0)))}

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.row_prompts import ROUTER
-from jax_prompts.prompts.init import Base, SampledVocabulary
+from jax_prompts.prompts.init import FIRST, Base, SampledVocabulary, check_first
 from jax_prompts.tuned.leaves import Boxed, Leaves, Weights, drawn
 from jax_prompts.tuned.sizes import PROMPTS_OF_T5, check_at_least_1, check_number, encoder_width
 
@@ -32,6 +32,7 @@ class SMoP:
       length: P, of the tuned prompt and of the others.
       prompts: K; 4 in the paper's comparisons.
       noise: standard deviation of the logits' noise, a share of each; 0: none.
+      first: the others start from so many pieces, as `SampledVocabulary.first`.
 
     Raises:
       ConfigError: a length below 1, fewer than 2 prompts, noise below 0, a model that is no T5.
@@ -40,6 +41,7 @@ class SMoP:
     length: int
     prompts: int = 4
     noise: float = 1.0
+    first: int | None = FIRST
 
     def __post_init__(self) -> None:
         check_at_least_1("SMoP.length", self.length)
@@ -47,6 +49,7 @@ class SMoP:
         if self.prompts < 2:
             raise ConfigError("SMoP.prompts is 1, which leaves a router no choice: set it to at least 2")
         check_number("SMoP.noise", self.noise)
+        check_first(self)
 
     @property
     def prompt_length(self) -> int:
@@ -58,7 +61,7 @@ class SMoP:
         D, others = encoder_width(self, weights, PROMPTS_OF_T5), self.prompts - 1
         if self.prompts > D:
             raise ConfigError(f"SMoP.prompts is {self.prompts}: set it to at most {D}, the model's width")
-        sampled = SampledVocabulary().table_init(Base(weights["token_embedder/embedding"].value))
+        sampled = SampledVocabulary(self.first).table_init(Base(weights["token_embedder/embedding"].value))
 
         def rows(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
             return sampled(key, (shape[0] * shape[1], D), dtype).reshape(shape)

@@ -13,12 +13,20 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 def accuracy(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
     """Share of equal pairs."""
-    return {"accuracy": 100 * float(np.mean(np.asarray(targets) == np.asarray(predictions)))}
+    # Not by arrays: those of texts have all elements as wide as the longest.
+    equal = [target == said for target, said in zip(targets, predictions, strict=True)]
+    return {"accuracy": 100 * float(np.mean(equal))}
 
 
 def f1_with_invalid(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
-    """F1 of class 1 of two; a prediction that is neither class counts as the wrong one."""
+    """F1 of class 1 of two; a prediction that is neither class counts as the wrong one.
+
+    Targets that are hidden, and below 0, do not count; where all are, the F1 is NaN.
+    """
     gold, said = np.asarray(targets), np.asarray(predictions)
+    gold, said = gold[gold >= 0], said[gold >= 0]
+    if not len(gold):
+        return {"f1": float("nan")}
     said = np.where((said == 0) | (said == 1), said, 1 - gold)
     return {"f1": 100 * float(f1_score(gold, said, zero_division=0))}
 

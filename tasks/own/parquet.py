@@ -65,6 +65,8 @@ def _rows(path: pathlib.Path, schema: pa.Schema, names: list[str]) -> Iterator[t
 
 
 def _value(scalar: pa.Scalar, place: Place) -> Any:
+    if any(is_list(scalar.type) for is_list in _LISTS):
+        return None if not scalar.is_valid else [_value(part, place) for part in scalar]
     if kinds.is_float16(scalar.type) or kinds.is_float32(scalar.type):
         # 3.8 and not 3.799999952316284, which is the same number in 32 bits.
         return None if scalar.as_py() is None else float(str(np.float32(scalar.as_py())))

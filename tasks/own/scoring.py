@@ -62,6 +62,11 @@ def scoring(
     for name in names:
         if name not in fit:
             raise TaskError(f"OwnTask.metrics: {name} does not compare {what}; use {' or '.join(fit)}")
+    if "f1_with_invalid" in names and len(labels) != 2:
+        raise TaskError(
+            f"OwnTask.metrics: f1_with_invalid is of two classes, and OwnTask.labels has {len(labels)}: use "
+            "mean_multiclass_f1"
+        )
     if {"exact_match", "normalized_match"} <= {*names}:
         raise TaskError(
             "OwnTask.metrics: exact_match and normalized_match both report `exact_match`; leave one out"

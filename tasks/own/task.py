@@ -21,6 +21,7 @@ from tasks.own.templates import Template
 from tasks.sources.bad_lines import tolerated
 from tasks.sources.lines import Place
 from tasks.sources.official_files import Files, distinct
+from tasks.text import postprocessors
 
 HUB = "hf://datasets/"
 
@@ -64,6 +65,7 @@ def own_task(
         raise TaskError("OwnTask.labels and OwnTask.answers are both set: set one to None")
     words = tuple((labels or {}).values())
     _check_labels(labels or {})
+    postprocess, metric_fns = scoring(metrics, words, answers is not None)
     official = OwnFiles(
         folder=".",
         suite=".",
@@ -74,9 +76,9 @@ def own_task(
         answers=answers,
         tsv_quotes=tsv_quotes,
         id=id,
+        numbers=postprocess is postprocessors.score,
         fetch=fetch,
     )
-    postprocess, metric_fns = scoring(metrics, words, answers is not None)
     try:
         return seqio.Task(
             name,
@@ -100,6 +102,7 @@ class OwnFiles(Files):
       answers: column with all right answers, if there is one: the first is the target.
       tsv_quotes: see `OwnTask`.
       id: column that tells rows apart, if there is one.
+      numbers: whether targets are numbers.
       fetch: gives the local copy of a file of the hub.
     """
 
@@ -109,6 +112,7 @@ class OwnFiles(Files):
     answers: str | None
     tsv_quotes: bool | None
     id: str | None
+    numbers: bool
     fetch: Callable[[str], pathlib.Path]
 
     def file(self, data_dir: pathlib.Path, split: str) -> pathlib.Path:
@@ -160,11 +164,20 @@ class OwnFiles(Files):
     def _target(self, cells: _Cells, place: Place) -> str:
         target = self.target.fill(cells)
         if self.labels is None:
+            if self.numbers and not _is_finite(target):
+                raise place.error(f"target {target!r:.80} is no number, and OwnTask.metrics compare numbers")
             return target
         if target not in self.labels:
             known = ", ".join(map(repr, self.labels))
             raise place.error(f"label {target!r} is none of OwnTask.labels {known}")
         return self.labels[target]
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 class _Cells(Mapping[str, str]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tasks.sources.bad_lines import tolerated
@@ -69,96 +69,117 @@ class Node:
 
 def multirc(path: pathlib.Path) -> Examples:
     """Examples of MultiRC: an answer each, its label 1 where it is right."""
-    for place, row in json_lines(path):
-        with tolerated():
-            line = Node(row, place)
-            passage = line.object("passage")
-            for question in passage.objects("questions"):
-                for answer in question.objects("answers"):
-                    label = answer.value.get("label", UNLABELLED)
-                    if label not in (0, 1, UNLABELLED):
-                        raise answer.place.error(f"label {json.dumps(label)} is none of 0, 1")
-                    index = {
-                        "paragraph": line.integer("idx"),
-                        "question": question.integer("idx"),
-                        "answer": answer.integer("idx"),
-                    }
-                    yield (
-                        answer.place,
-                        {
-                            "paragraph": passage.text("text"),
-                            "question": question.text("question"),
-                            "answer": answer.text("text"),
-                            "label": int(label),
-                            "idx": index,
-                        },
-                    )
+    return _of_lines(path, _multirc_line)
+
+
+def _multirc_line(line: Node) -> Examples:
+    passage = line.object("passage")
+    for question in passage.objects("questions"):
+        for answer in question.objects("answers"):
+            label = answer.value.get("label", UNLABELLED)
+            if label not in (0, 1, UNLABELLED):
+                raise answer.place.error(f"label {json.dumps(label)} is none of 0, 1")
+            index = {
+                "paragraph": line.integer("idx"),
+                "question": question.integer("idx"),
+                "answer": answer.integer("idx"),
+            }
+            yield (
+                answer.place,
+                {
+                    "paragraph": passage.text("text"),
+                    "question": question.text("question"),
+                    "answer": answer.text("text"),
+                    "label": int(label),
+                    "idx": index,
+                },
+            )
 
 
 def record(path: pathlib.Path) -> Examples:
     """Examples of ReCoRD: a query each; entities and answers without repetition, in order of their characters."""
-    for place, row in json_lines(path):
-        with tolerated():
-            line = Node(row, place)
-            passage = line.object("passage")
-            text = passage.text("text")
-            entities = {
-                text[entity.integer("start") : entity.integer("end") + 1]
-                for entity in passage.objects("entities")
-            }
-            for query in line.objects("qas"):
-                answers = query.objects("answers") if "answers" in query.value else ()
-                yield (
-                    query.place,
-                    {
-                        "passage": text,
-                        "query": query.text("query"),
-                        "entities": sorted(entities),
-                        "answers": sorted({answer.text("text") for answer in answers}),
-                        "idx": {"passage": line.integer("idx"), "query": query.integer("idx")},
-                    },
-                )
+    return _of_lines(path, _record_line)
+
+
+def _record_line(line: Node) -> Examples:
+    passage = line.object("passage")
+    text = passage.text("text")
+    entities = {
+        text[entity.integer("start") : entity.integer("end") + 1] for entity in passage.objects("entities")
+    }
+    for query in line.objects("qas"):
+        answers = query.objects("answers") if "answers" in query.value else ()
+        yield (
+            query.place,
+            {
+                "passage": text,
+                "query": query.text("query"),
+                "entities": sorted(entities),
+                "answers": sorted({answer.text("text") for answer in answers}),
+                "idx": {"passage": line.integer("idx"), "query": query.integer("idx")},
+            },
+        )
 
 
 def squad(path: pathlib.Path) -> Examples:
     """Examples of SQuAD 1.1: a question each, with the texts of its answers."""
     for article in Node(json_document(path), Place(path)).objects("data"):
-        for paragraph in article.objects("paragraphs"):
-            with tolerated():
-                context = paragraph.text("context")
-                for question in paragraph.objects("qas"):
-                    answers = [answer.text("text") for answer in question.objects("answers")]
-                    if not answers:
-                        raise question.place.error("no answers, and every question of SQuAD 1.1 has one")
-                    yield (
-                        question.place,
-                        {
-                            "id": question.text("id"),
-                            "context": context,
-                            "question": question.text("question"),
-                            "answers": {"text": answers},
-                        },
-                    )
+        paragraphs: Sequence[Node] = ()
+        with tolerated():
+            paragraphs = list(article.objects("paragraphs"))
+        for paragraph in paragraphs:
+            yield from _whole(_squad_paragraph, paragraph.value, paragraph.place)
+
+
+def _squad_paragraph(paragraph: Node) -> Examples:
+    context = paragraph.text("context")
+    for question in paragraph.objects("qas"):
+        answers = [answer.text("text") for answer in question.objects("answers")]
+        if not answers:
+            raise question.place.error("no answers, and every question of SQuAD 1.1 has one")
+        yield (
+            question.place,
+            {
+                "id": question.text("id"),
+                "context": context,
+                "question": question.text("question"),
+                "answers": {"text": answers},
+            },
+        )
 
 
 def mrqa(path: pathlib.Path) -> Examples:
     """Examples of MRQA: a question each; the first line may be a header."""
+    return _of_lines(path, _mrqa_line)
+
+
+def _mrqa_line(line: Node) -> Examples:
+    if "header" in line.value and "context" not in line.value:
+        return
+    context = line.text("context").strip()
+    for question in line.objects("qas"):
+        yield (
+            question.place,
+            {
+                "qid": question.text("qid"),
+                "context": context,
+                "question": question.text("question").strip(),
+                "answers": question.texts("answers"),
+            },
+        )
+
+
+def _of_lines(path: pathlib.Path, make: Callable[[Node], Examples]) -> Examples:
     for place, row in json_lines(path):
-        with tolerated():
-            if "header" in row and "context" not in row:
-                continue
-            line = Node(row, place)
-            context = line.text("context").strip()
-            for question in line.objects("qas"):
-                yield (
-                    question.place,
-                    {
-                        "qid": question.text("qid"),
-                        "context": context,
-                        "question": question.text("question").strip(),
-                        "answers": question.texts("answers"),
-                    },
-                )
+        yield from _whole(make, row, place)
+
+
+def _whole(make: Callable[[Node], Examples], row: Any, place: Place) -> Examples:
+    """What is made of a line or a paragraph, or nothing of it: half would change what is scored by group."""
+    examples: Sequence[tuple[Place, dict[str, Any]]] = ()
+    with tolerated():
+        examples = list(make(Node(row, place)))
+    yield from examples
 
 
 def definite_pronouns(path: pathlib.Path) -> Examples:

@@ -472,6 +472,12 @@ def test_arrays_of_shapes_that_no_t5_has_are_one_line(names, shape, golden):
         t5_config({path: in_memory(array) for path, array in {**golden, **changed}.items()})
 
 
+def test_buckets_too_few_for_near_and_far_are_refused(golden):
+    few = {name: array[:, :2] if "rel_embedding" in name else array for name, array in golden.items()}
+    with pytest.raises(RunError, match="has 2 buckets for distances up to 128: it is no T5"):
+        t5_config({path: in_memory(array) for path, array in few.items()})
+
+
 @pytest.mark.parametrize("shape", [[1 << 30, [0]], [1 << 30, "x"], [-1], [True, 4], [1 << 59, 4]])
 def test_a_shape_that_no_array_has_is_refused_before_it_is_multiplied(shape, folder, tensors):
     path = folder("safetensors", {"a": np.zeros(4, np.float32)}) / "model.safetensors"

@@ -406,3 +406,15 @@ def test_a_list_is_a_tuple_to_what_the_compiler_hashes():
     run = run_of(QUICKSTART, "--gin_file=gin_configs/tuned/lora.gin", "--gin.LoRA.targets=['query']")
     assert run.tuned.targets == ("query",)
     hash(run.leaves)
+
+
+def test_epochs_of_a_flag_are_not_overruled_by_steps_of_a_file():
+    words = "TRAIN_STEPS is 300, and counts before TRAIN_EPOCHS: add --gin.TRAIN_STEPS=None"
+    assert words in refusal(QUICKSTART, "--gin.TRAIN_EPOCHS=3")
+    settings = run_of(QUICKSTART, "--gin.TRAIN_EPOCHS=3", "--gin.TRAIN_STEPS=None").training
+    assert (settings.steps, settings.epochs) == (None, 3)
+
+
+@pytest.mark.parametrize("lengths", ["[8, 48]", "(8, 48)"])
+def test_a_list_is_as_good_as_a_tuple(lengths):
+    assert run_of(QUICKSTART, f"--gin.LENGTH_GROUPS={lengths}").data.length_groups == (8, 48)

@@ -1,5 +1,6 @@
 """Instructions and demonstrations through the caches: texts, tokens, keys, roles; settings that cannot work."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -84,6 +85,15 @@ def test_an_instruction_and_the_templates_question_stand_round_the_text(own, mic
     assert cache.longest_inputs == max(len(ids(cache, row)) for row in range(3))
     assert cache.texts("targets_pretokenized") == ["no", "yes", "no"]
     assert cache.demonstrations is None and cache.cut() == {"inputs": 0, "targets": 0}
+
+
+def test_a_design_begins_as_texts_of_its_model_do(own, micro):
+    """A T5Gemma's begin with <bos>."""
+    gemma = copy.copy(micro)
+    gemma.begin_ids = (2,)
+    cache = designed(own, gemma, instruction="what is it?")
+    for row, text in enumerate(texts(cache)):
+        assert ids(cache, row) == [2, *micro.encode(text), 1]
 
 
 def test_demonstrations_stand_between_them(own, micro):

@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import jax
 import numpy as np
@@ -21,7 +23,7 @@ from tiny_run import tiny_run
 from jax_prompts import partition
 from jax_prompts.distributed import global_arrays, processes
 from jax_prompts.distributed.supervisor import how_it_ended
-from jax_prompts.errors import RunError
+from jax_prompts.errors import Preempted, RunError
 from jax_prompts.main import main
 from jax_prompts.prompts import load_prompt, save_prompt
 
@@ -148,6 +150,45 @@ def test_two_processes_are_one_run(tmp_path):
         np.testing.assert_allclose(two["table"], one["table"], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(two["restored"], two["table"])
         np.testing.assert_array_equal(two["answers"], one["answers"])
+
+
+class Keys:
+    """What `jax.distributed` keeps for the processes, of which there is one."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def key_value_set(self, key, value):
+        assert key not in self.kept, f"{key} already exists"
+        self.kept[key] = value
+
+    def key_value_dir_get(self, folder):
+        return [(key, value) for key, value in self.kept.items() if key.startswith(f"{folder}/")]
+
+    def wait_at_barrier(self, name, milliseconds):
+        pass
+
+
+def test_turns_are_taken_for_each_task(monkeypatch):
+    state = types.SimpleNamespace(client=Keys(), process_id=0)
+    monkeypatch.setattr(processes, "global_state", state)
+    assert [processes.in_turns(lambda task=task: task) for task in ("rte", "cb")] == ["rte", "cb"]
+
+
+@pytest.mark.parametrize(("command", "waits"), [("train", True), ("eval", False), ("infer", False)])
+def test_who_stops_an_evaluation_tells_the_others_and_waits_for_none(command, waits, monkeypatch, capsys):
+    """They may be in the middle of answering, and never come to where it would wait."""
+    state = types.SimpleNamespace(client=Keys(), process_id=0)
+    monkeypatch.setattr(processes, "global_state", state)
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: None)
+    ended = []
+    monkeypatch.setattr(processes, "leave", lambda: ended.append("left"))
+    monkeypatch.setattr(processes, "_end", ended.append)
+    monkeypatch.setattr(processes, "_left", threading.Event())
+    processes.abandon(command, Preempted("stopped"), 75, "stopped")
+    assert ended[:2] == (["left", 75] if waits else [75])
+    assert ("failed/0" in state.client.kept) or waits
+    assert f"t5x {command}: stopped" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

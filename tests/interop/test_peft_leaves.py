@@ -323,3 +323,9 @@ def test_code_in_a_pickle_is_not_run(tmp_path, capsys):
     with pytest.raises(RunError):
         convert_prompt(folder, str(tmp_path / "x.safetensors"))
     assert "harm" not in capsys.readouterr().out
+
+
+def test_the_prompt_alone_of_what_has_none(tmp_path):
+    adapter(tmp_path / "a", LORA, pair(Q))
+    with pytest.raises(ConfigError, match="holds no prompt: leave --prompt_only out"):
+        convert_prompt(str(tmp_path / "a"), str(tmp_path / "x.safetensors"), prompt_only=True)

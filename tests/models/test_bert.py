@@ -85,3 +85,14 @@ def test_masked_lm_head(params):
     h = np.asarray(0.5 * h * (1 + jax.scipy.special.erf(h / np.sqrt(2))))
     h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-12)
     np.testing.assert_allclose(logits_BLV, h @ p["token_embedder"]["embedding"].T, atol=1e-4)
+
+
+def test_class_logits_are_float32_where_activations_are_bfloat16():
+    """Of two logits that bfloat16 cannot tell apart the larger wins."""
+    model = Bert(BertConfig(80, 32, 4, 2, 64, max_length=64, dtype=jnp.bfloat16), classes=2)
+    start = nn.meta.unbox(model.init(jax.random.key(0), method="initialize"))["params"]
+    start["classifier"] = {"kernel": jnp.zeros((32, 2)), "bias": jnp.array([4.0, 4.001])}
+    tokens_BL = jnp.ones((3, 5), jnp.int32)
+    logits_B1C = model.apply({"params": start}, tokens_BL, None)
+    assert logits_B1C.dtype == jnp.float32
+    np.testing.assert_array_equal(logits_B1C[:, 0], jnp.broadcast_to(jnp.array([4.0, 4.001]), (3, 2)))

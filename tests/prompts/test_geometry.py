@@ -29,6 +29,13 @@ def test_equal_vectors_and_very_long_ones():
     np.testing.assert_allclose(mean_norm(copies_PD), 2e15, rtol=1e-6)
 
 
+def test_vectors_of_zeros_are_like_no_other():
+    for length in (2, 10):
+        assert mean_similarity(jnp.zeros((length, 4))) == 0
+    half_PD = jnp.zeros((4, 3)).at[:2].set(1.0)  # of six pairs one is equal
+    np.testing.assert_allclose(mean_similarity(half_PD), 1 / 6, rtol=1e-6)
+
+
 def test_rank_of_known_matrices():
     orthogonal_PD = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 5)))[0].T * 3
     assert matrix_rank(singular_values(orthogonal_PD), orthogonal_PD.shape) == 5

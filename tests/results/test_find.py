@@ -1,5 +1,7 @@
 """What directories hold, whichever way they are named."""
 
+import pathlib
+
 import pytest
 from made_runs import make_run, right
 
@@ -29,3 +31,18 @@ def test_members_of_a_sweep_under_way_have_their_own_settings(tmp_path):
 def test_evaluations_before_tuning_are_everyones(tmp_path):
     run = RunFiles(make_run(tmp_path / "run", *[right("1100")] * 2))
     assert [line.get("member") for line in run.evaluations] == [None, 0, 1, 0, 1]
+
+
+def test_folders_that_cannot_be_read_are_passed_over(tmp_path, monkeypatch):
+    make_run(tmp_path / "runs" / "a", right("1100"))
+    (tmp_path / "suite" / "cells").mkdir(parents=True)
+    listed = pathlib.Path.iterdir
+
+    def unreadable(self):
+        if self.name == "cells":
+            raise PermissionError(13, "denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", unreadable)
+    found = find([str(tmp_path)])
+    assert (len(found.runs), len(found.suites)) == (1, 0)

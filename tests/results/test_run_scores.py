@@ -9,7 +9,7 @@ from made_runs import TASK, make_evaluation, make_run, right
 from jax_prompts.errors import RunError
 from jax_prompts.records import Records
 from jax_prompts.results.evaluation_scores import of_evaluation
-from jax_prompts.results.run_files import RunFiles
+from jax_prompts.results.run_files import RunFiles, metrics_of
 from jax_prompts.results.run_scores import of_run
 from jax_prompts.run_folder import RunFolder
 
@@ -183,3 +183,12 @@ def test_an_evaluation_that_no_command_wrote_is_one_line(tmp_path, text):
     (tmp_path / "eval.json").write_text(text)
     with pytest.raises(RunError, match=r"eval\.json"):
         of_evaluation(tmp_path)
+
+
+def test_a_metric_that_is_null_is_not_a_task_without_one():
+    """Whose losses would be its score."""
+    line = {"step": 20, "task": "stsb", "pearson_corrcoef": None, "loss": 0.9, "token_accuracy": 50.0}
+    assert metrics_of(line) == {}
+    assert metrics_of({**line, "spearman_corrcoef": 3.0}) == {"spearman_corrcoef": 3.0}
+    assert metrics_of({"step": 20, "task": "lm", "loss": 0.9}) == {"loss": 0.9}
+    assert metrics_of({"step": 20, "task": "lm", "loss": None}) == {}

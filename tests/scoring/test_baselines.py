@@ -15,7 +15,7 @@ from jax_prompts.scoring.best_tracker import BestTracker, choosing_tasks, select
 from jax_prompts.scoring.bootstrap import intervals
 from jax_prompts.scoring.task_evaluator import TaskEvaluator, check_metrics, report
 from tasks.metrics import correlations
-from tasks.metrics.labels import accuracy
+from tasks.metrics.labels import accuracy, f1_with_invalid
 from tasks.text.postprocessors import score
 
 
@@ -61,6 +61,20 @@ def test_answers_of_the_baselines():
     # Free text, and numbers that are no classes.
     assert constant_answers(None, ["x", "y", "y"], [["x"], ["y"], ["y"]]) == {"majority": "y"}
     assert constant_answers(None, ["0.2", "3.0", "3.0"], [0.2, 3.0, 3.0]) == {"majority": 3.0}
+
+
+def test_hidden_targets_are_said_and_do_not_count(capsys):
+    cache = LabelledCache(["<unk>", "<unk>"], ("no", "yes"), metrics=[accuracy])
+    warn_of_answers({"rte": context(cache, ["no", "yes"])}, "p.safetensors")
+    assert "no target of rte is public, so that p.safetensors's scores say nothing" in capsys.readouterr().err
+    one_right_one_no_class = f1_with_invalid([-1, 1, 0, -1], [1, 1, 5, 0])
+    assert one_right_one_no_class == {"f1": pytest.approx(200 / 3)}
+    assert math.isnan(f1_with_invalid([-1, -1], [0, 1])["f1"])
+
+
+def test_texts_as_long_as_a_book_are_compared_without_filling_memory():
+    texts = ["a"] * 10_000 + ["b" * 10_000_000]
+    assert accuracy(texts, ["a"] * 10_001)["accuracy"] == pytest.approx(100 * 10_000 / 10_001)
 
 
 def test_a_correlation_has_no_value_for_a_constant():
@@ -265,7 +279,8 @@ def test_any_number_is_better_than_none():
 
 
 def test_answers_that_are_no_labels_are_warned_of(capsys):
-    about = {"examples": 4, "out_of_class_predictions": 50.0, "constant_predictor": False}
+    about = {"examples": 4, "majority_baseline": {"accuracy": 75.0}}
+    about |= {"out_of_class_predictions": 50.0, "constant_predictor": False}
     warn_of_answers({"rte": about}, "prompt.safetensors")
     assert (
         "warning: 50 % of prompt.safetensors's answers to rte are none of its labels"

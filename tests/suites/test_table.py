@@ -3,6 +3,7 @@
 import pytest
 from small_suite import expanded, score_of
 
+from jax_prompts.suites import table
 from jax_prompts.suites.table import as_json, comma_separated, latex, legend, lines_of, make_table, markdown
 
 PUBLISHED = {
@@ -66,6 +67,18 @@ def test_what_is_not_complete_is_marked(tmp_path):
         "micro, PT"
     ]
     assert row["Few"].mean is None and row["Mean"].mean == row["All"].mean and not row["Mean"].complete
+
+
+def test_a_score_that_is_not_defined_is_left_out_and_leaves_its_row_incomplete(tmp_path):
+    """Null in files: the correlation of constant answers."""
+    suite, cells = expanded(tmp_path, **{"Suite.metrics": "{'All': 'accuracy', 'Few': 'accuracy'}"})
+    summaries = summaries_of(cells)
+    (undefined,) = (cell for cell in cells if (cell.row, cell.column, cell.seed) == ("micro, PT", "Few", 1))
+    summaries[undefined.name] = {"best_metric": None, "metrics": {"quickstart_reviews": {"accuracy": None}}}
+    row = make_table(suite, cells, summaries)["micro, PT"]
+    assert row["Few"].values == (76.0,) and not row["Few"].complete and row["All"].complete
+    assert row["Mean"].values == (78.0,) and not row["Mean"].complete
+    assert table.score_of([undefined], summaries) is None
 
 
 @pytest.mark.parametrize(("search_by", "chosen"), [("suite", (0.1, 0.1)), ("task", (0.1, 0.3))])

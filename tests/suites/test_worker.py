@@ -14,6 +14,7 @@ from small_suite import expanded, trained
 from jax_prompts.errors import ConfigError, Preempted, RunError
 from jax_prompts.storage import run_lock
 from jax_prompts.suites import states, worker
+from jax_prompts.suites.claims import Claims
 from jax_prompts.suites.suite import finish, run_suite, show
 
 PROGRAM = str(pathlib.Path(__file__).parent / "small_suite.py")
@@ -198,3 +199,25 @@ def test_four_workers_of_which_two_are_killed(tmp_path):
     report = finish(suite, cells)
     assert (report["done"], report["failed"]) == (8, 0)
     assert len(ran(tmp_path)) == len(set(ran(tmp_path))) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(2, "gone"), run_lock.BusyError),
+        (FileExistsError(17, "there again"), run_lock.BusyError),
+        (PermissionError(13, "denied"), RunError),
+    ],
+)
+def test_a_claim_that_is_being_left_is_busy_and_one_that_cannot_be_made_is_said(
+    error, kind, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def failing(folder):
+        raise error
+        yield
+
+    monkeypatch.setattr(run_lock, "held", failing)
+    with pytest.raises(RunError) as caught, Claims(str(tmp_path)).held("group"):
+        raise AssertionError
+    assert type(caught.value) is kind

@@ -11,7 +11,7 @@ from whole_steps import make_train_step
 
 from jax_prompts import optim, partition
 from jax_prompts.base_models.tuned_file import load_tuned
-from jax_prompts.base_models.weights import random_weights, with_axes
+from jax_prompts.base_models.weights import abstract_weights, random_weights, with_axes
 from jax_prompts.config import Optimizer
 from jax_prompts.errors import ConfigError
 from jax_prompts.models.t5 import T5, T5Config
@@ -359,3 +359,16 @@ def test_sources_that_are_not_there_stop_a_run_but_no_count(frozen):
     assert len(attempt.init(boxes(T5(CONFIG), frozen), jax.random.key(0))) == 4
     with pytest.raises(ConfigError, match=r"ATTEMPT.sources absent\.safetensors names no file"):
         attempt.check_sources()
+
+
+def test_biases_of_logits_that_a_file_could_not_tell_apart_are_refused():
+    """32,100 rows are those of a table that was cut to its pieces, or the pieces of one of 32,128."""
+    cut = T5(T5Config(32_100, 8, 1, 1, 1, 8, 8, ("relu",), logits_via_embedding=True))
+    weights = by_path(abstract_weights(cut))
+    with pytest.raises(
+        ConfigError, match=r"cannot tell this model's 32,100 rows .* set BitFit.logits to False"
+    ):
+        BitFit().init(weights, jax.random.key(0))
+    assert "decoder/logits_bias" not in jax.eval_shape(
+        lambda key: nn.meta.unbox(BitFit(logits=False).init(weights, key)), jax.random.key(0)
+    )

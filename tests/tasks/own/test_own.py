@@ -193,6 +193,9 @@ def test_numbers(tmp_path, data, vocabulary):
     pearson, spearman = (metric(targets, [1.0, 2.0, 3.0, 4.0]) for metric in cache.metrics)
     assert pearson == {"pearson_corrcoef": pytest.approx(100)}
     assert spearman == {"spearman_corrcoef": pytest.approx(100)}
+    for bad in ("3,5", "n/a", "1e999"):
+        write(tmp_path / "train.jsonl", [{"text": "text", "stars": bad}])
+        assert f"target {bad!r} is no number" in refusal(stars, vocabulary)
 
 
 def test_settings_and_files_decide_the_cache(tmp_path, data, vocabulary):
@@ -309,6 +312,10 @@ def test_files_that_cannot_be_used(tmp_path, data, vocabulary, name):
         ({"metrics": ()}, "OwnTask.metrics is empty: set it to one of accuracy"),
         ({"metrics": ("acuracy",)}, "acuracy is unknown; use accuracy or f1_with_invalid"),
         ({"metrics": ("mean_multiclass_f1",), "labels": None}, "does not compare texts (OwnTask.labels and"),
+        (
+            {"metrics": ("f1_with_invalid",), "labels": {"a": "a", "b": "b", "c": "c"}},
+            "f1_with_invalid is of two classes, and OwnTask.labels has 3: use mean_multiclass_f1",
+        ),
         ({"metrics": ("squad",)}, "does not compare classes (OwnTask.labels is set); use accuracy or"),
         ({"labels": {"0": "same", "1": "same"}}, "'same' for both '0' and '1': give each label a word"),
         ({"answers": "label"}, "OwnTask.labels and OwnTask.answers are both set"),

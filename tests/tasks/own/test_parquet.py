@@ -79,6 +79,10 @@ def test_lists_of_answers(tmp_path):
     found = examples(own(tmp_path, answers="all", metrics=("squad",)))
     assert [list(row["answers"]) for row in found] == [[b"fox", b"dog"], [b"cat"]]
     assert [row["targets"] for row in found] == [b"fox", b"cat"]
+    numbers = pa.array([[3.8, 0.1], [2.0]], pa.list_(pa.float32()))
+    write(tmp_path, {"text": ["who?", "what?"], "all": numbers})
+    found = examples(own(tmp_path, answers="all", metrics=("squad",)))
+    assert [list(row["answers"]) for row in found] == [[b"3.8", b"0.1"], [b"2.0"]]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import seqio
 
 import tasks.registry  # noqa: F401
 from tasks.errors import TaskError
+from tasks.sources import nested
+from tasks.sources.bad_lines import skipping
 
 MULTIRC = {
     "idx": 3,
@@ -225,3 +227,25 @@ def test_damaged_files_are_named(tmp_path: pathlib.Path):
     _write(path, {"data": []})
     with pytest.raises(TaskError, match=r"train-v1\.1\.json holds no examples"):
         _source("squad_v010_allanswers", tmp_path).get_dataset("train")
+
+
+def test_of_a_bad_line_nothing_is_kept(tmp_path: pathlib.Path):
+    """Half of a question's answers would be scored as the question."""
+    bad = copy.deepcopy(MULTIRC)
+    bad["passage"]["questions"][1]["answers"] = [{"text": "up", "idx": 9}, {"text": 5, "idx": 10}]
+    (tmp_path / "multirc.jsonl").write_text("\n".join(map(json.dumps, [bad, MULTIRC, [1]])))
+    with skipping(True) as left_out:
+        assert len(list(nested.multirc(tmp_path / "multirc.jsonl"))) == 2
+    assert len(left_out) == 2
+    paragraph = {
+        "context": "It rains.",
+        "qas": [{"id": "a", "question": "What?", "answers": [{"text": "It"}]}],
+    }
+    articles = [
+        {"title": "without"},
+        {"paragraphs": [paragraph, {**paragraph, "qas": [*paragraph["qas"], {}]}]},
+    ]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": articles}))
+    with skipping(True) as left_out:
+        assert [example["id"] for _, example in nested.squad(tmp_path / "squad.json")] == ["a"]
+    assert len(left_out) == 2
