@@ -64,7 +64,7 @@ class Setup:
       method: the prompt method, of each task where these have prompts of their own; None: no prompt is tuned.
       mesh: the devices.
       model: the base model, with the task's classes where it is a BERT.
-      labels: the task's class labels; empty where answers are free text.
+      labels: the task's class labels, of a mixture those of all its tasks; empty where answers are free text.
       labels_of: these of each task of a mixture.
       steps: of the optimiser.
       optimizer: for so many steps.

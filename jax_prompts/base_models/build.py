@@ -62,7 +62,7 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
         recorded = _recorded_vocabulary(found.described)
     else:
         recorded = None
-    if recorded not in (None, vocabulary.fingerprint):
+    if recorded is not None and recorded != vocabulary.fingerprint:
         raise ConfigError(
             f"{path} is vocabulary {vocabulary.fingerprint} and {base.checkpoint} was converted with {recorded}: "
             "set VOCABULARY to that one, or to None"

@@ -130,5 +130,5 @@ def test_files_that_are_none_are_named(paths, tmp_path):
     half.write_bytes((tmp_path / "mnli.safetensors").read_bytes()[:50])
     with pytest.raises(RunError, match=r"half\.safetensors is not a whole prompt file"):
         FromFiles((*paths, str(half))).table_init(BASE)
-    with pytest.raises(ConfigError, match=re.escape("has 4 prompt tokens and PROMPT_LENGTH is 7")):
+    with pytest.raises(ConfigError, match=re.escape("has 4 rows and the method's table 7: use other files")):
         start(FromFiles(paths), length=7)

@@ -215,5 +215,7 @@ def test_another_prompt_must_fit(prompt_file):
     path, _ = prompt_file
     with pytest.raises(ConfigError, match=r"other.safetensors has width 8 and the base model 5"):
         FromFile(str(path)).table_init(Base(jnp.zeros((V, 5))))
-    with pytest.raises(ConfigError, match=r"other.safetensors has 4 prompt tokens and PROMPT_LENGTH is 7"):
+    with pytest.raises(
+        ConfigError, match=r"other.safetensors has 4 rows and the method's table 7: use another file"
+    ):
         FromFile(str(path)).table_init(BASE)(KEY, (7, D), jnp.float32)

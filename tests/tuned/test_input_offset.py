@@ -165,7 +165,9 @@ def test_a_bert_has_no_place_for_them():
             kind.init(by_path(abstract_weights(BERT)), jax.random.key(0))
     arrays = {name: np.asarray(leaf) for name, leaf in LEAVES.items()}
     arrays["classifier/kernel"] = np.zeros((D, 2), np.float32)
+    metadata, none_PD = dataclasses.replace(METADATA, labels=("a", "b")), np.zeros((0, 0), np.float32)
+    with pytest.raises(ConfigError, match=r"p holds classifier without classifier/bias: use the whole file"):
+        check_leaves("p", BERT, arrays, metadata, none_PD)
+    arrays["classifier/bias"] = np.zeros(2, np.float32)
     with pytest.raises(ConfigError, match=r"\+ input_offset/a \+ input_offset/b"):
-        check_leaves(
-            "p", BERT, arrays, dataclasses.replace(METADATA, labels=("a", "b")), np.zeros((0, 0), np.float32)
-        )
+        check_leaves("p", BERT, arrays, metadata, none_PD)

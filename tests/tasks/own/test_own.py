@@ -340,6 +340,8 @@ def test_names_and_splits_that_cannot_work(tmp_path, data, vocabulary):
     assert "another task's name" in refusal(dataclasses.replace(data, task="glue_rte_v200"), vocabulary)
     assert "letters, digits" in refusal(dataclasses.replace(data, task="my task"), vocabulary)
     assert "has no split 'validation': use train" in refusal(data, vocabulary, "validation")
+    elsewhere = dataclasses.replace(data, task_module="json")
+    assert "OWN_TASK is set, and MIXTURE_OR_TASK_MODULE is json: leave" in refusal(elsewhere, vocabulary)
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl"])
