@@ -167,8 +167,16 @@ ROWS = {
         "R = 10,000, DPT": (11_240_000, 0.3, "100 epochs", 16, 100, 256, "None"),
     },
     "lester2021_figure3a": {
-        "T5-XXL, 5 tokens": (20_480, 0.3, "30000 steps", 32, 5, 512, "ClassLabels(words=None)"),
-        "T5-Base, 100 tokens": (76_800, 0.3, "30000 steps", 32, 100, 512, "ClassLabels(words=None)"),
+        "T5-XXL, 5 tokens": (20_480, 0.3, "30000 steps", 32, 5, 512, "ClassLabels(words=None, first=5000)"),
+        "T5-Base, 100 tokens": (
+            76_800,
+            0.3,
+            "30000 steps",
+            32,
+            100,
+            512,
+            "ClassLabels(words=None, first=5000)",
+        ),
     },
     "lester2021_figure1_model_tuning": {
         "T5-Base, Model Tuning": (247_577_856, 1e-3, "30000 steps", 128, 0, 512, "None"),
