@@ -49,7 +49,14 @@ class RunError(_Told, RuntimeError):
 
 
 class Preempted(RuntimeError):
-    """The run was told to stop and has saved; running it again resumes. Exit status 75."""
+    """The run was told to stop and has saved; running it again resumes. Exit status 75.
+
+    `together`: whether all of several processes stop at once, so that none has to be told by another.
+    """
+
+    def __init__(self, reason: str, *, together: bool = False) -> None:
+        super().__init__(reason)
+        self.together = together
 
 
 class SettingWarning(_Told, UserWarning):

@@ -41,6 +41,8 @@ _ADAFACTOR = {
 }
 _ADAMW = {"beta1", "beta2", "epsilon"}
 _KNOWN = {"adafactor": _SHARED | _ADAFACTOR, "adamw": _SHARED | _ADAMW}
+# Of what is no table: in the place of which setting each stands.
+_IN_ITS_PLACE = {"network_learning_rate": "LEARNING_RATE", "network_weight_decay": "Optimizer.weight_decay"}
 _SCHEDULES = ("constant", "linear", "rsqrt")
 # Of the size of a table's numbers, which is 10 or more in T5, at a rate of 0.3.
 _FAST = 3.0  # a rate above it
@@ -121,20 +123,14 @@ def unused_warning(config: Optimizer, tuned: Any) -> str | None:
       config: of the optimiser.
       tuned: all that is tuned.
     """
-    own = {
-        name: general
-        for name, general in (
-            ("network_learning_rate", "LEARNING_RATE"),
-            ("network_weight_decay", "Optimizer.weight_decay"),
-        )
-        if getattr(config, name) is not None
-    }
+    own = [name for name in _IN_ITS_PLACE if getattr(config, name) is not None]
     parts = set(jax.tree.leaves(_part(tuned)))
     if own and parts == {"table"}:
         names = " and ".join(f"Optimizer.{name}" for name in own)
         return f"{names} does nothing: all that is tuned is a prompt's table"
     if own and parts == {"network"}:
-        return f"{' and '.join(own.values())} does nothing: nothing that is tuned is a prompt's table"
+        names = " and ".join(_IN_ITS_PLACE[name] for name in own)
+        return f"{names} does nothing: nothing that is tuned is a prompt's table"
     return None
 
 

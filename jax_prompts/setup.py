@@ -176,9 +176,7 @@ def set_up(
       ConfigError: settings that cannot work.
     """
     _check(run, mesh)
-    known = tuple(
-        dict.fromkeys(label for own in labels or () for label in own or ())
-    )  # of a mixture, of all tasks
+    known = tuple(dict.fromkeys(label for of_task in labels or () for label in of_task or ()))
     classes = UNKNOWN_CLASSES if labels is None and not run.tunes_model else len(known)
     model = make_model(
         run.model,

@@ -262,7 +262,8 @@ def _train(
                 checkpoints.save(step, *active.whole(tuned, opt_state), best_E, progress)
             if stopping and not last:
                 checkpoints.close()
-                raise Preempted(f"stopped by {stopping} at step {step}; run the same command again to resume")
+                reason = f"stopped by {stopping} at step {step}; run the same command again to resume"
+                raise Preempted(reason, together=True)
     stopwatch.stop_steps()
     checkpoints.close()
 

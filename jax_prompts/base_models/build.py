@@ -60,13 +60,11 @@ def make_vocabulary(base: BaseModel) -> Vocabulary | WordPiece:
         check_unknown(found.described, path, vocabulary.unk_id)
         check_tokenizer_class(found.described, path)
         recorded = _recorded_vocabulary(found.described)
-    else:
-        recorded = None
-    if recorded is not None and recorded != vocabulary.fingerprint:
-        raise ConfigError(
-            f"{path} is vocabulary {vocabulary.fingerprint} and {base.checkpoint} was converted with {recorded}: "
-            "set VOCABULARY to that one, or to None"
-        )
+        if recorded is not None and recorded != vocabulary.fingerprint:
+            raise ConfigError(
+                f"{path} is vocabulary {vocabulary.fingerprint} and {base.checkpoint} was converted with {recorded}: "
+                "set VOCABULARY to that one, or to None"
+            )
     return vocabulary
 
 

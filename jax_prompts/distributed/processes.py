@@ -118,7 +118,7 @@ def abandon(command: str, error: BaseException, status: int, reason: str) -> Non
     client, index = global_state.client, global_state.process_id
     if client is None:
         return
-    if isinstance(error, Preempted) and command in ("train", "pretrain"):  # as they all are
+    if isinstance(error, Preempted) and error.together:
         print(f"t5x {command}: {reason}", file=sys.stderr)
         leave()
         _end(status)

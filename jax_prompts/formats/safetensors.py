@@ -33,8 +33,8 @@ _TYPES: dict[str, Any] = {
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 _DTYPES = {name: np.dtype(kind) for name, kind in _TYPES.items()}
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 
 
 def open_safetensors(path: str | os.PathLike[str]) -> ArraySource:

@@ -19,7 +19,7 @@ from jax_prompts.errors import ConfigError, RunError
 from jax_prompts.formats.arrays import ArraySource
 from jax_prompts.formats.safetensors import open_safetensors
 from jax_prompts.formats.torch_bin import open_bin
-from jax_prompts.interop.imported import NO_PROMPT, ImportedPrompt, Leaves, as_leaf, check_file, put
+from jax_prompts.interop.imported import NO_PROMPT, ImportedPrompt, Leaves, add_leaf, as_leaf, check_file
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.storage.json_file import read_object
 
@@ -79,7 +79,7 @@ def read(folder: pathlib.Path, described: dict[str, Any]) -> ImportedPrompt:
     leaves: Leaves = {}
     for name, array in _open(folder).items():
         path, numbers = _leaf(folder, name, array)
-        put(folder, leaves, path, numbers * np.float32(scaling) if "/up/" in path else numbers)
+        add_leaf(folder, leaves, path, numbers * np.float32(scaling) if "/up/" in path else numbers)
     if not leaves:
         raise RunError(f"{folder} holds no tensors: use another adapter")
     widths = [leaf.shape[0] for path, leaf in leaves.items() if path.endswith("down/bias")]

@@ -73,7 +73,7 @@ def as_leaf(folder: pathlib.Path, name: str, array: LazyArray | np.ndarray, axes
     return as_finite(folder, array[...])
 
 
-def put(folder: pathlib.Path, leaves: Leaves, path: str, leaf: np.ndarray) -> None:
+def add_leaf(folder: pathlib.Path, leaves: Leaves, path: str, leaf: np.ndarray) -> None:
     """Adds a leaf. Raises RunError where another tensor stands for it already: two adapters lie in one file, or names
     have PEFT's prefix and have not."""
     if path in leaves:

@@ -23,9 +23,9 @@ from jax_prompts.interop.imported import (
     NO_PROMPT,
     ImportedPrompt,
     Leaves,
+    add_leaf,
     as_finite,
     as_leaf,
-    put,
 )
 from jax_prompts.prompts import PromptMetadata
 from jax_prompts.prompts.prompt_file import parse_metadata
@@ -96,7 +96,7 @@ def _pairs(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) ->
         rank = len(numbers) if end == ".lora_A.weight" else numbers.shape[-1]
         if end == ".lora_A.weight" and rank not in ranks:
             raise RunError(f"{folder}: {name} has rank {rank}, and adapter_config.json says {sorted(ranks)}")
-        put(folder, leaves, f"{path}/{_ENDS[end or '']}", numbers.T)
+        add_leaf(folder, leaves, f"{path}/{_ENDS[end or '']}", numbers.T)
     for path in {path.rpartition("/")[0] for path in leaves}:
         a, b = leaves.get(f"{path}/lora_a"), leaves.get(f"{path}/lora_b")
         if a is None or b is None or a.shape[1] != b.shape[0]:
@@ -121,7 +121,7 @@ def _scales(folder: pathlib.Path, config: dict[str, Any], arrays: ArraySource) -
         if 1 not in numbers.shape:
             raise RunError(f"{folder}: {name} is {list(numbers.shape)}, neither a row nor a column")
         end = "scale" if numbers.shape[1] == 1 else "input_scale"
-        put(folder, leaves, f"{path}/{end}", numbers.reshape(-1))
+        add_leaf(folder, leaves, f"{path}/{end}", numbers.reshape(-1))
     return leaves
 
 

@@ -25,14 +25,8 @@ def similarity(study: Study, id: str) -> Iterator[Figure]:
     for prompt in study["prompts"][: limits.HEAT_MAPS]:
         cosine_PP = np.array(prompt["positions"], float)[: limits.POSITIONS, : limits.POSITIONS]
         rows = heat_maps.rows_of_cosines(cosine_PP)
-        views.append(
-            View(
-                (shortened(prompt["name"]),),
-                heat_maps.chart(rows, prompt["name"]),
-                rows,
-                len(rows) > heat_maps.SVG,
-            )
-        )
+        chart = heat_maps.chart(rows, prompt["name"])
+        views.append(View((shortened(prompt["name"]),), chart, rows, canvas=len(rows) > heat_maps.SVG))
     caption = "Cosine between the vectors of every two positions of a prompt."
     if views:
         yield Figure(f"{id}-within", "Between positions", caption, views, ("prompt",))

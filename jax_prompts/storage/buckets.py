@@ -10,6 +10,7 @@ import base64
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import pathlib
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from typing import Any
 
 import fsspec
 
-from jax_prompts.errors import ConfigError, RunError
+from jax_prompts.display import log
+from jax_prompts.errors import ConfigError, RunError, printable
 from jax_prompts.storage.files import TooLargeError, atomic_file
 from jax_prompts.storage.remote import patiently
 
@@ -58,7 +60,8 @@ def be_patient() -> None:
 def stored(folder: str) -> dict[str, Stored]:
     """All objects below a folder's URL, by their path in it; none where there is no such folder.
 
-    Left out is what no path in a folder can name, such as `//x` or `../x`, which a copy would write elsewhere.
+    Left out, with a warning, is what no path in a folder can name, such as `//x` or `../x`, which a copy would write
+    elsewhere.
 
     Raises:
       OSError: it cannot be listed.
@@ -68,18 +71,25 @@ def stored(folder: str) -> dict[str, Stored]:
         root = path.rstrip("/") + "/"
         found = fs.find(root, detail=True)
         return {
-            below: _stored(facts)
+            name.removeprefix(root): _stored(facts)
             for name, facts in sorted(found.items())
-            if facts["type"] == "file"
-            and name.startswith(root)
-            and _is_path(below := name.removeprefix(root))
+            if facts["type"] == "file" and name.startswith(root) and not name.endswith("/")
         }
 
-    return patiently(folder, find)
+    found = patiently(folder, find)
+    for name in [name for name in found if not _is_path(name)]:
+        del found[name]
+        _warn_left_out(folder, name)
+    return found
 
 
 def _is_path(name: str) -> bool:
     return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
+
+
+@functools.cache  # once for each
+def _warn_left_out(folder: str, name: str) -> None:
+    log(f"warning: {printable(name)} below {folder} is left out: no file can have that name")
 
 
 def _stored(facts: dict[str, Any]) -> Stored:

@@ -164,20 +164,13 @@ class OwnFiles(Files):
     def _target(self, cells: _Cells, place: Place) -> str:
         target = self.target.fill(cells)
         if self.labels is None:
-            if self.numbers and not _is_finite(target):
+            if self.numbers and postprocessors.finite_number(target) is None:
                 raise place.error(f"target {target!r:.80} is no number, and OwnTask.metrics compare numbers")
             return target
         if target not in self.labels:
             known = ", ".join(map(repr, self.labels))
             raise place.error(f"label {target!r} is none of OwnTask.labels {known}")
         return self.labels[target]
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 class _Cells(Mapping[str, str]):

@@ -46,11 +46,17 @@ def multirc(
 
 def score(text: str, *, example: dict[str, Any] | None = None, is_target: bool = False) -> float:
     """The number that the text spells; -1 where it spells none, or one that is not finite."""
+    number = finite_number(text)
+    return float(INVALID) if number is None else number
+
+
+def finite_number(text: str) -> float | None:
+    """The number that the text spells; None where it spells none, or one that is not finite."""
     try:
         number = float(text)
     except ValueError:
-        return float(INVALID)
-    return number if math.isfinite(number) else float(INVALID)
+        return None
+    return number if math.isfinite(number) else None
 
 
 def answers(text: str, *, example: dict[str, Any], is_target: bool = False) -> str | list[str]:

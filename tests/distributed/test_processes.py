@@ -185,7 +185,7 @@ def test_who_stops_an_evaluation_tells_the_others_and_waits_for_none(command, wa
     monkeypatch.setattr(processes, "leave", lambda: ended.append("left"))
     monkeypatch.setattr(processes, "_end", ended.append)
     monkeypatch.setattr(processes, "_left", threading.Event())
-    processes.abandon(command, Preempted("stopped"), 75, "stopped")
+    processes.abandon(command, Preempted("stopped", together=waits), 75, "stopped")
     assert ended[:2] == (["left", 75] if waits else [75])
     assert ("failed/0" in state.client.kept) or waits
     assert f"t5x {command}: stopped" in capsys.readouterr().err
