@@ -37,6 +37,7 @@ FEW = SHORT | {
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory, compile_cache):
+    jax.devices()  # this process's own, before variables that are for others say one
     with pytest.MonkeyPatch.context() as patch:
         for name, value in compile_cache.items():
             patch.setenv(name, value)
