@@ -34,6 +34,7 @@ from jax_prompts.models.layers import Dense, Dropout, Embed, Rate, key_bias, sha
 from jax_prompts.models.mask_place import MASK_PLACE
 from jax_prompts.models.products import contract
 from jax_prompts.models.remat import rematerialized
+from jax_prompts.models.sums import softmax
 from jax_prompts.models.tuned_leaves import leaf, plus
 
 
@@ -132,7 +133,7 @@ class BertLayer(nn.Module):
         key = at_virtual_tokens(prompts.keys_NQHK, virtual_BL, key).astype(c.dtype)
         value = at_virtual_tokens(prompts.values_NQHK, virtual_BL, value).astype(c.dtype)
         logits_BHLM = contract("BLHK,BMHK->BHLM", query, key, jnp.float32)
-        weights_BHLM = jax.nn.softmax(logits_BHLM * c.head_dim**-0.5 + bias_B11L, axis=-1).astype(c.dtype)
+        weights_BHLM = softmax(logits_BHLM * c.head_dim**-0.5 + bias_B11L, c.dtype)
         weights_BHLM = self.dropout(weights_BHLM, deterministic)
         mixed_BLD = contract("BHLM,BMHK->BLHK", weights_BHLM, value, c.dtype).reshape(x_BLD.shape)
         x_BLD = self.attention_norm(x_BLD + self.dropout(self.out(mixed_BLD), deterministic))

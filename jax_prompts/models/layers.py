@@ -7,6 +7,7 @@ are explained in `models/t5.py`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jax_prompts.models.layer_prompts import NO_LAYER_PROMPTS, LayerPrompts, at_virtual_tokens
 from jax_prompts.models.products import contract, product
 from jax_prompts.models.quantized import KERNEL_PACKED, KERNEL_SCALE, Quantized
+from jax_prompts.models.sums import softmax
 from jax_prompts.models.tuned_leaves import ACTIVATIONS, adapted, leaf, plus, times
 
 MASKED = -1e10  # added to attention logits of keys that must not be seen; finite, so that no row is NaN
@@ -183,7 +185,7 @@ class Attention(nn.Module):
         key_BMHK, value_BMHK = keys_values
         query_BLHK = self._heads(self.query(x_BLD))
         logits_BHLM = contract("BLHK,BMHK->BHLM", query_BLHK, key_BMHK, jnp.float32)
-        weights_BHLM = jax.nn.softmax(logits_BHLM + bias, axis=-1).astype(self.dtype)
+        weights_BHLM = softmax(logits_BHLM + bias, self.dtype)
         if not deterministic and drops(self.dropout_rate):
             # T5X's mask is shared by all queries, so dropping a weight is dropping its value: one
             # pass over [B, M, H] in place of one over [B, H, L, M].
@@ -207,7 +209,7 @@ class Attention(nn.Module):
         query_BUHD = nn.with_logical_constraint(query_BUHD, ("batch", "length", "heads", "embed"))
         attended_BMD = attended_BMD.astype(self.dtype)
         logits_BHUM = contract("BUHD,BMD->BHUM", query_BUHD, attended_BMD, jnp.float32)
-        weights_BHUM = jax.nn.softmax(logits_BHUM + bias, axis=-1).astype(self.dtype)
+        weights_BHUM = softmax(logits_BHUM + bias, self.dtype)
         if not deterministic and drops(self.dropout_rate):
             mask_BMH = self._dropout_mask(*attended_BMD.shape[:2], self.num_heads)
             weights_BHUM = weights_BHUM * jnp.swapaxes(mask_BMH, 1, 2)[:, :, None]
@@ -276,15 +278,27 @@ class MLP(nn.Module):
     def __call__(self, x_BLD: Float[Array, "B L D"], deterministic: bool) -> Float[Array, "B L D"]:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         width = x_BLD.shape[-1]
-        gates = []
-        for i, name in enumerate(self.activations):
+        hidden = []
+        for i in range(len(self.activations)):
             wi = "wi" if len(self.activations) == 1 else f"wi_{i}"
-            hidden_BLF = Dense(width, self.mlp_dim, ("embed", "mlp"), init, self.dtype, name=wi)(x_BLD)
-            gates.append(ACTIVATIONS[name](hidden_BLF))
-        hidden_BLF = functools.reduce(jnp.multiply, gates)
-        hidden_BLF = Dropout(self.dropout_rate)(hidden_BLF, deterministic)
+            hidden.append(Dense(width, self.mlp_dim, ("embed", "mlp"), init, self.dtype, name=wi)(x_BLD))
+        hidden_BLF = Dropout(self.dropout_rate)(gated(self.activations, hidden), deterministic)
         out_BLD = Dense(self.mlp_dim, width, ("mlp", "embed"), init, self.dtype, name="wo")(hidden_BLF)
         return adapted(self, out_BLD, self.adapter_activation)
+
+
+def gated(activations: Sequence[str], hidden: Sequence[Float[Array, "B L F"]]) -> Float[Array, "B L F"]:
+    """The product of what each activation makes of its own `hidden`, in float32 and rounded once.
+
+    The backward pass computes it again from `hidden`, the only thing that is kept.
+    """
+
+    @jax.checkpoint
+    def gate(*hidden: Array) -> Array:
+        wide = [ACTIVATIONS[name](x.astype(jnp.float32)) for name, x in zip(activations, hidden, strict=True)]
+        return functools.reduce(jnp.multiply, wide).astype(hidden[0].dtype)
+
+    return gate(*hidden)
 
 
 def relative_position_bucket(

@@ -25,6 +25,7 @@ from jax_prompts.models.layers import (
     written,
 )
 from jax_prompts.models.products import product
+from jax_prompts.models.sums import repeated
 from jax_prompts.models.t5_config import T5Config
 from jax_prompts.models.tuned_leaves import leaf, plus
 
@@ -58,7 +59,7 @@ class EncoderLayer(nn.Module):
         x_BLD = shard_batch(at_virtual_tokens(prompts.states_NQD, virtual_BL, x_BLD))
         if self.config.relpos_in_layers:
             position_L = jnp.arange(x_BLD.shape[1])
-            bias_BHLL += self.relpos_bias(position_L, position_L)
+            bias_BHLL += repeated(self.relpos_bias(position_L, position_L)[0], bias_BHLL.shape[:1])
         h_BLD = self.pre_attention_layer_norm(x_BLD)
         keys_values = self.attention.keys_values(h_BLD, prompts, virtual_BL)
         h_BLD = self.attention(h_BLD, keys_values, bias_BHLL, deterministic)
@@ -174,7 +175,7 @@ class Encoder(nn.Module):
         bias_BHLL = key_bias(valid_BL)
         if not self.config.relpos_in_layers:
             position_L = jnp.arange(x_BLD.shape[1])
-            bias_BHLL += self.relpos_bias(position_L, position_L)
+            bias_BHLL += repeated(self.relpos_bias(position_L, position_L)[0], bias_BHLL.shape[:1])
         x_BLD = self.dropout(x_BLD, deterministic)
         if self.config.scan_layers:
             # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.

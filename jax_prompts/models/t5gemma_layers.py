@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_prompts.models.layers import Dense
 from jax_prompts.models.products import contract
+from jax_prompts.models.sums import softmax
 from jax_prompts.models.t5gemma_config import GemmaStack
 from jax_prompts.models.tuned_leaves import adapted, leaf, plus, times
 
@@ -96,7 +97,7 @@ class GroupedAttention(nn.Module):
         query_BLGRK = query_BLHK.reshape(*x_BLD.shape[:2], s.num_kv_heads, -1, s.head_dim)
         logits_BGRLM = contract("BLGRK,BMGK->BGRLM", query_BLGRK, key_BMGK, jnp.float32)
         logits_BGRLM = capped(logits_BGRLM * s.query_scalar**-0.5, s.attention_cap) + bias[:, :, None]
-        weights_BGRLM = jax.nn.softmax(logits_BGRLM, axis=-1).astype(self.dtype)
+        weights_BGRLM = softmax(logits_BGRLM, self.dtype)
         out_BLGRK = contract("BGRLM,BMGK->BLGRK", weights_BGRLM, value_BMGK, self.dtype)
         return adapted(self, self.out(out_BLGRK.reshape(*x_BLD.shape[:2], -1)), self.adapter_activation)
 

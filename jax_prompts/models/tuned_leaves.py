@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_prompts.models.products import product
+from jax_prompts.models.sums import repeated
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
@@ -62,5 +63,5 @@ def _last(numbers_N: Float[Array, " N"], like: Float[Array, "*b D"]) -> Array:
     while size < numbers_N.size:
         axes += 1
         size *= like.shape[-axes]
-    shape = (1,) * (like.ndim - axes) + like.shape[like.ndim - axes :]
-    return jnp.reshape(numbers_N.astype(like.dtype), shape)
+    rows, shape = like.shape[: like.ndim - axes], like.shape[like.ndim - axes :]
+    return repeated(jnp.reshape(numbers_N, shape), rows).astype(like.dtype)
