@@ -7,6 +7,7 @@ product with ones there. Other platforms round in products, and sum well.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,19 +46,47 @@ def _repeated_forward(numbers: Array, rows: tuple[int, ...]) -> tuple[Array, Non
 
 
 def _repeated_backward(rows: tuple[int, ...], _: None, gradient: Array) -> tuple[Array]:
-    axes = tuple(range(len(rows)))
-
-    def product(x: Array) -> Array:
-        ones = jnp.ones((1, *rows), x.dtype)
-        return jax.lax.dot_general(ones, x, ((tuple(axis + 1 for axis in axes), axes), ((), ())))[0]
-
-    total = jax.lax.platform_dependent(
-        gradient.astype(jnp.float32), cpu=product, default=lambda x: jnp.sum(x, axis=axes)
-    )
-    return (total.astype(gradient.dtype),)
+    return (_over_rows(gradient, len(rows)).astype(gradient.dtype),)
 
 
 repeated.defvjp(_repeated_forward, _repeated_backward)
+
+
+@jax.custom_vjp
+def scaled(x: Float[Array, "*rows *n"], numbers: Float[Array, "*n"]) -> Float[Array, "*rows *n"]:
+    """`x` * `numbers`, rounded to its dtype. The gradient keeps `x` only where `numbers` are differentiated."""
+    rows = (1,) * (x.ndim - numbers.ndim)
+    return x * numbers.astype(x.dtype).reshape(*rows, *numbers.shape)
+
+
+def _scaled_forward(x: Any, numbers: Any) -> tuple[Array, tuple[Array | None, Array]]:
+    kept = x.value if numbers.perturbed else None
+    return scaled(x.value, numbers.value), (kept, numbers.value)
+
+
+def _scaled_backward(kept: tuple[Array | None, Array], gradient: Array) -> tuple[Array, Array | None]:
+    x, numbers = kept
+    to_x = scaled(gradient, numbers)
+    if x is None:
+        return to_x, None
+    products = gradient.astype(jnp.float32) * x.astype(jnp.float32)
+    return to_x, _over_rows(products, x.ndim - numbers.ndim).astype(numbers.dtype)
+
+
+scaled.defvjp(_scaled_forward, _scaled_backward, symbolic_zeros=True)
+
+
+def _over_rows(x: Float[Array, "*rows *n"], rows: int) -> Float[Array, "*n"]:
+    """The sum over the first axes, so many of them, in float32."""
+    axes = tuple(range(rows))
+
+    def product(x: Array) -> Array:
+        ones = jnp.ones((1, *x.shape[:rows]), x.dtype)
+        return jax.lax.dot_general(ones, x, ((tuple(axis + 1 for axis in axes), axes), ((), ())))[0]
+
+    return jax.lax.platform_dependent(
+        x.astype(jnp.float32), cpu=product, default=lambda x: jnp.sum(x, axis=axes)
+    )
 
 
 def _along_last(x_BM: Float[Array, "*b M"]) -> Float[Array, "*b 1"]:

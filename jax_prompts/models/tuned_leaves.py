@@ -19,11 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_prompts.models.products import product
-from jax_prompts.models.sums import repeated
+from jax_prompts.models.sums import repeated, scaled
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
@@ -41,12 +40,15 @@ def leaf(module: nn.Module, name: str) -> Any:
 
 def times(x_BLD: Float[Array, "*b D"], scale_N: Float[Array, " N"] | None) -> Float[Array, "*b D"]:
     """`x_BLD` * `scale_N`, whose numbers may lie in several of the last axes of `x_BLD`."""
-    return x_BLD if scale_N is None else x_BLD * _last(scale_N, x_BLD)
+    return x_BLD if scale_N is None else scaled(x_BLD, _of_last(x_BLD, scale_N))
 
 
 def plus(x_BLD: Float[Array, "*b D"], bias_N: Float[Array, " N"] | None) -> Float[Array, "*b D"]:
     """`x_BLD` + `bias_N`."""
-    return x_BLD if bias_N is None else x_BLD + _last(bias_N, x_BLD)
+    if bias_N is None:
+        return x_BLD
+    bias = _of_last(x_BLD, bias_N)
+    return x_BLD + repeated(bias, x_BLD.shape[: x_BLD.ndim - bias.ndim]).astype(x_BLD.dtype)
 
 
 def adapted(module: nn.Module, x_BLD: Float[Array, "*b D"], activation: str) -> Float[Array, "*b D"]:
@@ -58,10 +60,10 @@ def adapted(module: nn.Module, x_BLD: Float[Array, "*b D"], activation: str) -> 
     return x_BLD + plus(product(ACTIVATIONS[activation](h_BLM), up["kernel"], x_BLD.dtype), up["bias"])
 
 
-def _last(numbers_N: Float[Array, " N"], like: Float[Array, "*b D"]) -> Array:
-    axes, size = 1, like.shape[-1]
+def _of_last(x_BLD: Float[Array, "*b D"], numbers_N: Float[Array, " N"]) -> Array:
+    """`numbers_N` in the shape of the last axes of `x_BLD`, as many as hold them."""
+    axes, size = 1, x_BLD.shape[-1]
     while size < numbers_N.size:
         axes += 1
-        size *= like.shape[-axes]
-    rows, shape = like.shape[: like.ndim - axes], like.shape[like.ndim - axes :]
-    return repeated(jnp.reshape(numbers_N, shape), rows).astype(like.dtype)
+        size *= x_BLD.shape[-axes]
+    return numbers_N.reshape(x_BLD.shape[x_BLD.ndim - axes :])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_prompts.models.layers import gated
-from jax_prompts.models.sums import repeated, softmax
+from jax_prompts.models.sums import repeated, scaled, softmax
 
 
 def draw(*shape, seed=0):
@@ -55,6 +55,17 @@ def test_a_narrow_softmax_is_rounded_once_and_keeps_its_weights_alone():
 @pytest.mark.parametrize(("shape", "rows"), [((5,), (2, 3)), ((3, 4), (6,)), ((2,), ()), ((3,), (1,))])
 def test_what_is_repeated_has_the_sum_of_the_gradients(shape, rows):
     check_same(lambda x: repeated(x, rows), lambda x: jnp.broadcast_to(x, (*rows, *shape)), draw(*shape))
+
+
+@pytest.mark.parametrize("rows", [(2, 3), (6,), ()])
+def test_what_is_scaled_has_both_gradients(rows):
+    check_same(scaled, lambda x, n: x * jnp.broadcast_to(n, x.shape), draw(*rows, 4, 5), draw(4, 5, seed=1))
+
+
+def test_frozen_scales_keep_no_activations():
+    x, numbers = draw(7, 4), draw(4, seed=1)
+    assert kept_by(lambda x: scaled(x, numbers), x) == [((4,), jnp.float32)]
+    assert ((7, 4), jnp.float32) in kept_by(lambda n: scaled(x, n), numbers)
 
 
 def test_members_repeat_and_weigh_their_own():
