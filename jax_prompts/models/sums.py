@@ -36,8 +36,8 @@ softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def repeated(numbers: Float[Array, "*n"], rows: tuple[int, ...]) -> Float[Array, "*rows *n"]:
-    """`numbers` once for each of `rows`, of which its gradient is the sum, in float32."""
+def repeated(numbers: Float[Array, "*n"], rows: tuple[int, ...]) -> Float[Array, "..."]:
+    """`numbers` once for each of `rows` [*rows, *n], of which its gradient is the sum, in float32."""
     return jnp.broadcast_to(numbers, (*rows, *numbers.shape))
 
 
@@ -53,8 +53,8 @@ repeated.defvjp(_repeated_forward, _repeated_backward)
 
 
 @jax.custom_vjp
-def scaled(x: Float[Array, "*rows *n"], numbers: Float[Array, "*n"]) -> Float[Array, "*rows *n"]:
-    """`x` * `numbers`, rounded to its dtype. The gradient keeps `x` only where `numbers` are differentiated."""
+def scaled(x: Float[Array, "*x"], numbers: Float[Array, "*n"]) -> Float[Array, "*x"]:
+    """`x` [*rows, *n] * `numbers`, rounded to its dtype. The gradient keeps `x` only where `numbers` are differentiated."""
     rows = (1,) * (x.ndim - numbers.ndim)
     return x * numbers.astype(x.dtype).reshape(*rows, *numbers.shape)
 
@@ -76,7 +76,7 @@ def _scaled_backward(kept: tuple[Array | None, Array], gradient: Array) -> tuple
 scaled.defvjp(_scaled_forward, _scaled_backward, symbolic_zeros=True)
 
 
-def _over_rows(x: Float[Array, "*rows *n"], rows: int) -> Float[Array, "*n"]:
+def _over_rows(x: Float[Array, "..."], rows: int) -> Float[Array, "..."]:
     """The sum over the first axes, so many of them, in float32."""
     axes = tuple(range(rows))
 
