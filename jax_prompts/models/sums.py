@@ -54,7 +54,7 @@ repeated.defvjp(_repeated_forward, _repeated_backward)
 
 @jax.custom_vjp
 def scaled(x: Float[Array, "*x"], numbers: Float[Array, "*n"]) -> Float[Array, "*x"]:
-    """`x` [*rows, *n] * `numbers`, rounded to its dtype. The gradient keeps `x` only if `numbers` are differentiated."""
+    """`x` [*rows, *n] * `numbers`, rounded to its dtype. Of `x` the gradient keeps nothing if `numbers` are frozen."""
     rows = (1,) * (x.ndim - numbers.ndim)
     return x * numbers.astype(x.dtype).reshape(*rows, *numbers.shape)
 
