@@ -49,4 +49,4 @@ def test_the_same_numbers_from_fewer_bytes(kind):
         np.testing.assert_allclose(value, values[0], rtol=1e-5)
         np.testing.assert_allclose(gradient, gradients[0], rtol=1e-4, atol=1e-5)
     if kind == "scanned":  # elsewhere there is one layer, which keeps what it needs
-        assert bytes[0] > 2 * bytes[1] and bytes[1] > 1.2 * bytes[2], bytes
+        assert bytes[0] > 1.4 * bytes[1] and bytes[1] > 1.2 * bytes[2], bytes
