@@ -252,7 +252,7 @@ class Bert(nn.Module):
     def predict_masked(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """Float32 logits of the masked-LM head, whose projection is the embedding."""
         logits_BLV = self.transform(x_BLD) @ self.token_embedder.embedding.astype(jnp.float32).T
-        return logits_BLV + jnp.broadcast_to(self.mlm_bias, logits_BLV.shape)
+        return plus(logits_BLV, self.mlm_bias)
 
     def initialize(self) -> None:
         """Touches every parameter, for `init(..., method="initialize")`."""

@@ -58,8 +58,7 @@ class EncoderLayer(nn.Module):
     ) -> tuple[Array, None]:
         x_BLD = shard_batch(at_virtual_tokens(prompts.states_NQD, virtual_BL, x_BLD))
         if self.config.relpos_in_layers:
-            position_L = jnp.arange(x_BLD.shape[1])
-            bias_BHLL += repeated(self.relpos_bias(position_L, position_L)[0], bias_BHLL.shape[:1])
+            bias_BHLL = _with_positions(bias_BHLL, self.relpos_bias)
         h_BLD = self.pre_attention_layer_norm(x_BLD)
         keys_values = self.attention.keys_values(h_BLD, prompts, virtual_BL)
         h_BLD = self.attention(h_BLD, keys_values, bias_BHLL, deterministic)
@@ -174,8 +173,7 @@ class Encoder(nn.Module):
         """Encodes embedded tokens; padding is never attended to, and what stands at padding is undefined."""
         bias_BHLL = key_bias(valid_BL)
         if not self.config.relpos_in_layers:
-            position_L = jnp.arange(x_BLD.shape[1])
-            bias_BHLL += repeated(self.relpos_bias(position_L, position_L)[0], bias_BHLL.shape[:1])
+            bias_BHLL = _with_positions(bias_BHLL, self.relpos_bias)
         x_BLD = self.dropout(x_BLD, deterministic)
         if self.config.scan_layers:
             # A scan's carry has one dtype, so the prompt's float32 rows are rounded here already.
@@ -283,6 +281,12 @@ class Decoder(nn.Module):
         return [
             getattr(layer, name)(None, prompts.layer(i), *shared)[1] for i, layer in enumerate(self.layers)
         ]
+
+
+def _with_positions(bias_BHLL: Array, relpos_bias: RelativePositionBias) -> Float[Array, "B H L L"]:
+    """A bias of keys and, the same for every row, of their positions."""
+    position_L = jnp.arange(bias_BHLL.shape[-1])
+    return bias_BHLL + repeated(relpos_bias(position_L, position_L)[0], bias_BHLL.shape[:1])
 
 
 def _relpos_bias(config: T5Config, *, bidirectional: bool) -> RelativePositionBias:

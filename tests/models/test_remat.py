@@ -11,19 +11,19 @@ import pytest
 from jax_prompts.models.bert import Bert, BertConfig
 from jax_prompts.models.t5 import T5, T5Config
 
-CONFIG = T5Config(64, 16, 2, 6, 1, 8, 32, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
+CONFIG = T5Config(64, 16, 2, 24, 1, 8, 32, ("gelu", "linear"), logits_via_embedding=False, dropout_rate=0.1)
 SHORT = dataclasses.replace(CONFIG, num_encoder_layers=1)
 MODELS = {
     "scanned": lambda remat: T5(dataclasses.replace(CONFIG, scan_layers=True, remat=remat)),
     "unscanned": lambda remat: T5(dataclasses.replace(SHORT, remat=remat)),
     "bert": lambda remat: Bert(BertConfig(64, 16, 2, 1, 32, dropout_rate=0.1, remat=remat), classes=3),
 }
-P, L = 4, 64
+P, L = 4, 128
 
 
 def value_gradient_bytes(model):
     """The loss and its gradient with respect to a prompt, with dropout, and the compiler's temporary bytes."""
-    tokens_BL = jnp.tile(jnp.arange(64 - L + P, 64 + P), (2, 1))
+    tokens_BL = jnp.tile(P + jnp.arange(L) % 64, (2, 1))
     decoder_BU = jnp.tile(jnp.arange(5, 10), (2, 1))
     params = nn.meta.unbox(jax.jit(lambda: model.init(jax.random.key(0), method="initialize"))())
 
@@ -49,4 +49,4 @@ def test_the_same_numbers_from_fewer_bytes(kind):
         np.testing.assert_allclose(value, values[0], rtol=1e-5)
         np.testing.assert_allclose(gradient, gradients[0], rtol=1e-4, atol=1e-5)
     if kind == "scanned":  # elsewhere there is one layer, which keeps what it needs
-        assert bytes[0] > 1.4 * bytes[1] and bytes[1] > 1.2 * bytes[2], bytes
+        assert bytes[0] > 2 * bytes[1] and bytes[1] > 1.2 * bytes[2], bytes
